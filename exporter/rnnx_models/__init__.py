@@ -1,0 +1,1 @@
+"""Reference networks over characters: definition, text, training, checkpoints."""

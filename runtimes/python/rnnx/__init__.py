@@ -1,0 +1,77 @@
+"""rnnx: PyTorch networks with memory, as ONNX files whose memory is explicit.
+
+Importing this package loads neither torch nor onnxruntime; what needs them is loaded on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from rnnx.contract import Contract
+    from rnnx.errors import (
+        FileError,
+        InputError,
+        ModelError,
+        ParityError,
+        ProviderError,
+        RefusedError,
+        RnnxError,
+        StreamError,
+        UsageError,
+    )
+    from rnnx.session import Session, load
+    from rnnx.stream import Stream
+
+_HOMES = {
+    "Contract": "rnnx.contract",
+    "Session": "rnnx.session",
+    "Stream": "rnnx.stream",
+    "export": "rnnx_export.api",
+    "load": "rnnx.session",
+    **dict.fromkeys(
+        [
+            "FileError",
+            "InputError",
+            "ModelError",
+            "ParityError",
+            "ProviderError",
+            "RefusedError",
+            "RnnxError",
+            "StreamError",
+            "UsageError",
+        ],
+        "rnnx.errors",
+    ),
+}
+
+__all__ = [
+    "Contract",
+    "FileError",
+    "InputError",
+    "ModelError",
+    "ParityError",
+    "ProviderError",
+    "RefusedError",
+    "RnnxError",
+    "Session",
+    "Stream",
+    "UsageError",
+    "__version__",
+    "export",  # noqa: F822
+    "load",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'rnnx' has no attribute {name!r}")
+    return getattr(importlib.import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,124 @@
+"""Output files are written whole or not at all.
+
+A file is written beside its final place under a temporary name, flushed to the disk, and renamed into
+place. Whoever reads the final name sees the old file or the new one, never a part of either.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from rnnx.errors import FileError
+
+
+def check_output(path: str | os.PathLike[str], *, inputs: tuple[str | os.PathLike[str], ...] = ()) -> Path:
+    """Check that `path` can be written, before long work begins.
+
+    Args:
+        path: the file to be written.
+        inputs: files that are read by the same command and must not be overwritten.
+
+    Raises:
+        FileError: `output-folder-missing`, `output-is-folder` or `output-is-input`.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise FileError(
+            "output-is-folder",
+            expected=f"a file name to write to at {path}",
+            found="a folder",
+            fix="name a file inside it",
+        )
+    if not path.parent.is_dir():
+        found = "a file in its place" if path.parent.exists() else "no such folder"
+        raise FileError(
+            "output-folder-missing",
+            expected=f"a folder at {path.parent}",
+            found=found,
+            fix=f"create it with 'mkdir -p {path.parent}' or choose another place",
+        )
+    for source in inputs:
+        if path.exists() and Path(source).exists() and path.samefile(source):
+            raise FileError(
+                "output-is-input",
+                expected="an output that is not also an input",
+                found=f"{path} for both",
+                fix="choose another output name",
+            )
+    return path
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it into place when the block ends well.
+
+    Raises:
+        FileError: `output-folder-missing`, `output-is-folder`, `disk-full` or `cannot-write`.
+    """
+    final = check_output(path)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".tmp", dir=final.parent)
+    except OSError as error:
+        raise _write_error(final, error) from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(final)
+    except OSError as error:
+        raise _write_error(final, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes | memoryview) -> None:
+    """Write `data` to `path` whole or not at all. Raises as `writing` does."""
+    with writing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def read_bytes(path: str | os.PathLike[str], *, what: str) -> bytes:
+    """Return the content of the file at `path`.
+
+    Args:
+        path: the file to read.
+        what: what the file should be, for the error message ("a trace").
+
+    Raises:
+        FileError: `file-missing`, or `cannot-read` for anything else that stops it.
+    """
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise FileError(
+            "file-missing", expected=f"{what} at {path}", found="no such file", fix="check the path"
+        ) from error
+    except OSError as error:
+        found = "a folder" if isinstance(error, IsADirectoryError) else (error.strerror or str(error))
+        raise FileError(
+            "cannot-read", expected=f"{what} at {path}", found=found, fix="name a readable file"
+        ) from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _write_error(path: Path, error: OSError) -> FileError:
+    full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+    return FileError(
+        "disk-full" if full else "cannot-write",
+        expected=f"to write {path}",
+        found=error.strerror or str(error),
+        fix="free some space or choose another place; nothing was changed",
+    )

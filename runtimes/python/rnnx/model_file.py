@@ -1,0 +1,318 @@
+"""Reading an ONNX file as rnnx needs it: signature, operators, metadata, identity. No onnx package.
+
+Field numbers are those of onnx.proto (ModelProto, GraphProto, NodeProto, TensorProto, ValueInfoProto).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rnnx import contract as contract_module
+from rnnx import wire
+from rnnx.contract import Contract, Dimension
+from rnnx.errors import ModelError
+from rnnx.files import read_bytes
+
+_METADATA_FIELD = 14
+_DTYPES = {
+    1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool",
+    10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 16: "bfloat16",
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class GraphValue:
+    """A graph input or output as the file declares it. A dimension of "" is undeclared."""
+
+    dtype: str
+    shape: list[Dimension]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelFile:
+    """An ONNX file that has been read and found whole.
+
+    Attributes:
+        data: the file's bytes.
+        path: where it was read from, None for bytes.
+        ir_version: the format's version.
+        opsets: operator set version by domain ("" is ONNX's own).
+        inputs, outputs: by name, initializers left out of the inputs.
+        operators: how often each operator is used, subgraphs included.
+        parameters: number of entries in all initializers.
+        metadata: `metadata_props`.
+        id: `sha256:...` of the file without its metadata, then of external data in order.
+    """
+
+    data: bytes
+    path: Path | None
+    ir_version: int
+    opsets: dict[str, int]
+    inputs: dict[str, GraphValue]
+    outputs: dict[str, GraphValue]
+    operators: dict[str, int]
+    parameters: int
+    metadata: dict[str, str]
+    id: str
+
+    @property
+    def label(self) -> str:
+        """What to call the model in a message: its file name."""
+        return str(self.path) if self.path else "the model"
+
+
+def read_model(source: str | os.PathLike[str] | bytes) -> ModelFile:
+    """Read an ONNX file, or its bytes.
+
+    Raises:
+        FileError: `file-missing` or `cannot-read`.
+        ModelError: `not-onnx` if the bytes are no whole ONNX model, `external-data-missing`.
+    """
+    path = None if isinstance(source, bytes) else Path(source)
+    data = source if isinstance(source, bytes) else read_bytes(source, what="an ONNX model")
+    label = str(path) if path else "the model"
+    try:
+        return _parse(data, path)
+    except (ValueError, UnicodeDecodeError) as error:
+        found = f"{len(data)} bytes that are none, or are cut short ({error})"
+        raise ModelError(
+            "not-onnx",
+            expected=f"an ONNX model in {label}",
+            found=found,
+            fix="name a file that 'rnnx export' wrote, or export it again",
+        ) from error
+
+
+def read_contract(model: ModelFile) -> Contract:
+    """Return the contract inside `model`, checked against its graph.
+
+    Raises:
+        ModelError: `no-contract`, `contract-invalid`, `contract-newer`, `contract-requires`, or
+            `contract-graph` where contract and graph disagree.
+    """
+    text = model.metadata.get(contract_module.METADATA_KEY)
+    if text is None:
+        raise ModelError(
+            "no-contract",
+            expected=f"an rnnx contract in {model.label}",
+            found="an ONNX model without one",
+            fix="export it with 'rnnx export'",
+        )
+    contract = contract_module.from_json(text)
+    given = {spec.name: GraphValue(spec.dtype, spec.shape) for spec in contract.inputs}
+    given |= {state.input: GraphValue(state.dtype, state.shape) for state in contract.states}
+    taken = {spec.name: GraphValue(spec.dtype, spec.shape) for spec in contract.outputs}
+    taken |= {state.output: GraphValue(state.dtype, state.shape) for state in contract.states}
+    _agree(model, "input", given, model.inputs)
+    _agree(model, "output", taken, model.outputs)
+    return contract
+
+
+def write_contract(data: bytes, contract: Contract) -> bytes:
+    """Return the model `data` with `contract` as its rnnx metadata; other metadata stays."""
+    view = memoryview(data)
+    kept, entries = [], []
+    for number, value, start, end in wire.fields(view):
+        if number != _METADATA_FIELD:
+            kept.append(bytes(view[start:end]))
+        elif isinstance(value, memoryview) and _entry(value)[0] != contract_module.METADATA_KEY:
+            entries.append(bytes(view[start:end]))
+    pair = wire.encode_bytes(1, contract_module.METADATA_KEY.encode())
+    pair += wire.encode_bytes(2, contract_module.to_json(contract).encode())
+    return b"".join([*kept, *entries, wire.encode_bytes(_METADATA_FIELD, pair)])
+
+
+def model_id(data: bytes, folder: Path | None) -> str:
+    """Return `sha256:...` of `data` without its metadata, then of its external tensors in graph order."""
+    view = memoryview(data)
+    digest = hashlib.sha256()
+    graph = memoryview(b"")
+    for number, value, start, end in wire.fields(view):
+        if number != _METADATA_FIELD:
+            digest.update(view[start:end])
+        if number == 7 and isinstance(value, memoryview):
+            graph = value
+    for location, offset, length in _external(graph):
+        digest.update(_read_external(folder, location, offset, length))
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _parse(data: bytes, path: Path | None) -> ModelFile:
+    ir_version, graph = 0, None
+    opsets: dict[str, int] = {}
+    metadata: dict[str, str] = {}
+    for number, value, _, _ in wire.fields(memoryview(data)):
+        if number == 1 and isinstance(value, int):
+            ir_version = value
+        elif number == 7 and isinstance(value, memoryview):
+            graph = value
+        elif number == 8 and isinstance(value, memoryview):
+            domain, version = _entry(value, numeric=True)
+            opsets[domain] = int(version)
+        elif number == _METADATA_FIELD and isinstance(value, memoryview):
+            key, text = _entry(value)
+            metadata[key] = text
+    if graph is None or not ir_version or not opsets:
+        raise ValueError("no graph, version or operator set")
+    operators: Counter[str] = Counter()
+    inputs: dict[str, GraphValue] = {}
+    outputs: dict[str, GraphValue] = {}
+    initializers: set[str] = set()
+    parameters = 0
+    _count(graph, operators)
+    for number, value, _, _ in wire.fields(graph):
+        if not isinstance(value, memoryview):
+            continue
+        if number == 5:
+            name, entries = _initializer(value)
+            initializers.add(name)
+            parameters += entries
+        elif number in (11, 12):
+            name, described = _value_info(value)
+            (inputs if number == 11 else outputs)[name] = described
+    return ModelFile(
+        data=data,
+        path=path,
+        ir_version=ir_version,
+        opsets=opsets,
+        inputs={name: value for name, value in inputs.items() if name not in initializers},
+        outputs=outputs,
+        operators=dict(sorted(operators.items(), key=lambda item: (-item[1], item[0]))),
+        parameters=parameters,
+        metadata=metadata,
+        id=model_id(data, path.parent if path else None),
+    )
+
+
+def _entry(message: memoryview, *, numeric: bool = False) -> tuple[str, str]:
+    """Return fields 1 and 2 of a small message: a metadata entry, or an operator set."""
+    first = second = ""
+    for number, value, _, _ in wire.fields(message):
+        text = str(value) if isinstance(value, int) else bytes(value).decode()
+        if number == 1:
+            first = text
+        elif number == 2:
+            second = text
+    return first, second or ("0" if numeric else "")
+
+
+def _count(graph: memoryview, operators: Counter[str]) -> None:
+    for node in _messages(graph, 1):
+        for number, value, _, _ in wire.fields(node):
+            if number == 4 and isinstance(value, memoryview):
+                operators[bytes(value).decode()] += 1
+            elif number == 5 and isinstance(value, memoryview):
+                for subgraph in (*_messages(value, 6), *_messages(value, 11)):
+                    _count(subgraph, operators)
+
+
+def _messages(message: memoryview, field: int) -> Iterator[memoryview]:
+    for number, value, _, _ in wire.fields(message):
+        if number == field and isinstance(value, memoryview):
+            yield value
+
+
+def _initializer(tensor: memoryview) -> tuple[str, int]:
+    name, entries = "", 1
+    for number, value, _, _ in wire.fields(tensor):
+        if number == 1:
+            sizes = [value] if isinstance(value, int) else _packed(value)
+            for size in sizes:
+                entries *= size
+        elif number == 8 and isinstance(value, memoryview):
+            name = bytes(value).decode()
+    return name, entries
+
+
+def _packed(view: memoryview) -> list[int]:
+    numbers, position = [], 0
+    while position < len(view):
+        number, position = wire.varint(view, position)
+        numbers.append(number)
+    return numbers
+
+
+def _value_info(message: memoryview) -> tuple[str, GraphValue]:
+    name, dtype, shape = "", "", []
+    for number, value, _, _ in wire.fields(message):
+        if number == 1 and isinstance(value, memoryview):
+            name = bytes(value).decode()
+        elif number == 2 and isinstance(value, memoryview):
+            for tensor in _messages(value, 1):
+                for inner, content, _, _ in wire.fields(tensor):
+                    if inner == 1 and isinstance(content, int):
+                        dtype = _DTYPES.get(content, f"onnx type {content}")
+                    elif inner == 2 and isinstance(content, memoryview):
+                        shape = [_dimension(dimension) for dimension in _messages(content, 1)]
+    return name, GraphValue(dtype, shape)
+
+
+def _dimension(message: memoryview) -> Dimension:
+    for number, value, _, _ in wire.fields(message):
+        if number == 1 and isinstance(value, int):
+            return value
+        if number == 2 and isinstance(value, memoryview):
+            return bytes(value).decode()
+    return ""
+
+
+def _external(graph: memoryview) -> Iterator[tuple[str, int, int | None]]:
+    """Yield (location, offset, length) of each initializer kept outside the file."""
+    for tensor in _messages(graph, 5):
+        entries = dict(_entry(entry) for entry in _messages(tensor, 13))
+        if "location" in entries:
+            length = entries.get("length")
+            yield entries["location"], int(entries.get("offset", "0")), int(length) if length else None
+
+
+def _read_external(folder: Path | None, location: str, offset: int, length: int | None) -> bytes:
+    try:
+        if folder is None:
+            raise FileNotFoundError(location)
+        if Path(location).is_absolute() or ".." in Path(location).parts:
+            raise PermissionError(location)
+        with (folder / location).open("rb") as file:
+            file.seek(offset)
+            data = file.read(-1 if length is None else length)
+        if length is not None and len(data) != length:
+            raise EOFError(location)
+    except (OSError, EOFError) as error:
+        raise ModelError(
+            "external-data-missing",
+            expected=f"the model's weights in {location} beside it",
+            found=f"{type(error).__name__} when reading it",
+            fix="keep both files together and load the model by its path",
+        ) from error
+    return data
+
+
+def _agree(model: ModelFile, kind: str, named: dict[str, GraphValue], graph: dict[str, GraphValue]) -> None:
+    def fail(expected: str, found: str) -> ModelError:
+        return ModelError(
+            "contract-graph",
+            expected=f"contract and graph of {model.label} to agree on {expected}",
+            found=found,
+            fix="export the model again with 'rnnx export'",
+        )
+
+    if set(named) != set(graph):
+        raise fail(
+            f"the {kind}s",
+            f"{', '.join(sorted(named)) or 'none'} in the contract, {', '.join(sorted(graph)) or 'none'} in the graph",
+        )
+    for name, value in named.items():
+        if value.dtype != graph[name].dtype or not _fits(value.shape, graph[name].shape):
+            ours = contract_module.describe(value.dtype, value.shape)
+            theirs = contract_module.describe(graph[name].dtype, graph[name].shape)
+            raise fail(f"{kind} {name!r}", f"{ours} in the contract, {theirs} in the graph")
+
+
+def _fits(named: Sequence[Dimension], graph: Sequence[Dimension]) -> bool:
+    return len(named) == len(graph) and all(
+        ours == theirs or theirs == "" for ours, theirs in zip(named, graph, strict=True)
+    )
