@@ -1,0 +1,179 @@
+"""`rnnx.export`: from a module to a file that was proved before it was written."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from torch import nn
+
+import rnnx
+from rnnx.contract import Contract, InputSpec, OutputSpec, Vocabulary
+from rnnx.errors import RefusedError
+from rnnx.files import check_output, write_bytes
+from rnnx.model_file import model_id, write_contract
+from rnnx_export.build import DIRECT, SCAN, build, state_specs, to_bytes
+from rnnx_export.capture import NotCaptured
+from rnnx_export.discover import discover
+from rnnx_export.plan import Plan
+from rnnx_export.prove import NotProved, prove
+from rnnx_export.refusals import location
+from rnnx_export.spec import boundary_dtype
+from rnnx_export.streaming import why_not_stepped
+from rnnx_export.subject import Subject
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    """What an export made.
+
+    Attributes:
+        path: the ONNX file.
+        trace: the trace beside it.
+        contract: the contract inside it.
+        notes: things the user should know, such as an attribute that is not carried.
+    """
+
+    path: Path
+    trace: Path
+    contract: Contract
+    notes: list[str]
+
+
+def export(
+    module: nn.Module,
+    path: str | os.PathLike[str],
+    *,
+    inputs: Mapping[str, Any],
+    state: Mapping[str, Any] | None = None,
+    returns: Any = None,
+    method: str = "forward",
+    constants: Mapping[str, Any] | None = None,
+    vocabulary: Sequence[str] | None = None,
+    steps_per_second: float | None = None,
+    name: str | None = None,
+    user: Mapping[str, Any] | None = None,
+    opset: int = 18,
+) -> Exported:
+    """Export a module with memory to ONNX with explicit states, proved against the module.
+
+    The module is copied; neither it nor its mode changes. States are found wherever they are: in forward's
+    arguments, in buffers and attributes, inside recurrent layers that start from nothing, and in the left
+    padding of causal convolutions.
+
+    Args:
+        module: the network. It is exported in eval mode.
+        path: the ONNX file to write. A trace, `NAME.trace.safetensors`, is written beside it.
+        inputs: for each parameter of forward that is an input, a spec such as "float32[batch, time, 257]"
+            (with a range where values matter: "int64[batch, time] in 0..95"), an example tensor, or a
+            tuple, list, dict or dataclass of them.
+        state: the same for parameters that carry memory; None lets forward choose the start.
+        returns: names for the parts of forward's result, nested as it is: ("y", "h").
+        method: another method than forward.
+        constants: values for parameters that are neither.
+        vocabulary: for a model over symbols with one int64 input and logits: what each id stands for.
+        steps_per_second: how fast time runs, for people.
+        name: the model's name; the file's by default.
+        user: anything JSON can hold, passed through untouched.
+        opset: operator set version.
+
+    Returns:
+        Where the files are, the contract, and what the user should know.
+
+    Raises:
+        RefusedError: the module cannot be exported; nothing was written.
+        UsageError: the arguments make no sense.
+        FileError: the files cannot be written.
+    """
+    path = check_output(path)
+    trace_path = check_output(path.with_suffix(".trace.safetensors"))
+    subject = Subject(module, inputs, state, method, constants)
+    plan = discover(subject, returns)
+    if plan.whole_only is None:
+        plan.whole_only = why_not_stepped(plan)
+    details = {
+        "name": name or path.stem,
+        "vocabulary": vocabulary,
+        "steps_per_second": steps_per_second,
+        "user": dict(user or {}),
+    }
+    data, contract, trace = _prove_some_way(plan, details, opset)
+    write_bytes(path, data)
+    write_bytes(trace_path, trace)
+    return Exported(path, trace_path, contract, plan.notes)
+
+
+def _prove_some_way(plan: Plan, details: dict[str, Any], opset: int) -> tuple[bytes, Contract, bytes]:
+    """Return file, contract and trace of the first way that is proved."""
+    failed: dict[str, str] = {}
+    for way in (DIRECT, SCAN):
+        why_not = _unfit(plan, way)
+        if why_not:
+            failed[way] = why_not
+            continue
+        try:
+            model = to_bytes(build(plan, way, opset))
+            contract = _contract(plan, model, details)
+            record, trace = prove(plan, model, contract)
+        except (NotCaptured, NotProved) as error:
+            failed[way] = str(error)
+            continue
+        proof = msgspec.structs.replace(record, way=way, not_direct=failed.get(DIRECT))
+        contract = msgspec.structs.replace(contract, proof=proof)
+        return write_contract(model, contract), contract, trace
+    raise _refused(plan, failed)
+
+
+def _unfit(plan: Plan, way: str) -> str | None:
+    if way == DIRECT:
+        return "memory lies in a Python loop over time" if plan.loops else None
+    if not plan.has_time:
+        return "the model has no time axis"
+    return plan.whole_only
+
+
+def _contract(plan: Plan, model: bytes, details: dict[str, Any]) -> Contract:
+    inputs = [
+        InputSpec(
+            name=name,
+            dtype=boundary_dtype(spec.dtype),  # type: ignore[arg-type]
+            shape=list(spec.shape),
+            role="length" if spec.is_length else None,
+        )
+        for name, spec in plan.subject.inputs.items()
+    ]
+    outputs = [
+        OutputSpec(name=o.name, dtype=boundary_dtype(o.spec.dtype), shape=list(o.spec.shape))  # type: ignore[arg-type]
+        for o in plan.outputs
+    ]
+    symbols = details["vocabulary"]
+    vocabulary = None
+    if symbols is not None:
+        vocabulary = Vocabulary(input=inputs[0].name, output=outputs[0].name, symbols=list(symbols))
+    return Contract(
+        id=model_id(model, None),
+        name=details["name"],
+        producer={"rnnx": rnnx.__version__, "torch": torch.__version__.split("+")[0]},
+        inputs=inputs,
+        outputs=outputs,
+        states=state_specs(plan),
+        steps_per_second=details["steps_per_second"],
+        whole_only=plan.whole_only,
+        vocabulary=vocabulary,
+        user=details["user"],
+    )
+
+
+def _refused(plan: Plan, failed: Mapping[str, str]) -> RefusedError:
+    reasons = "; ".join(f"{way}: {why}" for way, why in failed.items())
+    return RefusedError(
+        "not-exported",
+        expected=f"{location(plan.subject)} to be captured with free batch and time, or step by step",
+        found=reasons,
+        fix="see docs/support.md for what is supported and how to write it",
+    )

@@ -1,0 +1,100 @@
+"""From a plan to the bytes of an ONNX file, one of two ways: direct, or a Scan over a captured step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+import torch
+
+from rnnx.contract import Dimension, StateSpec, encode_initial
+from rnnx_export import clean
+from rnnx_export.capture import capture
+from rnnx_export.convert import convert
+from rnnx_export.plan import Plan, Program, StepProgram
+from rnnx_export.recurrent import expand_recurrent
+from rnnx_export.scan import wrap_in_scan
+from rnnx_export.spec import boundary_dtype
+from rnnx_export.subject import quiet
+
+DIRECT, SCAN = "direct", "scan"
+
+
+def graph_names(name: str) -> tuple[str, str]:
+    """Return the names of a state's graph input and output."""
+    return f"{name}_in", f"{name}_out"
+
+
+def build(plan: Plan, way: str, opset: int = 18) -> ir.Model:
+    """Return the ONNX model of a plan, without contract.
+
+    Raises:
+        NotCaptured: this way does not work for this module.
+    """
+    program: torch.nn.Module = Program(plan)
+    specs = plan.subject.inputs
+    shapes: list[list[Dimension]] = [list(spec.shape) for spec in specs.values()]
+    if way == SCAN:
+        program = StepProgram(program)
+        shapes = [clean.step_shape(shape) for shape in shapes]
+    shapes += [list(state.spec.shape) for state in plan.states]
+    examples = example_arguments(plan, way)
+    exported = capture(program, examples, shapes, [*specs, *(state.name for state in plan.states)])
+    model = convert(exported)
+    clean.simplify(model)
+    expand_recurrent(model)
+    if way == SCAN:
+        wrap_in_scan(model, plan)
+    inputs = [(name, spec.shape) for name, spec in specs.items()]
+    outputs = [(output.name, output.spec.shape) for output in plan.outputs]
+    inputs += [(graph_names(state.name)[0], state.spec.shape) for state in plan.states]
+    outputs += [(graph_names(state.name)[1], state.spec.shape) for state in plan.states]
+    clean.declare(model, inputs, outputs)
+    clean.finish(model, opset)
+    return model
+
+
+def example_arguments(plan: Plan, way: str) -> list[torch.Tensor]:
+    """Return random inputs and states at the plan's example sizes; for a scan, of one step."""
+    generator = torch.Generator().manual_seed(0)
+    sizes = plan.sizes if way == DIRECT else {**plan.sizes, "time": 1}
+    inputs = []
+    for spec in plan.subject.inputs.values():
+        value = spec.random(sizes, generator)
+        if way == SCAN and "time" in spec.shape:
+            value = value.squeeze(list(spec.shape).index("time"))
+        inputs.append(value)
+    with quiet():
+        start = plan.start(sizes)
+    return [*inputs, *start.values()]
+
+
+def to_bytes(model: ir.Model) -> bytes:
+    """Return the file's bytes, the same for the same model in every process.
+
+    Raises:
+        onnx.checker.ValidationError, onnx.shape_inference.InferenceError: the graph is not valid.
+    """
+    proto = ir.to_proto(model)
+    onnx.checker.check_model(proto, full_check=True)
+    data: bytes = proto.SerializeToString(deterministic=True)
+    return data
+
+
+def state_specs(plan: Plan) -> list[StateSpec]:
+    """Return the contract's entries for the plan's states."""
+    entries: list[Any] = []
+    for state in plan.states:
+        before, after = graph_names(state.name)
+        entries.append(
+            StateSpec(
+                name=state.name,
+                input=before,
+                output=after,
+                dtype=boundary_dtype(state.spec.dtype),  # type: ignore[arg-type]
+                shape=list(state.spec.shape),
+                initial=encode_initial(state.initial),
+            )
+        )
+    return entries

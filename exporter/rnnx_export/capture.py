@@ -1,0 +1,81 @@
+"""Capturing a program with torch.export, all named sizes free."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from rnnx.contract import Axis, Dimension
+from rnnx_export.subject import quiet
+
+
+class NotCaptured(Exception):
+    """The program cannot be captured in this way; the message is one line, fit for a contract."""
+
+
+def capture(
+    program: nn.Module, examples: Sequence[Tensor], shapes: Sequence[Sequence[Dimension]], names: Sequence[str]
+) -> torch.export.ExportedProgram:
+    """Return `program` as a graph in which each named axis of its arguments is free.
+
+    Args:
+        program: a pure function of flat tensors.
+        examples: one tensor an argument.
+        shapes: the arguments' shapes in dimension names.
+        names: what to call the arguments in messages.
+
+    Raises:
+        NotCaptured: the program depends on a value or on a size in a way that a graph cannot hold.
+    """
+    dynamic = tuple(
+        {axis: torch.export.Dim.AUTO for axis, dimension in enumerate(shape) if Axis.parse(dimension).name}
+        for shape in shapes
+    )
+    with quiet(), _silent(), torch.fx.experimental._config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
+        try:
+            exported = torch.export.export(
+                program, tuple(examples), dynamic_shapes=(dynamic,), strict=False, prefer_deferred_runtime_asserts_over_guards=True
+            )
+        except Exception as error:  # torch.export raises many kinds; all mean the same here
+            raise NotCaptured(_one_line(error)) from error
+    _check_free(exported, shapes, names)
+    return exported
+
+
+def _check_free(
+    exported: torch.export.ExportedProgram, shapes: Sequence[Sequence[Dimension]], names: Sequence[str]
+) -> None:
+    user = set(exported.graph_signature.user_inputs)
+    placeholders = [n for n in exported.graph.nodes if n.op == "placeholder" and n.name in user]
+    for node, shape, name in zip(placeholders, shapes, names, strict=True):
+        for axis, dimension in enumerate(shape):
+            size = node.meta["val"].shape[axis]
+            # A size that was frozen can be a SymInt that prints as a number.
+            if Axis.parse(dimension).name and str(size).isdigit():
+                raise NotCaptured(f"{dimension} of {name!r} was frozen to the example's size {size}")
+
+
+def _one_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    first = lines[0] if lines else type(error).__name__
+    return first if len(first) <= 200 else first[:197] + "..."
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep torch's own loggers quiet: what they say is in the error, or does not concern the user."""
+    loggers: Mapping[str, int] = {name: logging.getLogger(name).level for name in _LOGGERS}
+    for name in loggers:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for name, level in loggers.items():
+            logging.getLogger(name).setLevel(level)
+
+
+_LOGGERS = ("torch.export", "torch.fx.experimental.symbolic_shapes", "torch.onnx", "torch._dynamo", "onnxscript", "onnx_ir")

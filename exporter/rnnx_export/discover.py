@@ -1,0 +1,302 @@
+"""From what the runs showed to the plan: inputs, outputs, and every state wherever it hides."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rnnx_export import memory, refusals
+from rnnx_export.explore import Exploration, Run, narrow_start, to_numpy
+from rnnx_export.measure import measure_start
+from rnnx_export.memory import Place
+from rnnx_export.pairing import pair, part_names
+from rnnx_export.plan import IN_PLACE, Output, Plan, State
+from rnnx_export.site_kinds import LOOKS_EVERYWHERE, SLOTS
+from rnnx_export.sites import Lift, Visit
+from rnnx_export.spec import TensorSpec
+from rnnx_export.structure import Path, flatten
+from rnnx_export.subject import Subject, quiet
+
+
+def discover(subject: Subject, returns: Any = None) -> Plan:
+    """Run the subject and return the plan of its export.
+
+    Args:
+        subject: the module and its arguments.
+        returns: names for the parts of forward's result, nested as it is, or None.
+
+    Raises:
+        RefusedError: a reason why the module cannot be exported.
+        UsageError: `state-ambiguous`, `state-without-next`, `bad-returns`.
+    """
+    with quiet():
+        seen = Exploration(subject)
+        pairs = _pairs(seen, returns)
+        if any(spec is None for spec in subject.states.values()):
+            for name, path in pairs.items():
+                if subject.states[name] is None:
+                    subject.states[name] = _spec_of_result(seen, name, path)
+            seen = Exploration(subject)
+        states = [*_declared(seen, pairs), *_remembered(seen)]
+        taken = {state.name for state in states} | set(subject.inputs)
+        lifts, lifted, loops = _hidden(seen, taken)
+        outputs, reason = _outputs(seen, returns, pairs)
+        whole_only = reason or _looks_everywhere(seen)
+        return Plan(
+            subject=subject,
+            outputs=outputs,
+            states=states if whole_only else [*states, *lifted],
+            lifts={} if whole_only else lifts,
+            whole_only=whole_only,
+            loops=loops,
+            notes=seen.notes,
+            sizes=seen.sizes,
+        )
+
+
+def _pairs(seen: Exploration, returns: Any) -> dict[str, Path]:
+    """Return the path of each declared state's next value in the result, by flat state name."""
+    subject = seen.subject
+    given = {
+        parameter: {(name,): seen.base.given[name] for name in subject.state_names(parameter)}
+        for parameter in subject.state_trees()
+    }
+    known = {p: {k: v for k, v in values.items() if v is not None} for p, values in given.items()}
+    mutated = {p for p in given if any(name in seen.base.first.mutated for name in subject.state_names(p))}
+    method = getattr(type(subject.original), subject.method, None)
+    settled = pair(subject.state_trees(), known, seen.base.first.result, mutated, returns, method)
+    pairs: dict[str, Path] = {}
+    for parameter, path in settled.items():
+        leaves = [leaf for leaf, _ in flatten(seen.base.first.result) if leaf[: len(path)] == path]
+        if path != IN_PLACE and not known[parameter]:
+            inside = [leaf[len(path) :] for leaf in leaves]
+            subject.adopt_structure(parameter, seen.base.first.result, path, inside)
+        for index, name in enumerate(subject.state_names(parameter)):
+            pairs[name] = IN_PLACE if path == IN_PLACE else leaves[index]
+    return pairs
+
+
+def _spec_of_result(seen: Exploration, name: str, path: Path) -> TensorSpec:
+    shape = seen.shape(lambda run: run.first.leaf(path))
+    if isinstance(shape, str):
+        raise refusals.state_shape(seen.subject, name, shape)
+    return TensorSpec(seen.base.first.leaf(path).dtype, shape)
+
+
+def _declared(seen: Exploration, pairs: Mapping[str, Path]) -> list[State]:
+    """Return the declared states; those that may start as None are measured."""
+    subject = seen.subject
+    states = []
+    for name, spec in subject.states.items():
+        assert spec is not None
+        if spec.has("time"):
+            raise refusals.state_shape(subject, name, "it has a time axis, so it would grow")
+        states.append(State(name, spec, _constant(spec, 0.0), pairs[name]))
+    unmeasured = {state.name: state for state in states if subject.starts_as_none(state.name)}
+    if not unmeasured:
+        return states
+
+    def run(values: Mapping[str, Tensor | None], seed: int) -> list[Tensor]:
+        inputs, given = seen.draw(seed)
+        result = subject.call(subject.fresh(), inputs, {**given, **values})
+        return [leaf for _, leaf in flatten(result) if isinstance(leaf, Tensor)]
+
+    return _measured(states, run, {name: state.spec for name, state in unmeasured.items()}, seen)
+
+
+def _remembered(seen: Exploration) -> list[State]:
+    """Return the states that lie in buffers and attributes."""
+    subject, base = seen.subject, seen.base
+    states: list[State] = []
+    unmeasured: dict[str, TensorSpec] = {}
+    places: dict[str, Place] = {}
+    for place in _changed_places(seen):
+        first, second = base.first.memory.get(place), base.second.memory[place]
+        if isinstance(first, Tensor) and first.shape != second.shape:
+            raise refusals.growing(subject, place, first, second)
+        shape = seen.shape(lambda run, place=place: run.second.memory[place])
+        if isinstance(shape, str):
+            raise refusals.state_shape(subject, place.name, shape)
+        spec = TensorSpec(second.dtype, shape)
+        if spec.has("time"):
+            seen.notes.append(f"{place.name!r} holds frames of the last call and is not carried")
+            continue
+        start = base.memory.get(place)
+        if isinstance(start, Tensor):
+            initial = _broadcast(subject, place, start, spec)
+        else:
+            initial = _constant(spec, 0.0)
+            unmeasured[place.name], places[place.name] = spec, place
+        states.append(State(place.name, spec, initial, place))
+    if not unmeasured:
+        return states
+
+    def run(values: Mapping[str, Tensor | None], seed: int) -> list[Tensor]:
+        inputs, given = seen.draw(seed)
+        module = subject.fresh()
+        memory.write(module, {places[name]: value for name, value in values.items() if value is not None})
+        result = subject.call(module, inputs, given)
+        after = [memory.read(module, place) for place in places.values()]
+        return [*(leaf for _, leaf in flatten(result) if isinstance(leaf, Tensor)), *after]
+
+    return _measured(states, run, unmeasured, seen)
+
+
+def _measured(states: list[State], run: Any, specs: Mapping[str, TensorSpec], seen: Exploration) -> list[State]:
+    shapes = {name: torch.empty(spec.sizes(seen.sizes), dtype=spec.dtype) for name, spec in specs.items()}
+    starts = measure_start(run, shapes)
+    return [
+        dataclasses.replace(state, initial=narrow_start(state.name, starts[state.name], state.spec))
+        if state.name in starts
+        else state
+        for state in states
+    ]
+
+
+def _changed_places(seen: Exploration) -> list[Place]:
+    """Return the places that forward changes and that hold tensors."""
+    found: dict[Place, None] = {}
+    for run in (seen.base, seen.other):
+        for before, after in ((run.memory, run.first.memory), (run.first.memory, run.second.memory)):
+            found.update(dict.fromkeys(memory.changed(before, after)))
+    places = []
+    for place in found:
+        if isinstance(seen.base.second.memory.get(place), Tensor):
+            places.append(place)
+        elif isinstance(seen.base.memory.get(place), Tensor):
+            raise refusals.changes_kind(seen.subject, place)
+        else:
+            seen.notes.append(f"forward changes {place.name!r}, which is no tensor: its start is used at every step")
+    return places
+
+
+def _hidden(seen: Exploration, taken: set[str]) -> tuple[dict[str, Lift], list[State], bool]:
+    """Return the calls to lift, their states, and whether one of them lies in a loop over time."""
+    lifts: dict[str, Lift] = {}
+    states: list[State] = []
+    loops = False
+    has_time = "time" in seen.variants
+    for visit in seen.base.first.visits:
+        if visit.kind not in SLOTS or not seen.starts_constant(visit):
+            continue
+        axis = seen.time_axis(visit)
+        recurrent = bool(visit.start) and visit.kind != "cat"
+        looped = recurrent and axis is None and visit.key.endswith(":1") and (seen.repeats(visit) or not has_time)
+        if axis is None and not looped:
+            continue
+        if not recurrent and visit.kind in ("pad", "cat", "conv") and visit.axes[axis or 0] == 0:
+            continue
+        loops = loops or (looped and has_time)
+        names = tuple(_unique(f"{visit.path}.{slot}".strip("."), taken) for slot in SLOTS[visit.kind])
+        lift = lifts[visit.key] = Lift(visit.key, visit.kind, -1 if axis is None else axis, names)
+        states += [_site_state(seen, visit, lift, slot) for slot in range(len(names))]
+    return lifts, states, loops
+
+
+def _site_state(seen: Exploration, visit: Visit, lift: Lift, slot: int) -> State:
+    def same(run: Run) -> Visit:
+        found = run.first.visit(visit.key)
+        assert found is not None
+        return found
+
+    name = lift.names[slot]
+    if visit.start and visit.kind != "cat":
+        shape = seen.shape(lambda run: same(run).start[slot])
+        dtype = visit.start[slot].dtype
+    else:
+        shape = seen.shape(lambda run: same(run).like)
+        dtype = visit.like.dtype
+        if not isinstance(shape, str):
+            frames = visit.axes[lift.axis]
+            kept = (frames,) if visit.kind in ("pad", "cat", "conv") else ()
+            shape = (*shape[: lift.axis], *kept, *shape[lift.axis + 1 :])
+    if isinstance(shape, str):
+        raise refusals.state_shape(seen.subject, name, shape)
+    spec = TensorSpec(dtype, shape)
+    if not visit.start:
+        return State(name, spec, _constant(spec, visit.fill), lift.key)
+    start = visit.start[slot]
+    full = start.expand(spec.sizes(seen.sizes)) if visit.kind == "cat" else start
+    return State(name, spec, narrow_start(name, full, spec), lift.key)
+
+
+def _outputs(seen: Exploration, returns: Any, pairs: Mapping[str, Path]) -> tuple[list[Output], str | None]:
+    """Return the outputs, and why they cannot be given step by step if so."""
+    result = seen.base.first.result
+    names = part_names(result, returns)
+    states = {path: name for name, path in pairs.items() if path != IN_PLACE}
+    leaves = [(path, leaf) for path, leaf in flatten(result) if isinstance(leaf, Tensor)]
+    free = [path for path, _ in leaves if path not in states] or [path for path, _ in leaves]
+    reserved = set(seen.subject.inputs) | {f"{name}_{side}" for name in seen.subject.states for side in ("in", "out")}
+    outputs, reason = [], None
+    taken: set[str] = set(reserved)
+    for path in free:
+        shape = seen.shape(lambda run, path=path: run.first.leaf(path))
+        name = _output_name(path, names, states, alone=len(free) == 1)
+        if isinstance(shape, str):
+            reason = f"output {name!r}: {shape}"
+            sizes = tuple(seen.base.first.leaf(path).shape)
+            shape = _partly_named(seen, path, sizes)
+        outputs.append(Output(_unique(name, taken), TensorSpec(seen.base.first.leaf(path).dtype, shape), path))
+    return outputs, reason
+
+
+def _partly_named(seen: Exploration, path: Path, sizes: tuple[int, ...]) -> tuple[int | str, ...]:
+    """Return an output's shape where some axis is no dimension of the contract: that axis gets its own name."""
+    shape: list[int | str] = []
+    for axis, size in enumerate(sizes):
+        alone = seen.shape(lambda run, axis=axis: run.first.leaf(path).movedim(axis, 0).flatten(1)[:, 0])
+        moves = isinstance(alone, str)
+        shape.append(f"entries_{axis}" if moves else (alone[0] if not isinstance(alone, str) else size))
+    return tuple(shape)
+
+
+def _output_name(path: Path, names: Mapping[Path, str], states: Mapping[Path, str], *, alone: bool) -> str:
+    if path in names and all(path[: i] not in names for i in range(len(path)) if i):
+        own = names[path]
+        return own if not any(path[:i] in names for i in range(len(path))) else own
+    if path in states:
+        return "y" if alone else states[path]
+    if alone:
+        return names.get((), "y")
+    return ".".join(("y", *path))
+
+
+def _looks_everywhere(seen: Exploration) -> str | None:
+    """Return why the model needs the whole sequence at once, if a call says so by itself."""
+    for visit in seen.base.first.visits:
+        what = LOOKS_EVERYWHERE.get(visit.kind)
+        if what is not None and seen.time_axis(visit) is not None:
+            place = f"{visit.path!r} " if visit.path else ""
+            return f"{what} {place}({visit.where})"
+    return None
+
+
+def _constant(spec: TensorSpec, value: float) -> np.ndarray[Any, Any]:
+    if not spec.dtype.is_floating_point and value in (float("inf"), -float("inf")):
+        info = torch.iinfo(spec.dtype)
+        value = info.max if value > 0 else info.min
+    ones = [1 if isinstance(dimension, str) else dimension for dimension in spec.shape]
+    return to_numpy(torch.full(ones, value, dtype=spec.dtype))
+
+
+def _broadcast(subject: Subject, place: Place, start: Tensor, spec: TensorSpec) -> np.ndarray[Any, Any]:
+    ones = [1 if isinstance(dimension, str) else dimension for dimension in spec.shape]
+    try:
+        return np.array(np.broadcast_to(to_numpy(start.to(spec.dtype)), ones))
+    except ValueError:
+        raise refusals.start_shape(subject, place, start, spec) from None
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    candidate, count = name, 1
+    while candidate in taken:
+        count += 1
+        candidate = f"{name}_{count}"
+    taken.add(candidate)
+    return candidate

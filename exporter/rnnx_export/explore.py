@@ -1,0 +1,193 @@
+"""Running a module to see what it does: at several sizes, with several inputs, twice in a row."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rnnx.contract import Dimension
+from rnnx.errors import RefusedError
+from rnnx_export import memory
+from rnnx_export.memory import Place
+from rnnx_export.plan import infer_shape
+from rnnx_export.sites import Visit, Watch
+from rnnx_export.spec import TensorSpec
+from rnnx_export.structure import flatten
+from rnnx_export.subject import Subject
+
+_FREE = (5, 11, 13, 17, 19, 23)
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """One call of a module: what went in, what came out, what was intercepted, what it left behind."""
+
+    inputs: dict[str, Tensor]
+    result: Any
+    visits: list[Visit]
+    mutated: frozenset[str]
+    memory: dict[Place, Any]
+
+    def leaf(self, path: tuple[str, ...]) -> Any:
+        """Return the part of the result at `path`."""
+        return dict(flatten(self.result))[path]
+
+    def visit(self, key: str) -> Visit | None:
+        """Return the visit of that key."""
+        return next((visit for visit in self.visits if visit.key == key), None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Two calls in a row of a fresh module, with the states it was given and its memory before."""
+
+    given: dict[str, Tensor | None]
+    memory: dict[Place, Any]
+    first: Call
+    second: Call
+
+
+class Exploration:
+    """All runs of one subject.
+
+    Attributes:
+        sizes: example size of each named dimension.
+        base, other: runs at those sizes with different inputs and states.
+        variants: by dimension name, the run of `base` with only that dimension at another size.
+        notes: what the user should know.
+    """
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+        self.sizes = example_sizes(subject)
+        self._varied = {name: size + (4 if name == "time" else 1) for name, size in self.sizes.items()}
+        self.notes: list[str] = []
+        self.base = self._run(self.sizes, 0)
+        self.other = self._run(self.sizes, 1)
+        self.variants = {
+            name: self._run({**self.sizes, name: varied}, 0) for name, varied in self._varied.items()
+        }
+
+    def shape(self, pick: Callable[[Run], Tensor]) -> tuple[Dimension, ...] | str:
+        """Return the shape of what `pick` takes from a run, in dimension names, or why it has none."""
+        base = tuple(pick(self.base).shape)
+        others = {name: tuple(pick(run).shape) for name, run in self.variants.items()}
+        if any(len(shape) != len(base) for shape in others.values()):
+            return "its number of axes depends on a size"
+        return infer_shape(base, others, self.sizes, self._varied)
+
+    def time_axis(self, visit: Visit) -> int | None:
+        """Return the axis of a visit that follows the model's time, None if none does."""
+        longer = self.variants["time"].first.visit(visit.key) if "time" in self.variants else None
+        if longer is None:
+            return None
+        for axis in visit.axes:
+            size, grown = visit.like.shape[axis], longer.like.shape[axis]
+            factor, rest = divmod(grown - size, self._varied["time"] - self.sizes["time"])
+            if factor >= 1 and rest == 0 and size == factor * self.sizes["time"]:
+                return axis
+        return None
+
+    def repeats(self, visit: Visit) -> bool:
+        """Whether the call is made once for each time step."""
+
+        def count(run: Run) -> int:
+            pair = visit.key.rpartition(":")[0]
+            return sum(other.key.rpartition(":")[0] == pair for other in run.first.visits)
+
+        return (
+            "time" in self.variants
+            and count(self.base) == self.sizes["time"]
+            and count(self.variants["time"]) == self._varied["time"]
+        )
+
+    def starts_constant(self, visit: Visit) -> bool:
+        """Whether the call starts from the same tensors whatever the inputs and the states are."""
+        for call in (self.base.second, self.other.first, self.other.second):
+            other = call.visit(visit.key)
+            if other is None or len(other.start) != len(visit.start):
+                return False
+            for left, right in zip(visit.start, other.start, strict=True):
+                if left.shape != right.shape or not torch.equal(left, right):
+                    return False
+        return True
+
+    def draw(self, seed: int) -> tuple[dict[str, Tensor], dict[str, Tensor | None]]:
+        """Return random inputs and declared states at the example sizes."""
+        generator = torch.Generator().manual_seed(seed)
+        return self._inputs(self.sizes, generator), self._states(self.sizes, generator)
+
+    def _run(self, sizes: Mapping[str, int], seed: int) -> Run:
+        subject = self.subject
+        module = subject.fresh()
+        generator = torch.Generator().manual_seed(seed)
+        given = self._states(sizes, generator)
+        before = memory.snapshot(module)
+        calls = []
+        for _ in range(2):
+            inputs = self._inputs(sizes, generator)
+            states = {name: None if value is None else value.clone() for name, value in given.items()}
+            versions = {name: value._version for name, value in states.items() if value is not None}
+            with Watch(module) as watch:
+                result = subject.call(module, inputs, states)
+            mutated = frozenset(name for name, version in versions.items() if _version(states[name]) != version)
+            calls.append(Call(inputs, result, watch.visits, mutated, memory.snapshot(module)))
+        return Run(given, before, *calls)
+
+    def _inputs(self, sizes: Mapping[str, int], generator: torch.Generator) -> dict[str, Tensor]:
+        return {name: spec.random(sizes, generator) for name, spec in self.subject.inputs.items()}
+
+    def _states(self, sizes: Mapping[str, int], generator: torch.Generator) -> dict[str, Tensor | None]:
+        return {
+            name: None if spec is None else spec.random(sizes, generator)
+            for name, spec in self.subject.states.items()
+        }
+
+
+def example_sizes(subject: Subject) -> dict[str, int]:
+    """Return a size for each named dimension, no two alike and none equal to a fixed dimension."""
+    specs = [*subject.inputs.values(), *(spec for spec in subject.states.values() if spec)]
+    axes = [axis for spec in specs for axis in spec.axes()]
+    names = list(dict.fromkeys(axis.name for axis in axes if axis.name))
+    taken = {axis.factor for axis in axes if not axis.name}
+    sizes: dict[str, int] = {}
+    for name in names:
+        wanted = {"batch": (3, 5, 9), "time": (7, 9, 11, 13)}.get(name, _FREE)
+        sizes[name] = next(size for size in (*wanted, *range(29, 10_000)) if size not in taken)
+        taken |= {sizes[name], sizes[name] + 1, sizes[name] + 4}
+    return sizes
+
+
+def narrow_start(name: str, value: Tensor, spec: TensorSpec) -> np.ndarray[Any, Any]:
+    """Return a start with every named axis cut to one entry.
+
+    Raises:
+        RefusedError: `start-differs` if the rows are not alike.
+    """
+    narrow = value
+    for axis, dimension in enumerate(spec.shape):
+        if isinstance(dimension, str):
+            narrow = narrow.narrow(axis, 0, 1)
+    if not torch.equal(torch.nan_to_num(narrow.expand_as(value)), torch.nan_to_num(value)):
+        raise RefusedError(
+            "start-differs",
+            expected=f"state {name!r} to start the same in every row",
+            found="rows that differ",
+            fix="declare it as a state that the caller passes",
+        )
+    return to_numpy(narrow)
+
+
+def to_numpy(value: Tensor) -> np.ndarray[Any, Any]:
+    """Return a copy of a tensor as an array; bfloat16 as float32."""
+    value = value.detach()
+    return np.array((value.float() if value.dtype == torch.bfloat16 else value).numpy())
+
+
+def _version(value: Tensor | None) -> int:
+    return -1 if value is None else value._version

@@ -1,0 +1,119 @@
+"""What a module keeps between calls: buffers and attributes that forward changes."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rnnx_export.structure import Path, children, flatten, replace
+
+_PLAIN = (int, float, bool, str, type(None))
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a value lies: submodule path, attribute, and the path inside the attribute."""
+
+    module: str
+    attribute: str
+    inside: Path = ()
+
+    @property
+    def name(self) -> str:
+        """The place as a state's name: `encoder.cache.0`."""
+        return ".".join(part for part in (self.module, self.attribute, *self.inside) if part)
+
+
+def copy_module(module: nn.Module) -> nn.Module:
+    """Return a deep copy; tensors that carry gradients' history are copied without it."""
+    memo: dict[int, Any] = {}
+    for part in module.modules():
+        for value in (*part.__dict__.values(), *part._buffers.values()):
+            for _, leaf in _leaves(value):
+                if isinstance(leaf, Tensor) and not leaf.is_leaf:
+                    memo[id(leaf)] = leaf.detach().clone()
+    return copy.deepcopy(module, memo)
+
+
+def snapshot(module: nn.Module) -> dict[Place, Any]:
+    """Return every buffer, tensor attribute and plain attribute; tensors as copies."""
+    found: dict[Place, Any] = {}
+    for path, part in module.named_modules():
+        own = {name: value for name, value in part.__dict__.items() if not name.startswith("_") or _mine(name)}
+        for attribute, value in (*part._buffers.items(), *own.items()):
+            for inside, leaf in _leaves(value):
+                if isinstance(leaf, Tensor):
+                    found[Place(path, attribute, inside)] = leaf.detach().clone()
+                elif isinstance(leaf, _PLAIN):
+                    found[Place(path, attribute, inside)] = leaf
+    return found
+
+
+def changed(before: dict[Place, Any], after: dict[Place, Any]) -> list[Place]:
+    """Return the places whose value differs, in the order of `after`, then those that vanished."""
+    places = [place for place, value in after.items() if place not in before or _differ(before[place], value)]
+    return places + [place for place in before if place not in after]
+
+
+def read(module: nn.Module, place: Place) -> Any:
+    """Return the value at `place`, None where there is none."""
+    value = getattr(module.get_submodule(place.module), place.attribute, None)
+    for name in place.inside:
+        parts = dict(children(value) or ())
+        value = parts.get(name)
+    return value
+
+
+def write(module: nn.Module, values: dict[Place, Any]) -> None:
+    """Put values in their places."""
+    whole: dict[tuple[str, str], dict[Path, Any]] = {}
+    for place, value in values.items():
+        whole.setdefault((place.module, place.attribute), {})[place.inside] = value
+    for (path, attribute), leaves in whole.items():
+        part = module.get_submodule(path)
+        if () in leaves:
+            value = leaves[()]
+        else:
+            value = replace(getattr(part, attribute), leaves)
+        if attribute in part._buffers:
+            part._buffers[attribute] = value
+        else:
+            object.__setattr__(part, attribute, value)
+
+
+def unregister(module: nn.Module, places: list[Place]) -> None:
+    """Make the buffers among `places` plain attributes, so that capture sees them as values."""
+    for place in places:
+        part = module.get_submodule(place.module)
+        if place.attribute in part._buffers:
+            value = part._buffers.pop(place.attribute)
+            part._non_persistent_buffers_set.discard(place.attribute)
+            object.__setattr__(part, place.attribute, value)
+
+
+def _mine(name: str) -> bool:
+    """Whether an attribute with a leading underscore belongs to the user, not to nn.Module."""
+    return name not in _TORCH_NAMES
+
+
+_TORCH_NAMES = frozenset(vars(nn.Module())) | {"_flat_weights", "_flat_weights_names", "_flat_weight_refs", "_all_weights"}
+
+
+def _leaves(value: Any) -> list[tuple[Path, Any]]:
+    if isinstance(value, nn.Module | type) or callable(value) and not isinstance(value, Tensor):
+        return []
+    return flatten(value)
+
+
+def _differ(old: Any, new: Any) -> bool:
+    if isinstance(old, Tensor) and isinstance(new, Tensor):
+        if old.shape != new.shape or old.dtype != new.dtype:
+            return True
+        return not torch.equal(torch.nan_to_num(old), torch.nan_to_num(new)) if old.is_floating_point() else not (
+            torch.equal(old, new)
+        )
+    return type(old) is not type(new) or (not isinstance(old, Tensor) and bool(old != new))

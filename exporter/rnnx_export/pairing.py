@@ -1,0 +1,189 @@
+"""Which part of forward's result is a declared state's next value: settled by name and structure."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from rnnx.errors import UsageError
+from rnnx_export.plan import IN_PLACE
+from rnnx_export.structure import Path, children, flatten, shape_of
+
+_AFFIX = re.compile(r"^(new|next|out|updated)_|_(new|next|out|n|t|1|updated)$|(?<=[a-z])(n|t|1)$")
+
+
+def pair(
+    trees: Mapping[str, Any],
+    given: Mapping[str, dict[Path, Tensor]],
+    result: Any,
+    mutated: set[str],
+    returns: Any,
+    function: Any,
+) -> dict[str, Path]:
+    """Return for each state parameter the path of its next value in `result`, or IN_PLACE.
+
+    Args:
+        trees: structure of each state argument.
+        given: the tensors passed for it, by path inside; empty where it was None.
+        result: what forward returned.
+        mutated: parameters whose tensors forward changed in place.
+        returns: the caller's names for the parts of the result, or None.
+        function: the method, whose return statements may name the parts.
+
+    Raises:
+        UsageError: `state-ambiguous` lists the candidates, `state-without-next` says there is none.
+    """
+    nodes = _nodes(result)
+    names = _names(result, returns, function)
+    candidates = {p: [path for path, node in nodes if _fits(tree, given[p], node)] for p, tree in trees.items()}
+    settled: dict[str, Path] = {}
+    for parameter in trees:
+        named = [path for path in candidates[parameter] if _same_name(names.get(path), parameter)]
+        if len(named) == 1:
+            settled[parameter] = named[0]
+        elif parameter in mutated and returns is None:
+            settled[parameter] = IN_PLACE
+    while True:
+        taken = [path for path in settled.values() if path != IN_PLACE]
+        open_ = {p: [c for c in candidates[p] if not _overlaps(c, taken)] for p in trees if p not in settled}
+        single = {p: paths[0] for p, paths in open_.items() if len(paths) == 1}
+        if not single:
+            break
+        parameter, path = next(iter(single.items()))
+        settled[parameter] = path
+    for parameter, paths in open_.items():
+        raise _unsettled(parameter, trees, paths, names, nodes)
+    return settled
+
+
+def part_names(result: Any, returns: Any) -> dict[Path, str]:
+    """Return names for parts of a result: from `returns`, and from its own keys and fields."""
+    names = {path: path[-1] for path, _ in _nodes(result) if path and not path[-1].isdigit()}
+    if returns is None:
+        return names
+    if isinstance(returns, str):
+        return {**names, (): returns}
+    described = dict(_walk(returns))
+    for path, name in described.items():
+        if path not in dict(_nodes(result)):
+            raise UsageError(
+                "bad-returns",
+                expected=f"names for the parts of the result: {', '.join('.'.join(p) for p, _ in flatten(result))}",
+                found=f"{returns!r}",
+                fix="give one name for each part, nested as the result is",
+            )
+        if name is not None:
+            names[path] = str(name)
+    return names
+
+
+def _walk(returns: Any, path: Path = ()) -> list[tuple[Path, Any]]:
+    if isinstance(returns, tuple | list):
+        return [pair for index, part in enumerate(returns) for pair in _walk(part, (*path, str(index)))]
+    if isinstance(returns, dict):
+        return [pair for key, part in returns.items() for pair in _walk(part, (*path, str(key)))]
+    return [(path, returns)]
+
+
+def _nodes(value: Any, path: Path = ()) -> list[tuple[Path, Any]]:
+    parts = children(value) or []
+    return [(path, value), *(node for name, part in parts for node in _nodes(part, (*path, name)))]
+
+
+def _names(result: Any, returns: Any, function: Any) -> dict[Path, str]:
+    written = {} if returns is not None else _return_names(function)
+    return {**written, **part_names(result, returns)}
+
+
+def _return_names(function: Any) -> dict[Path, str]:
+    """Return the variable names in the return statements, where all of them agree."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, TypeError, SyntaxError):
+        return {}
+    found: list[dict[Path, str]] = []
+    body = tree.body[0]
+    for node in _own_returns(body):
+        names: dict[Path, str] = {}
+        if node.value is not None:
+            _read_names(node.value, (), names)
+        found.append(names)
+    if not found:
+        return {}
+    return {path: name for path, name in found[0].items() if all(other.get(path) == name for other in found)}
+
+
+def _own_returns(node: ast.AST) -> list[ast.Return]:
+    inner = []
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Return):
+            inner.append(child)
+        elif not isinstance(child, ast.FunctionDef | ast.Lambda | ast.ClassDef):
+            inner.extend(_own_returns(child))
+    return inner
+
+
+def _read_names(node: ast.expr, path: Path, names: dict[Path, str]) -> None:
+    if isinstance(node, ast.Name):
+        names[path] = node.id
+    elif isinstance(node, ast.Attribute):
+        names[path] = node.attr
+    elif isinstance(node, ast.Tuple | ast.List):
+        for index, part in enumerate(node.elts):
+            _read_names(part, (*path, str(index)), names)
+
+
+def _same_name(name: str | None, parameter: str) -> bool:
+    return name is not None and (name == parameter or _AFFIX.sub("", name) == _AFFIX.sub("", parameter))
+
+
+def _fits(tree: Any, given: dict[Path, Tensor], node: Any) -> bool:
+    """Whether a part of the result has the structure, dtypes and sizes of a state's value."""
+    leaves = flatten(node)
+    if not all(isinstance(leaf, Tensor) for _, leaf in leaves):
+        return False
+    if not given:
+        return True
+    if shape_of(tree) != shape_of(node):
+        return False
+    values = list(given.values())
+    return all(
+        leaf.shape == value.shape and leaf.dtype == value.dtype
+        for (_, leaf), value in zip(leaves, values, strict=True)
+    )
+
+
+def _overlaps(path: Path, taken: list[Path]) -> bool:
+    return any(path[: len(other)] == other or other[: len(path)] == path for other in taken)
+
+
+def _unsettled(
+    parameter: str, trees: Mapping[str, Any], paths: list[Path], names: Mapping[Path, str], nodes: list[tuple[Path, Any]]
+) -> UsageError:
+    def describe(path: Path, node: Any) -> str:
+        place = f"result{''.join(f'[{part}]' for part in path)}"
+        tensors = [leaf for _, leaf in flatten(node) if isinstance(leaf, Tensor)]
+        return f"{place} {tuple(tensors[0].shape) if len(tensors) == 1 else f'of {len(tensors)} tensors'}"
+
+    example = ", ".join(repr(name) for name in ("y", *trees))
+    if paths:
+        listed = "; ".join(describe(path, node) for path, node in nodes if path in paths)
+        return UsageError(
+            "state-ambiguous",
+            expected=f"one part of forward's result that is the next value of state {parameter!r}",
+            found=f"{len(paths)} that fit: {listed}",
+            fix=f"name the parts in order: returns=({example})",
+        )
+    listed = "; ".join(describe(path, node) for path, node in nodes if children(node) is None)
+    return UsageError(
+        "state-without-next",
+        expected=f"forward to return the next value of state {parameter!r}, with the same shapes, or change it in place",
+        found=f"no part of the result fits: {listed}",
+        fix=f"return it as well, and name the parts if need be: returns=({example})",
+    )

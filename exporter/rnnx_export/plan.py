@@ -1,0 +1,194 @@
+"""The plan of an export: which tensor is an input, an output, a state; and the pure function it describes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rnnx.contract import Axis, Dimension
+from rnnx_export import memory
+from rnnx_export.memory import Place
+from rnnx_export.sites import Lift, Watch
+from rnnx_export.spec import TensorSpec
+from rnnx_export.structure import Path, flatten
+from rnnx_export.subject import Subject
+
+IN_PLACE: Path = ("(in place)",)
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """One state of the exported model.
+
+    Attributes:
+        name: its name in the contract.
+        spec: dtype and shape; no time axis.
+        initial: its start, broadcastable to the shape with every named axis of size 1.
+        origin: where it comes from: the path of its next value in forward's result (or IN_PLACE), the
+            place in the module that holds it, or the key of the call that carries it.
+    """
+
+    name: str
+    spec: TensorSpec
+    initial: np.ndarray[Any, Any]
+    origin: Path | Place | str
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """One output: its name, spec, and path in forward's result."""
+
+    name: str
+    spec: TensorSpec
+    path: Path
+
+
+@dataclasses.dataclass
+class Plan:
+    """Everything an export needs to know about a module, found by running it.
+
+    Attributes:
+        subject: the module and its arguments.
+        outputs, states: in contract order.
+        lifts: calls that take their memory from states.
+        whole_only: why the model cannot be stepped, or None.
+        loops: a call inside a Python loop over time is lifted, so only single steps can be captured.
+        notes: things found that the user should know.
+        sizes: sizes of the dimensions that work as examples.
+    """
+
+    subject: Subject
+    outputs: list[Output]
+    states: list[State]
+    lifts: dict[str, Lift]
+    whole_only: str | None
+    loops: bool
+    notes: list[str]
+    sizes: dict[str, int]
+
+    @property
+    def has_time(self) -> bool:
+        """Whether inputs have a time axis."""
+        return any(spec.has("time") for spec in self.subject.inputs.values())
+
+    def start(self, dims: Mapping[str, int]) -> dict[str, Tensor]:
+        """Return the initial states as tensors of full shape."""
+        return {
+            state.name: torch.from_numpy(np.array(np.broadcast_to(state.initial, state.spec.sizes(dims)))).to(
+                state.spec.dtype
+            )
+            for state in self.states
+        }
+
+
+class Program(nn.Module):
+    """A plan as a pure function: (inputs..., states...) -> (outputs..., next states...), all flat tensors.
+
+    Inputs and outputs have the shapes of the specs, time axis included. The module inside is left as it
+    was after each call.
+    """
+
+    def __init__(self, plan: Plan, module: nn.Module | None = None) -> None:
+        super().__init__()
+        self.module = module if module is not None else plan.subject.fresh()
+        self.plan = plan
+        places = [state.origin for state in plan.states if isinstance(state.origin, Place)]
+        memory.unregister(self.module, places)
+        self._held = {place: memory.read(self.module, place) for place in places}
+
+    def forward(self, *flat: Tensor) -> tuple[Tensor, ...]:
+        """Compute one call."""
+        names = list(self.plan.subject.inputs)
+        inputs = dict(zip(names, flat, strict=False))
+        given = {s.name: value for s, value in zip(self.plan.states, flat[len(names) :], strict=True)}
+        declared = {s.name: given[s.name].clone() for s in self.plan.states if isinstance(s.origin, tuple)}
+        placed = {s.origin: given[s.name].clone() for s in self.plan.states if isinstance(s.origin, Place)}
+        with Watch(self.module, self.plan.lifts, given) as watch:
+            memory.write(self.module, placed)
+            result = self.plan.subject.call(self.module, inputs, declared)
+            kept = {place: memory.read(self.module, place) for place in placed}
+            memory.write(self.module, self._held)
+        leaves = dict(flatten(result))
+        return (
+            *(leaves[output.path] for output in self.plan.outputs),
+            *(self._next(state, leaves, declared, kept, watch) for state in self.plan.states),
+        )
+
+    @staticmethod
+    def _next(
+        state: State,
+        leaves: dict[Path, Tensor],
+        declared: dict[str, Tensor],
+        kept: dict[Place, Any],
+        watch: Watch,
+    ) -> Tensor:
+        if isinstance(state.origin, Place):
+            value = kept[state.origin]
+        elif isinstance(state.origin, tuple):
+            value = declared[state.name] if state.origin == IN_PLACE else leaves[state.origin]
+        else:
+            value = watch.next_states[state.name]
+        return value
+
+
+class StepProgram(nn.Module):
+    """A program at a single step: the same flat tensors without their time axis."""
+
+    def __init__(self, program: Program) -> None:
+        super().__init__()
+        self.program = program
+        plan = program.plan
+        self._inputs = [time_axis(spec.shape) for spec in plan.subject.inputs.values()]
+        self._outputs = [time_axis(output.spec.shape) for output in plan.outputs]
+
+    def forward(self, *flat: Tensor) -> tuple[Tensor, ...]:
+        """Compute one step."""
+        count = len(self._inputs)
+        chunk = [x if axis is None else x.unsqueeze(axis) for x, axis in zip(flat, self._inputs, strict=False)]
+        result = self.program(*chunk, *flat[count:])
+        count = len(self._outputs)
+        outputs = [y if axis is None else y.squeeze(axis) for y, axis in zip(result, self._outputs, strict=False)]
+        return (*outputs, *result[count:])
+
+
+def time_axis(shape: Sequence[Dimension]) -> int | None:
+    """Return the axis that a step does not have: the one called exactly `time`."""
+    return list(shape).index("time") if "time" in shape else None
+
+
+def infer_shape(
+    base: Sequence[int], variants: Mapping[str, Sequence[int]], sizes: Mapping[str, int], varied: Mapping[str, int]
+) -> tuple[Dimension, ...] | str:
+    """Return a tensor's shape in dimension names, from its sizes in several runs.
+
+    Args:
+        base: its shape when the dimensions have `sizes`.
+        variants: by dimension name, its shape when that one alone has the size in `varied`.
+
+    Returns:
+        The shape, or a sentence part saying why there is none.
+    """
+    shape: list[Dimension] = []
+    for axis, size in enumerate(base):
+        moved = {name: other[axis] - size for name, other in variants.items() if other[axis] != size}
+        if not moved:
+            shape.append(size)
+            continue
+        if len(moved) > 1:
+            return f"axis {axis} grows with {' and '.join(moved)} together"
+        name, growth = next(iter(moved.items()))
+        factor, rest = divmod(growth, varied[name] - sizes[name])
+        if rest or factor < 1 or size != factor * sizes[name]:
+            return f"axis {axis} has {size} entries where {name} is {sizes[name]}"
+        dimension = name if factor == 1 else f"{factor}*{name}"
+        try:
+            Axis.parse(dimension)
+        except ValueError:
+            return f"axis {axis} has {factor} entries for each of {name}"
+        shape.append(dimension)
+    return tuple(shape)

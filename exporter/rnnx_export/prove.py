@@ -1,0 +1,270 @@
+"""The proof: an exported file compared with the module, before it is written.
+
+At other batch sizes and lengths than it was captured with: the whole sequence, step by step from the
+module's own states, running free, and in random chunks; against the module in its own precision and in
+float64. Nothing may look ahead, and what every state is good for is noted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+import rnnx
+from rnnx.compare import Comparison, Reference, compare_steps
+from rnnx.contract import Contract, Proof
+from rnnx.errors import RnnxError
+from rnnx.model_file import write_contract
+from rnnx.session import Session
+from rnnx.shapes import chunk_shape, from_steps, to_steps
+from rnnx.tolerance import Level, level_of
+from rnnx.trace_file import Trace, encode_trace
+from rnnx_export.explore import to_numpy
+from rnnx_export.plan import Plan
+from rnnx_export.reference import StepReference, WholeReference, reference_name, stepped
+
+_STEPS = 200
+_TRACE_STEPS = 12
+
+
+class NotProved(Exception):
+    """The file does not compute what the module computes; the message is one line."""
+
+
+def prove(plan: Plan, model: bytes, contract: Contract) -> tuple[Proof, bytes]:
+    """Compare the model with the module in every way.
+
+    Args:
+        plan: what was found in the module.
+        model: the ONNX file's bytes, without contract.
+        contract: its contract, without proof.
+
+    Returns:
+        The proof for the contract, and a trace of the module.
+
+    Raises:
+        NotProved: something differs: tensor, step, index, expected and got are in the message.
+    """
+    try:
+        session = rnnx.load(write_contract(model, contract), options={"threads": 1})
+    except RnnxError as error:
+        raise NotProved(f"ONNX Runtime does not take it: {error.found}") from error
+    prover = _Prover(plan, session)
+    batches = [1, 4] if contract.has_batch else [1]
+    for seed, batch in enumerate(batches):
+        prover.compare(batch, 9 + seed * 4, seed)
+    prover.compare_long(batches[-1])
+    if not plan.whole_only:
+        prover.look_ahead()
+        prover.dead_states()
+    levels = [level_of(spec.dtype) for spec in contract.outputs]
+    loosest = max(levels, key=lambda level: level.step.absolute)
+    proof = Proof(
+        reference=reference_name(),
+        tolerance=loosest.name,
+        batches=batches,
+        steps=_STEPS,
+        id=contract.id,
+        max_error=float(f"{prover.max_error:.2g}"),
+    )
+    return proof, prover.trace()
+
+
+class _Prover:
+    """The comparisons of one export."""
+
+    def __init__(self, plan: Plan, session: Session) -> None:
+        self.plan = plan
+        self.session = session
+        self.max_error = 0.0
+        contract = session.contract
+        specs = [(f"output.{spec.name}", spec.dtype) for spec in contract.outputs]
+        specs += [(f"state.{state.name}", state.dtype) for state in contract.states]
+        self._levels = {name: _strict(level_of(dtype)) for name, dtype in specs}
+
+    def compare(self, batch: int, steps: int, seed: int) -> None:
+        """Compare with the module whole and in steps, in its own precision and in float64."""
+        sizes = self._sizes(batch, steps, seed)
+        inputs = self.inputs(sizes, seed)
+        for dtype in (None, torch.float64):
+            references: list[Reference] = [] if not self.plan.has_time else [WholeReference(self.plan, dtype)]
+            if not self.plan.whole_only:
+                references.append(StepReference(self.plan, dtype))
+            for reference in references:
+                try:
+                    result = compare_steps(self.session, reference, inputs=inputs, sizes=sizes, seed=seed, levels=self._levels)
+                except RnnxError as error:
+                    raise NotProved(f"batch {batch}, {steps} steps: {error.found}") from error
+                except (RuntimeError, TypeError, NotImplementedError):
+                    if dtype is None:
+                        raise
+                    self._note("the module does not run in float64: it was compared in its own precision only")
+                    break
+                self._check(result, f"batch {batch}, {steps} steps, {'float64' if dtype else 'own precision'}")
+        if not self.plan.whole_only:
+            self._from_other_states(sizes, inputs, seed)
+
+    def compare_long(self, batch: int) -> None:
+        """Compare a long run."""
+        sizes = self._sizes(batch, _STEPS, 2)
+        reference: Reference = WholeReference(self.plan) if self.plan.has_time else StepReference(self.plan)
+        inputs = self.inputs(sizes, 2)
+        try:
+            result = compare_steps(self.session, reference, inputs=inputs, sizes=sizes, seed=2, levels=self._levels)
+        except RnnxError as error:
+            raise NotProved(f"{_STEPS} steps: {error.found}") from error
+        self._check(result, f"{_STEPS} steps")
+
+    def look_ahead(self) -> None:
+        """Fill the future with other values: the past must not change by a bit."""
+        contract = self.session.contract
+        steps, cut = 10, 5
+        sizes = self._sizes(2 if contract.has_batch else 1, steps, 3)
+        inputs = self.inputs(sizes, 3)
+        other = self.inputs(sizes, 4)
+        mixed = {
+            name: np.concatenate([rows[:cut], other[name][cut:]]) if self._stepped(name) else rows
+            for name, rows in inputs.items()
+        }
+        first, second = self._whole(inputs, sizes), self._whole(mixed, sizes)
+        for spec in contract.outputs:
+            shape = chunk_shape(contract, spec)
+            if "time" not in [str(d).rpartition("*")[2] for d in shape]:
+                continue
+            left, right = to_steps(first[spec.name], shape)[:cut], to_steps(second[spec.name], shape)[:cut]
+            if left.tobytes() != right.tobytes():
+                raise NotProved(f"output {spec.name!r} changes when later inputs do")
+
+    def dead_states(self) -> None:
+        """Note each state that changes nothing."""
+        contract = self.session.contract
+        sizes = self._sizes(2 if contract.has_batch else 1, 6, 5)
+        inputs = self.inputs(sizes, 5)
+        base = self._after(inputs, sizes, {})
+        for state in self.plan.states:
+            moved = self._after(inputs, sizes, {state.name: _moved(base[1][state.name])})
+            same = all(_equal(base[0][name], moved[0][name]) for name in base[0])
+            if same and all(_equal(base[1][name], moved[1][name]) for name in base[1] if name != state.name):
+                self._note(f"state {state.name!r} is dead: another value in it changes nothing")
+
+    def trace(self) -> bytes:
+        """Return a small trace of the module."""
+        contract = self.session.contract
+        sizes = self._sizes(2 if contract.has_batch else 1, _TRACE_STEPS, 6)
+        inputs = self.inputs(sizes, 6)
+        whole = self.plan.whole_only
+        reference: Reference = WholeReference(self.plan) if whole else StepReference(self.plan)
+        start = reference.start(sizes)
+        recorded = list(reference.steps(inputs, start))
+        outputs = {
+            spec.name: np.stack([row[0].get(spec.name, recorded[-1][0][spec.name]) for row in recorded])
+            for spec in contract.outputs
+        }
+        states = {
+            state.name: np.stack([start[state.name], *(row[1][state.name] for row in recorded)])
+            for state in contract.states
+        }
+        bounds = {name: level.step for name, level in self._levels.items()}
+        return encode_trace(Trace(self.session.id, reference_name(), bounds, inputs, outputs, states))
+
+    def inputs(self, sizes: Mapping[str, int], seed: int) -> dict[str, np.ndarray[Any, Any]]:
+        """Return random inputs, [step, ...] each, those without time once."""
+        generator = torch.Generator().manual_seed(1000 + seed)
+        contract = self.session.contract
+        arrays = {}
+        for spec, entry in zip(self.plan.subject.inputs.values(), contract.inputs, strict=True):
+            if self.plan.has_time or spec.is_length:
+                value = to_numpy(spec.random(sizes, generator))
+                arrays[entry.name] = to_steps(value, entry.shape) if spec.has("time") else value
+            else:
+                rows = [to_numpy(spec.random(sizes, generator)) for _ in range(sizes["time"])]
+                arrays[entry.name] = np.stack(rows)
+        return arrays
+
+    def _from_other_states(self, sizes: Mapping[str, int], inputs: Mapping[str, Any], seed: int) -> None:
+        """Begin from states that some other run led to."""
+        reference = StepReference(self.plan)
+        warm = list(reference.steps(self.inputs(sizes, seed + 50), reference.start(sizes)))[-1][1]
+        generator = torch.Generator().manual_seed(seed)
+        given = {
+            name: to_numpy(spec.random(sizes, generator))
+            for name, spec in self.plan.subject.states.items()
+            if spec is not None and spec.low is not None
+        }
+        result = compare_steps(
+            self.session, reference, inputs=inputs, sizes=sizes, initial={**warm, **given}, seed=seed, levels=self._levels
+        )
+        self._check(result, "from other states")
+
+    def _whole(self, inputs: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, np.ndarray[Any, Any]]:
+        contract = self.session.contract
+        stream = self.session.stream(batch=sizes.get("batch", 1), dims=self._free(sizes))
+        return stream.run(
+            {
+                spec.name: from_steps(inputs[spec.name], chunk_shape(contract, spec))
+                if self._stepped(spec.name)
+                else inputs[spec.name]
+                for spec in contract.inputs
+            }
+        )
+
+    def _after(
+        self, inputs: Mapping[str, Any], sizes: Mapping[str, int], states: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Run two halves with `states` put in between; return the second half's outputs and final states."""
+        contract = self.session.contract
+        stream = self.session.stream(batch=sizes.get("batch", 1), dims=self._free(sizes))
+        halves = []
+        for part in (slice(0, 3), slice(3, None)):
+            chunk = {
+                spec.name: from_steps(inputs[spec.name][part], chunk_shape(contract, spec))
+                if self._stepped(spec.name)
+                else np.minimum(inputs[spec.name], 3)
+                if spec.role == "length"
+                else inputs[spec.name]
+                for spec in contract.inputs
+            }
+            if part.start:
+                stream.state.update(states)
+            halves.append(stream.run(chunk))
+        return halves[1], dict(stream.state)
+
+    def _sizes(self, batch: int, steps: int, seed: int) -> dict[str, int]:
+        sizes = {name: size + 2 * seed for name, size in self.plan.sizes.items()}
+        return sizes | {"batch": batch, "time": steps}
+
+    def _free(self, sizes: Mapping[str, int]) -> dict[str, int]:
+        return {name: sizes[name] for name in self.session.contract.free_dimensions}
+
+    def _stepped(self, name: str) -> bool:
+        return stepped(self.plan, self.plan.subject.inputs[name])
+
+    def _check(self, result: Comparison, where: str) -> None:
+        if result.failure is not None:
+            raise NotProved(f"{where}: {result.failure}")
+        errors = [error for way in result.max_errors.values() for error in way.values()]
+        self.max_error = max([self.max_error, *errors])
+
+    def _note(self, text: str) -> None:
+        if text not in self.plan.notes:
+            self.plan.notes.append(text)
+
+
+def _strict(level: Level) -> Level:
+    """Return a level whose free runs are held to the bound of a step: the proof is short."""
+    return Level(level.name, level.step, level.step, level.reason)
+
+
+def _moved(value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return other values of the same dtype: finite, and valid wherever the old ones were."""
+    if value.dtype.kind == "f":
+        return np.where(np.isfinite(value), value * 0.5 + 0.25, 0.25).astype(value.dtype)
+    return ~value if value.dtype.kind == "b" else np.zeros_like(value) if value.any() else np.ones_like(value)
+
+
+def _equal(left: np.ndarray[Any, Any], right: np.ndarray[Any, Any]) -> bool:
+    return left.tobytes() == right.tobytes()
+

@@ -1,0 +1,82 @@
+"""Why a module cannot be exported: module, place, what was found, and the mend with a sample of the fix."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from rnnx.errors import RefusedError
+from rnnx_export.memory import Place
+from rnnx_export.spec import TensorSpec
+
+if TYPE_CHECKING:
+    from rnnx_export.subject import Subject
+
+
+def location(subject: Subject, path: str = "") -> str:
+    """Return "Net.encoder.forward (net.py:12)" for the module at `path`."""
+    module = subject.original.get_submodule(path)
+    method = subject.method if not path else "forward"
+    name = ".".join((type(subject.original).__name__, *([path] if path else []), method))
+    try:
+        function = getattr(type(module), method)
+        file = os.path.basename(inspect.getsourcefile(function) or "")
+        return f"{name} ({file}:{inspect.getsourcelines(function)[1]})"
+    except (OSError, TypeError, AttributeError):
+        return name
+
+
+def growing(subject: Subject, place: Place, first: Tensor, second: Tensor) -> RefusedError:
+    """Return the refusal of a cache that grows."""
+    return RefusedError(
+        "growing-state",
+        expected=f"{place.name!r} in {location(subject, place.module)} to keep its shape from step to step",
+        found=f"shape {tuple(first.shape)} after one call, {tuple(second.shape)} after two",
+        fix="keep the last N entries in a ring buffer: "
+        "`self.register_buffer('cache', torch.zeros(1, N, width))` and in forward "
+        "`self.cache = torch.cat([self.cache.expand(x.shape[0], -1, -1), x], 1)[:, -N:]`",
+    )
+
+
+def growing_argument(subject: Subject, name: str, grown: object) -> RefusedError:
+    """Return the refusal of a declared state that comes back longer than it went in."""
+    return RefusedError(
+        "growing-state",
+        expected=f"state {name!r} of {location(subject)} to come back in the shape it went in",
+        found=f"a result that grows: {grown}",
+        fix="keep the last N entries in a ring buffer: `cache = torch.cat([cache, x], 1)[:, -N:]`, "
+        "with `cache: float32[batch, N, width]` as the state",
+    )
+
+
+def state_shape(subject: Subject, name: str, why: str) -> RefusedError:
+    """Return the refusal of a state whose shape is no list of numbers and names."""
+    return RefusedError(
+        "state-shape",
+        expected=f"state {name!r} of {location(subject)} to have a shape of numbers, batch and free dimensions",
+        found=why,
+        fix="give the state the same shape at every step, such as float32[batch, 64]",
+    )
+
+
+def start_shape(subject: Subject, place: Place, start: Tensor, spec: TensorSpec) -> RefusedError:
+    """Return the refusal of memory that changes its shape at the first step."""
+    return RefusedError(
+        "start-shape",
+        expected=f"the start of {place.name!r} in {location(subject, place.module)} to broadcast to {spec.text}",
+        found=f"shape {tuple(start.shape)}",
+        fix="start it with one row, such as torch.zeros(1, 64), or with the shape it has later",
+    )
+
+
+def changes_kind(subject: Subject, place: Place) -> RefusedError:
+    """Return the refusal of an attribute that stops being a tensor."""
+    return RefusedError(
+        "state-vanishes",
+        expected=f"{place.name!r} in {location(subject, place.module)} to stay a tensor",
+        found="a tensor before the call and something else after it",
+        fix="keep it a tensor of one shape: `self.h = new_h`",
+    )

@@ -1,0 +1,142 @@
+"""Whether a module can be stepped at all: its own answer, found by running it.
+
+Run whole, and run step by step with the states of the plan, a module must give the same. Where it does
+not, the reason is looked for: does it look ahead, and how far; or does it use its past in a way that no
+state of fixed size carries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from rnnx_export.plan import Plan, Program, StepProgram, time_axis
+from rnnx_export.spec import TensorSpec
+from rnnx_export.structure import flatten
+from rnnx_export.subject import Subject, quiet
+
+_CLOSE = {torch.float16: 2e-2, torch.bfloat16: 1e-1, torch.float32: 1e-3, torch.float64: 1e-8}
+
+
+def why_not_stepped(plan: Plan) -> str | None:
+    """Return why the module cannot be stepped, None if it can."""
+    if not plan.has_time:
+        return None
+    with quiet():
+        ahead = look_ahead(plan)
+        if ahead:
+            return f"looks {ahead} step{'s' if ahead > 1 else ''} ahead"
+        if _steps_agree(plan):
+            return None
+    return "uses earlier steps of a call in a way that no state of fixed size carries"
+
+
+def draw(plan: Plan, seed: int, sizes: Mapping[str, int] | None = None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return random inputs, and declared states at their start, at the example sizes."""
+    generator = torch.Generator().manual_seed(seed)
+    dims = dict(sizes or plan.sizes)
+    inputs = {name: spec.random(dims, generator) for name, spec in plan.subject.inputs.items()}
+    for name, spec in plan.subject.inputs.items():
+        if spec.is_length:
+            inputs[name] = torch.full_like(inputs[name], dims["time"])
+    return inputs, plan.start(dims)
+
+
+def call_fresh(plan: Plan, inputs: Mapping[str, Tensor], states: Mapping[str, Tensor]) -> list[Tensor]:
+    """Return the outputs of a fresh module called once."""
+    subject = plan.subject
+    declared = {name: states[name].clone() for name in subject.states}
+    leaves = dict(flatten(subject.call(subject.fresh(), dict(inputs), declared)))
+    return [leaves[output.path] for output in plan.outputs]
+
+
+def look_ahead(plan: Plan) -> int:
+    """Return how many steps before an input's step an output already depends on it."""
+    inputs, states = draw(plan, 3)
+    before = call_fresh(plan, inputs, states)
+    steps = plan.sizes["time"]
+    furthest = 0
+    for step in range(1, steps):
+        changed = {
+            name: _disturb(value, plan.subject.inputs[name], step, steps) for name, value in inputs.items()
+        }
+        after = call_fresh(plan, changed, states)
+        for output, old, new in zip(plan.outputs, before, after, strict=True):
+            first = _first_change(old, new, output.spec, steps)
+            if first is not None and first < step:
+                furthest = max(furthest, step - first)
+    return furthest
+
+
+def _disturb(value: Tensor, spec: TensorSpec, step: int, steps: int) -> Tensor:
+    """Return `value` with other finite values at one step."""
+    axis = next((index for index, part in enumerate(spec.axes()) if part.name == "time"), None)
+    if axis is None:
+        return value
+    width = value.shape[axis] // steps
+    new = value.clone()
+    part = new.narrow(axis, step * width, width)
+    if value.dtype.is_floating_point:
+        part.copy_(part * 0.5 + 0.25 if spec.low is not None else part + 1.5)
+    elif value.dtype == torch.bool:
+        part.logical_not_()
+    else:
+        low, high = int(value.min()), int(value.max())
+        part.copy_(low + high - part)
+    return new
+
+
+def _first_change(old: Tensor, new: Tensor, spec: TensorSpec, steps: int) -> int | None:
+    axis = next((index for index, part in enumerate(spec.axes()) if part.name == "time"), None)
+    if axis is None or old.shape != new.shape:
+        return None
+    different = (old != new) & ~(torch.isnan(old) & torch.isnan(new)) if old.is_floating_point() else old != new
+    where = different.movedim(axis, 0).flatten(1).any(1).nonzero() if old.dim() > 1 else different.nonzero()
+    return int(where[0]) // (old.shape[axis] // steps) if len(where) else None
+
+
+def _steps_agree(plan: Plan) -> bool:
+    inputs, states = draw(plan, 5)
+    whole = call_fresh(plan, inputs, states)
+    program = StepProgram(Program(plan))
+    steps = plan.sizes["time"]
+    rows: list[list[Tensor]] = []
+    carried = list(states.values())
+    for step in range(steps):
+        arguments = [_step_of(value, plan.subject, name, step, steps) for name, value in inputs.items()]
+        result = program(*arguments, *carried)
+        rows.append([*result[: len(plan.outputs)]])
+        carried = list(result[len(plan.outputs) :])
+    for index, output in enumerate(plan.outputs):
+        got = join_steps([row[index] for row in rows], output.spec)
+        expected = whole[index]
+        if got.shape != expected.shape:
+            return False
+        close = _CLOSE.get(expected.dtype, 0.0)
+        if not torch.allclose(got.double(), expected.double(), rtol=close, atol=close, equal_nan=True):
+            return False
+    return True
+
+
+def _step_of(value: Tensor, subject: Subject, name: str, step: int, steps: int) -> Tensor:
+    spec = subject.inputs[name]
+    if spec.is_length:
+        return (value - step).clamp(0, 1)
+    axis = next((index for index, part in enumerate(spec.axes()) if part.name == "time"), None)
+    if axis is None:
+        return value
+    width = value.shape[axis] // steps
+    part = value.narrow(axis, step * width, width)
+    return part.squeeze(axis) if time_axis(spec.shape) is not None else part
+
+
+def join_steps(rows: list[Tensor], spec: TensorSpec) -> Tensor:
+    """Return single steps as one chunk: stacked along `time`, joined along `N*time`, or the last one."""
+    axis = time_axis(spec.shape)
+    if axis is not None:
+        return torch.stack(rows, axis)
+    if spec.has("time"):
+        return torch.cat(rows, next(index for index, part in enumerate(spec.axes()) if part.name == "time"))
+    return rows[-1]

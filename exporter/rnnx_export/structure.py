@@ -1,0 +1,106 @@
+"""Nested arguments and results as flat lists of tensors with named places.
+
+A structure is a tensor, a plain value, or a tuple, list, dict, NamedTuple or dataclass of structures.
+Other classes take part once an adapter is registered for them with `register_structure`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+Path = tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Adapter:
+    take_apart: Callable[[Any], Mapping[str, Any]]
+    put_together: Callable[[dict[str, Any]], Any]
+
+
+_ADAPTERS: dict[type, _Adapter] = {}
+
+
+def register_structure(
+    cls: type,
+    take_apart: Callable[[Any], Mapping[str, Any]],
+    put_together: Callable[[dict[str, Any]], Any],
+) -> None:
+    """Teach the exporter a class that carries tensors, such as a cache object.
+
+    Args:
+        cls: the class.
+        take_apart: gives the object's parts by name; a part may be a structure again.
+        put_together: makes an object from such parts.
+
+    Example:
+        `register_structure(Cache, lambda c: {"k": c.k, "v": c.v}, lambda p: Cache(p["k"], p["v"]))`
+    """
+    _ADAPTERS[cls] = _Adapter(take_apart, put_together)
+
+
+def children(value: Any) -> list[tuple[str, Any]] | None:
+    """Return the named parts of a structure, or None for a leaf."""
+    adapter = _ADAPTERS.get(type(value))
+    if adapter is not None:
+        return [(str(name), part) for name, part in adapter.take_apart(value).items()]
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return list(zip(value._fields, value, strict=True))
+    if isinstance(value, tuple | list):
+        return [(str(index), part) for index, part in enumerate(value)]
+    if isinstance(value, dict):
+        return [(str(key), part) for key, part in value.items()]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
+    return None
+
+
+def rebuild(value: Any, parts: list[Any]) -> Any:
+    """Return a structure like `value` made of other `parts`, in the order `children` gives them."""
+    adapter = _ADAPTERS.get(type(value))
+    if adapter is not None:
+        return adapter.put_together(dict(zip(adapter.take_apart(value), parts, strict=True)))
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*parts)
+    if isinstance(value, dict):
+        return type(value)(zip(value, parts, strict=True))
+    if isinstance(value, tuple | list):
+        return type(value)(parts)
+    copy = object.__new__(type(value))
+    for field, part in zip(dataclasses.fields(value), parts, strict=True):
+        object.__setattr__(copy, field.name, part)
+    return copy
+
+
+def flatten(value: Any, path: Path = ()) -> list[tuple[Path, Any]]:
+    """Return (path, leaf) for each leaf of `value` in order."""
+    parts = children(value)
+    if parts is None:
+        return [(path, value)]
+    return [leaf for name, part in parts for leaf in flatten(part, (*path, name))]
+
+
+def replace(value: Any, leaves: Mapping[Path, Any], path: Path = ()) -> Any:
+    """Return `value` with the leaves at the given paths replaced."""
+    parts = children(value)
+    if parts is None:
+        return leaves.get(path, value)
+    return rebuild(value, [replace(part, leaves, (*path, name)) for name, part in parts])
+
+
+def shape_of(value: Any) -> Any:
+    """Return what two structures must share to be the same but for their leaves."""
+    parts = children(value)
+    if parts is None:
+        return None
+    kind = "mapping" if isinstance(value, dict) else "sequence"
+    named = kind == "mapping" or not isinstance(value, list | tuple) or hasattr(value, "_fields")
+    return (named, tuple((name if named else None, shape_of(part)) for name, part in parts))
+
+
+def tensors(value: Any) -> list[tuple[Path, torch.Tensor]]:
+    """Return (path, tensor) for each tensor in `value`."""
+    return [(path, leaf) for path, leaf in flatten(value) if isinstance(leaf, torch.Tensor)]

@@ -1,0 +1,197 @@
+"""The module under export: a private copy, and how it is called with named tensors."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rnnx.errors import UsageError
+from rnnx_export import memory
+from rnnx_export.spec import TensorSpec, parse_tree
+from rnnx_export.structure import Path, children, replace
+
+
+class Subject:
+    """A copy of the caller's module in eval mode, with the specs of its arguments.
+
+    Args:
+        module: the caller's module; never touched.
+        inputs: specs by parameter name, nested where the argument is.
+        state: the same for arguments that carry memory; None for "measure what forward makes of None".
+        method: which method is exported.
+        constants: values of further parameters.
+
+    Attributes:
+        inputs, states: flat specs by name ("x", "state.h"), in the order of forward's parameters.
+
+    Raises:
+        UsageError: `not-a-module`, `unknown-parameter`, `missing-parameter`, `bad-spec`, `no-inputs`.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        inputs: Mapping[str, Any],
+        state: Mapping[str, Any] | None = None,
+        method: str = "forward",
+        constants: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not isinstance(module, nn.Module):
+            raise UsageError(
+                "not-a-module",
+                expected="a torch.nn.Module",
+                found=f"a {type(module).__name__}",
+                fix="pass an instance, such as Net() and not Net",
+            )
+        self.original = module
+        self.method = method
+        self.trees = {"input": dict(inputs), "state": dict(state or {})}
+        self.constants = dict(constants or {})
+        self.order = self._parameters(module)
+        self.inputs: dict[str, TensorSpec] = {}
+        self.states: dict[str, TensorSpec | None] = {}
+        self._places: dict[str, tuple[str, Path]] = {}
+        self._none_states: set[str] = set()
+        for parameter in self.order:
+            for kind in ("input", "state"):
+                if parameter in self.trees[kind]:
+                    self._add(kind, parameter)
+        if not self.inputs:
+            raise UsageError(
+                "no-inputs", expected="at least one input", found="none", fix="pass inputs={'x': 'float32[batch, 8]'}"
+            )
+
+    def fresh(self, dtype: torch.dtype | None = None) -> nn.Module:
+        """Return a new copy of the module in eval mode, its floats as `dtype` where one is given."""
+        module = memory.copy_module(self.original).eval()
+        for parameter in module.parameters():
+            parameter.requires_grad_(False)
+        if dtype is not None:
+            module = module.to(dtype)
+        for part in module.modules():
+            if isinstance(part, nn.RNNBase):
+                # Its checks turn sizes into plain numbers, which would freeze them when captured.
+                part.check_forward_args = _no_check  # type: ignore[method-assign, assignment]
+        return module
+
+    def call(self, module: nn.Module, inputs: Mapping[str, Tensor], states: Mapping[str, Tensor | None]) -> Any:
+        """Call the method of `module` with arguments built from named tensors; return its result."""
+        leaves: dict[str, dict[Path, Any]] = {}
+        for name, value in {**inputs, **states}.items():
+            parameter, path = self._places[name]
+            leaves.setdefault(parameter, {})[path] = value
+        values = dict(self.constants)
+        for parameter, found in leaves.items():
+            tree = self.trees["input"].get(parameter, self.trees["state"].get(parameter))
+            values[parameter] = None if all(value is None for value in found.values()) else replace(tree, found)
+        positional, keyword = [], {}
+        gap = False
+        for name in self.order:
+            kind = self.order[name].kind
+            if name not in values:
+                gap = True
+            elif kind is inspect.Parameter.KEYWORD_ONLY or (gap and kind is not inspect.Parameter.POSITIONAL_ONLY):
+                keyword[name] = values[name]
+            else:
+                positional.append(values[name])
+        function = module if self.method == "forward" else getattr(module, self.method)
+        return function(*positional, **keyword)
+
+    def state_trees(self) -> dict[str, Any]:
+        """Return the structures of the declared states by parameter name."""
+        return self.trees["state"]
+
+    def state_names(self, parameter: str) -> list[str]:
+        """Return the flat names of the states that `parameter` carries, in order."""
+        return [name for name in self.states if self._places[name][0] == parameter]
+
+    def starts_as_none(self, name: str) -> bool:
+        """Whether a declared state begins as None: its spec says so, or its parameter's default does."""
+        parameter = self._places[name][0]
+        return parameter in self._none_states or self.order[parameter].default is None
+
+    def adopt_structure(self, parameter: str, result: Any, path: Path, inside: list[Path]) -> None:
+        """Give a state that was declared as None the structure of its next value in `result`.
+
+        Args:
+            parameter: the state's parameter.
+            result: what forward returned.
+            path: where in it the state's next value is.
+            inside: paths of its leaves below that.
+        """
+        node = result
+        for name in path:
+            node = dict(children(node) or ())[name]
+        self._none_states.add(parameter)
+        self.trees["state"][parameter] = node
+        for name in self.state_names(parameter):
+            del self.states[name], self._places[name]
+        for leaf in inside:
+            name = ".".join((parameter, *leaf))
+            self._places[name] = (parameter, leaf)
+            self.states[name] = None
+
+    def _add(self, kind: str, parameter: str) -> None:
+        for path, spec in parse_tree(self.trees[kind][parameter], parameter).items():
+            name = ".".join((parameter, *path))
+            self._places[name] = (parameter, path)
+            if kind == "state":
+                self.states[name] = spec
+            elif spec is None:
+                raise UsageError(
+                    "bad-spec", expected=f"a spec for input {name}", found="None", fix="write 'float32[batch, 8]'"
+                )
+            else:
+                self.inputs[name] = spec
+
+    def _parameters(self, module: nn.Module) -> dict[str, inspect.Parameter]:
+        function = getattr(module, self.method, None)
+        if function is None:
+            raise UsageError(
+                "unknown-method",
+                expected=f"a method {self.method!r} of {type(module).__name__}",
+                found="none",
+                fix="name one that exists",
+            )
+        parameters = dict(inspect.signature(function).parameters)
+        named = {name: p for name, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+        open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        given = {**self.trees["input"], **self.trees["state"], **self.constants}
+        for name in given:
+            if name not in named:
+                if not open_ended:
+                    raise UsageError(
+                        "unknown-parameter",
+                        expected=f"parameters of {type(module).__name__}.{self.method}: {', '.join(named) or 'none'}",
+                        found=repr(name),
+                        fix="use forward's own parameter names",
+                    )
+                named[name] = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY)
+        for name, parameter in named.items():
+            if parameter.default is parameter.empty and name not in given:
+                raise UsageError(
+                    "missing-parameter",
+                    expected=f"a spec for parameter {name!r} of {type(module).__name__}.{self.method}",
+                    found="none",
+                    fix=f"add it to inputs, state or constants, such as inputs={{'{name}': 'float32[batch, 8]'}}",
+                )
+        return named
+
+
+def _no_check(*args: Any) -> None:
+    return None
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Run PyTorch without gradients and without its warnings."""
+    import warnings
+
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
