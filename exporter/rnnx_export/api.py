@@ -25,7 +25,8 @@ from rnnx_export.prove import NotProved, prove
 from rnnx_export.refusals import location
 from rnnx_export.spec import boundary_dtype
 from rnnx_export.streaming import why_not_stepped
-from rnnx_export.subject import Subject
+from rnnx_export.subject import Subject, one_thread
+from rnnx_export.timeloop import with_time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +55,7 @@ def export(
     returns: Any = None,
     method: str = "forward",
     constants: Mapping[str, Any] | None = None,
+    time: bool = False,
     vocabulary: Sequence[str] | None = None,
     steps_per_second: float | None = None,
     name: str | None = None,
@@ -76,6 +78,7 @@ def export(
         returns: names for the parts of forward's result, nested as it is: ("y", "h").
         method: another method than forward.
         constants: values for parameters that are neither.
+        time: give a step model a time axis, right after the batch, so that it runs whole chunks too.
         vocabulary: for a model over symbols with one int64 input and logits: what each id stands for.
         steps_per_second: how fast time runs, for people.
         name: the model's name; the file's by default.
@@ -92,17 +95,22 @@ def export(
     """
     path = check_output(path)
     trace_path = check_output(path.with_suffix(".trace.safetensors"))
-    subject = Subject(module, inputs, state, method, constants)
-    plan = discover(subject, returns)
-    if plan.whole_only is None:
-        plan.whole_only = why_not_stepped(plan)
-    details = {
-        "name": name or path.stem,
-        "vocabulary": vocabulary,
-        "steps_per_second": steps_per_second,
-        "user": dict(user or {}),
-    }
-    data, contract, trace = _prove_some_way(plan, details, opset)
+    with one_thread():
+        subject = Subject(module, inputs, state, method, constants)
+        plan = discover(subject, returns)
+        if time and not plan.has_time:
+            plan = with_time(plan)
+        if plan.whole_only is None:
+            reason = why_not_stepped(plan)
+            if reason is not None:
+                plan.make_whole(reason)
+        details = {
+            "name": name or path.stem,
+            "vocabulary": vocabulary,
+            "steps_per_second": steps_per_second,
+            "user": dict(user or {}),
+        }
+        data, contract, trace = _prove_some_way(plan, details, opset)
     write_bytes(path, data)
     write_bytes(trace_path, trace)
     return Exported(path, trace_path, contract, plan.notes)

@@ -32,15 +32,12 @@ def build(plan: Plan, way: str, opset: int = 18) -> ir.Model:
     Raises:
         NotCaptured: this way does not work for this module.
     """
-    program: torch.nn.Module = Program(plan)
+    exported = _captured(plan, way)
+    dead = _dead(plan, exported)
+    if dead:
+        plan.drop_states(dead)
+        exported = _captured(plan, way)
     specs = plan.subject.inputs
-    shapes: list[list[Dimension]] = [list(spec.shape) for spec in specs.values()]
-    if way == SCAN:
-        program = StepProgram(program)
-        shapes = [clean.step_shape(shape) for shape in shapes]
-    shapes += [list(state.spec.shape) for state in plan.states]
-    examples = example_arguments(plan, way)
-    exported = capture(program, examples, shapes, [*specs, *(state.name for state in plan.states)])
     model = convert(exported)
     clean.simplify(model)
     expand_recurrent(model)
@@ -53,6 +50,43 @@ def build(plan: Plan, way: str, opset: int = 18) -> ir.Model:
     clean.declare(model, inputs, outputs)
     clean.finish(model, opset)
     return model
+
+
+def _captured(plan: Plan, way: str) -> torch.export.ExportedProgram:
+    program: torch.nn.Module = Program(plan)
+    shapes: list[list[Dimension]] = [list(spec.shape) for spec in plan.subject.inputs.values()]
+    if way == SCAN:
+        program = StepProgram(program)
+        shapes = [clean.step_shape(shape) for shape in shapes]
+    shapes += [list(state.spec.shape) for state in plan.states]
+    names = [*plan.subject.inputs, *(state.name for state in plan.states)]
+    return capture(program, example_arguments(plan, way), shapes, names)
+
+
+def _dead(plan: Plan, exported: torch.export.ExportedProgram) -> set[str]:
+    """Return the states that were found, not declared, and that no output depends on, now or later."""
+    user = set(exported.graph_signature.user_inputs)
+    given = [node for node in exported.graph.nodes if node.op == "placeholder" and node.name in user]
+    given = given[len(plan.subject.inputs) :]
+    results = list(exported.graph.output_node().args[0])
+    ends = dict(zip((state.name for state in plan.states), results[-len(plan.states) or len(results) :], strict=True))
+    live: set[str] = set()
+    reached: set[torch.fx.Node] = set()
+    pending = [node for node in results[: len(results) - len(plan.states)] if isinstance(node, torch.fx.Node)]
+    while pending:
+        node = pending.pop()
+        if node in reached:
+            continue
+        reached.add(node)
+        pending += node.all_input_nodes
+        for state, placeholder in zip(plan.states, given, strict=True):
+            if placeholder is node and state.name not in live:
+                live.add(state.name)
+                pending.append(ends[state.name])
+    groups = [set(lift.names) for lift in plan.lifts.values()]
+    declared = {state.name for state in plan.states if isinstance(state.origin, tuple)}
+    dead = {state.name for state in plan.states} - live - declared
+    return {name for name in dead if not any(name in group and group & live for group in groups)}
 
 
 def example_arguments(plan: Plan, way: str) -> list[torch.Tensor]:

@@ -38,7 +38,7 @@ def capture(
     with quiet(), _silent(), torch.fx.experimental._config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
         try:
             exported = torch.export.export(
-                program, tuple(examples), dynamic_shapes=(dynamic,), strict=False, prefer_deferred_runtime_asserts_over_guards=True
+                program, tuple(examples), dynamic_shapes=(dynamic,), strict=False
             )
         except Exception as error:  # torch.export raises many kinds; all mean the same here
             raise NotCaptured(_one_line(error)) from error

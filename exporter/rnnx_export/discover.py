@@ -15,7 +15,7 @@ from rnnx_export.explore import Exploration, Run, narrow_start, to_numpy
 from rnnx_export.measure import measure_start
 from rnnx_export.memory import Place
 from rnnx_export.pairing import pair, part_names
-from rnnx_export.plan import IN_PLACE, Output, Plan, State
+from rnnx_export.plan import IN_PLACE, Output, Plan, Program, State
 from rnnx_export.site_kinds import LOOKS_EVERYWHERE, SLOTS
 from rnnx_export.sites import Lift, Visit
 from rnnx_export.spec import TensorSpec
@@ -47,16 +47,26 @@ def discover(subject: Subject, returns: Any = None) -> Plan:
         lifts, lifted, loops = _hidden(seen, taken)
         outputs, reason = _outputs(seen, returns, pairs)
         whole_only = reason or _looks_everywhere(seen)
-        return Plan(
-            subject=subject,
-            outputs=outputs,
-            states=states if whole_only else [*states, *lifted],
-            lifts={} if whole_only else lifts,
-            whole_only=whole_only,
-            loops=loops,
-            notes=seen.notes,
-            sizes=seen.sizes,
-        )
+        plan = Plan(subject, outputs, [*states, *lifted], lifts, None, loops, seen.notes, seen.sizes)
+        if whole_only:
+            plan.make_whole(whole_only)
+        _drop_returned_states(plan, seen, returns, pairs)
+        return plan
+
+
+def _drop_returned_states(plan: Plan, seen: Exploration, returns: Any, pairs: Mapping[str, Path]) -> None:
+    """Take results that are the next values of lifted states out of the outputs: they are states now."""
+    if not plan.lifts or plan.loops:
+        return
+    inputs, _ = seen.draw(0)
+    program = Program(plan)
+    program(*inputs.values(), *plan.start(plan.sizes).values())
+    kept = [output for output in plan.outputs if output.path not in program.returned]
+    if kept and len(kept) < len(plan.outputs):
+        names = part_names(seen.base.first.result, returns)
+        if len(kept) == 1 and kept[0].path not in names:
+            kept = [dataclasses.replace(kept[0], name=names.get((), "y"))]
+        plan.outputs = kept
 
 
 def _pairs(seen: Exploration, returns: Any) -> dict[str, Path]:

@@ -41,7 +41,7 @@ def pair(
     """
     nodes = _nodes(result)
     names = _names(result, returns, function)
-    candidates = {p: [path for path, node in nodes if _fits(tree, given[p], node)] for p, tree in trees.items()}
+    candidates = {p: [path for path, node in nodes if _fits(tree, given[p], node, result)] for p, tree in trees.items()}
     settled: dict[str, Path] = {}
     for parameter in trees:
         named = [path for path in candidates[parameter] if _same_name(names.get(path), parameter)]
@@ -143,13 +143,14 @@ def _same_name(name: str | None, parameter: str) -> bool:
     return name is not None and (name == parameter or _AFFIX.sub("", name) == _AFFIX.sub("", parameter))
 
 
-def _fits(tree: Any, given: dict[Path, Tensor], node: Any) -> bool:
+def _fits(tree: Any, given: dict[Path, Tensor], node: Any, whole: Any) -> bool:
     """Whether a part of the result has the structure, dtypes and sizes of a state's value."""
     leaves = flatten(node)
     if not all(isinstance(leaf, Tensor) for _, leaf in leaves):
         return False
     if not given:
-        return True
+        # A state that starts as None shows its structure only here; the whole result is never one.
+        return node is not whole
     if shape_of(tree) != shape_of(node):
         return False
     values = list(given.values())

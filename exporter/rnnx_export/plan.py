@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -76,6 +76,19 @@ class Plan:
         """Whether inputs have a time axis."""
         return any(spec.has("time") for spec in self.subject.inputs.values())
 
+    def make_whole(self, reason: str) -> None:
+        """Give up stepping: no call is lifted, and states are only those the caller asked for."""
+        self.whole_only = reason
+        self.lifts = {}
+        self.loops = False
+        self.states = [state for state in self.states if not isinstance(state.origin, str)]
+
+    def drop_states(self, names: Collection[str]) -> None:
+        """Leave out states that nothing depends on; their calls run as they are."""
+        self.states = [state for state in self.states if state.name not in names]
+        kept = {state.name for state in self.states}
+        self.lifts = {key: lift for key, lift in self.lifts.items() if any(name in kept for name in lift.names)}
+
     def start(self, dims: Mapping[str, int]) -> dict[str, Tensor]:
         """Return the initial states as tensors of full shape."""
         return {
@@ -91,12 +104,16 @@ class Program(nn.Module):
 
     Inputs and outputs have the shapes of the specs, time axis included. The module inside is left as it
     was after each call.
+
+    Attributes:
+        returned: paths in the latest result that hold the next value of a lifted state.
     """
 
     def __init__(self, plan: Plan, module: nn.Module | None = None) -> None:
         super().__init__()
         self.module = module if module is not None else plan.subject.fresh()
         self.plan = plan
+        self.returned: set[Path] = set()
         places = [state.origin for state in plan.states if isinstance(state.origin, Place)]
         memory.unregister(self.module, places)
         self._held = {place: memory.read(self.module, place) for place in places}
@@ -114,6 +131,8 @@ class Program(nn.Module):
             kept = {place: memory.read(self.module, place) for place in placed}
             memory.write(self.module, self._held)
         leaves = dict(flatten(result))
+        ends = {id(value) for value in watch.next_states.values()}
+        self.returned = {path for path, leaf in leaves.items() if id(leaf) in ends}
         return (
             *(leaves[output.path] for output in self.plan.outputs),
             *(self._next(state, leaves, declared, kept, watch) for state in self.plan.states),

@@ -6,6 +6,7 @@ calls the untouched module once on the whole sequence: what PyTorch gives, with 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,13 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rnnx.contract import Contract, InputSpec, StateSpec, describe
+from rnnx.errors import UsageError
 from rnnx_export import memory
+from rnnx_export.discover import discover
 from rnnx_export.explore import to_numpy
 from rnnx_export.memory import Place
 from rnnx_export.plan import IN_PLACE, Plan, Program, StepProgram
 from rnnx_export.spec import TensorSpec
 from rnnx_export.structure import flatten
-from rnnx_export.subject import quiet
+from rnnx_export.subject import Subject, quiet
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
@@ -165,3 +169,64 @@ def _state(value: Tensor, spec: TensorSpec) -> np.ndarray[Any, Any]:
 def _tensor(value: np.ndarray[Any, Any], spec: TensorSpec, dtype: torch.dtype | None) -> Tensor:
     tensor = torch.from_numpy(np.array(value))
     return tensor.to(dtype if dtype is not None and spec.dtype.is_floating_point else spec.dtype)
+
+
+def open_reference(module: torch.nn.Module, contract: Contract, arguments: Mapping[str, Any]) -> StepReference:
+    """Return a module as the reference of the model that was exported from it.
+
+    Args:
+        module: the network.
+        contract: of the exported model.
+        arguments: what it was exported with (`inputs`, `state`, `returns`, `method`, `constants`); specs
+            that are missing are read from the contract.
+
+    Raises:
+        UsageError: `other-network` if the module's states or outputs are not those of the contract.
+        RefusedError: the module cannot be exported at all.
+    """
+    inputs = arguments.get("inputs") or _trees([(spec.name, _text(spec)) for spec in contract.inputs])
+    state = arguments.get("state")
+    if not state and not arguments.get("inputs"):
+        parameters = inspect.signature(getattr(module, arguments.get("method", "forward"))).parameters
+        entries = [(spec.name, _text(spec)) for spec in contract.states if spec.name.split(".")[0] in parameters]
+        state = _trees(entries)
+    subject = Subject(module, inputs, state, arguments.get("method", "forward"), arguments.get("constants"))
+    plan = discover(subject, arguments.get("returns"))
+    wanted = {spec.name for spec in contract.states}
+    plan.drop_states({spec.name for spec in plan.states} - wanted)
+    ours = ([spec.name for spec in plan.states], [spec.name for spec in plan.outputs])
+    theirs = ([spec.name for spec in contract.states], [spec.name for spec in contract.outputs])
+    if ours != theirs:
+        raise UsageError(
+            "other-network",
+            expected=f"a network with states {theirs[0]} and outputs {theirs[1]}",
+            found=f"states {ours[0]} and outputs {ours[1]}",
+            fix="compare with the network that the model was exported from",
+        )
+    if contract.whole_only:
+        plan.make_whole(contract.whole_only)
+        return WholeReference(plan)  # type: ignore[return-value]
+    return StepReference(plan)
+
+
+def _text(spec: InputSpec | StateSpec) -> str:
+    return describe(spec.dtype, spec.shape)
+
+
+def _trees(entries: list[tuple[str, str]]) -> dict[str, Any]:
+    """Return specs by parameter from names that are paths: digits make a tuple, anything else a dict."""
+    trees: dict[str, Any] = {}
+    for name, text in entries:
+        *path, last = name.split(".")
+        node = trees
+        for part in path:
+            node = node.setdefault(part, {})
+        node[last] = text
+    return {name: _tuples(tree) for name, tree in trees.items()}
+
+
+def _tuples(tree: Any) -> Any:
+    if not isinstance(tree, dict):
+        return tree
+    parts = {key: _tuples(value) for key, value in tree.items()}
+    return tuple(parts.values()) if all(key.isdigit() for key in parts) else parts

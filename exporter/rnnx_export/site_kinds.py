@@ -153,7 +153,10 @@ def _cumulative(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict
     axis = dim % x.dim() if x.dim() else 0
     fill = {"cumprod": 1.0, "cummax": -float("inf"), "cummin": float("inf"), "logcumsumexp": -float("inf")}
     lift = watch.visit(name, like=x, axes={axis: 0}, fill=fill.get(name, 0.0)) if x.dim() else None
-    result = func(*args, **kwargs)
+    if lift is not None and isinstance(x.shape[axis], int) and x.shape[axis] == 1 and name in ("cummax", "cummin"):
+        result: Any = torch.return_types.cummax((x, torch.zeros_like(x, dtype=torch.int64)))
+    else:
+        result = func(*args, **kwargs)
     if lift is None:
         return result
     past = watch.states[lift.names[0]].unsqueeze(axis)

@@ -12,7 +12,7 @@ import torch
 
 from rnnx.contract import Axis, Dimension, describe
 from rnnx.errors import UsageError
-from rnnx_export.structure import Path, flatten
+from rnnx_export.structure import Leaf, Path, flatten
 
 DTYPES: dict[str, torch.dtype] = {
     "float16": torch.float16,
@@ -33,7 +33,7 @@ Bound = float | str
 
 
 @dataclasses.dataclass(frozen=True)
-class TensorSpec:
+class TensorSpec(Leaf):
     """One tensor: dtype, shape, and the range its values come from.
 
     Attributes:

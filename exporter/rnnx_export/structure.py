@@ -15,6 +15,10 @@ import torch
 Path = tuple[str, ...]
 
 
+class Leaf:
+    """Base of dataclasses that are values themselves, not structures of values."""
+
+
 @dataclasses.dataclass(frozen=True)
 class _Adapter:
     take_apart: Callable[[Any], Mapping[str, Any]]
@@ -53,7 +57,7 @@ def children(value: Any) -> list[tuple[str, Any]] | None:
         return [(str(index), part) for index, part in enumerate(value)]
     if isinstance(value, dict):
         return [(str(key), part) for key, part in value.items()]
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    if dataclasses.is_dataclass(value) and not isinstance(value, type | Leaf):
         return [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
     return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,13 @@ from rnnx.errors import UsageError
 from rnnx_export import memory
 from rnnx_export.spec import TensorSpec, parse_tree
 from rnnx_export.structure import Path, children, replace
+
+
+class _Parameter(NamedTuple):
+    """What matters of a parameter; unlike inspect's, its name may be any text."""
+
+    kind: Any
+    default: Any
 
 
 class Subject:
@@ -149,7 +156,7 @@ class Subject:
             else:
                 self.inputs[name] = spec
 
-    def _parameters(self, module: nn.Module) -> dict[str, inspect.Parameter]:
+    def _parameters(self, module: nn.Module) -> dict[str, _Parameter]:
         function = getattr(module, self.method, None)
         if function is None:
             raise UsageError(
@@ -159,7 +166,11 @@ class Subject:
                 fix="name one that exists",
             )
         parameters = dict(inspect.signature(function).parameters)
-        named = {name: p for name, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+        named = {
+            name: _Parameter(p.kind, p.default)
+            for name, p in parameters.items()
+            if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+        }
         open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         given = {**self.trees["input"], **self.trees["state"], **self.constants}
         for name in given:
@@ -171,9 +182,9 @@ class Subject:
                         found=repr(name),
                         fix="use forward's own parameter names",
                     )
-                named[name] = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY)
+                named[name] = _Parameter(inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.empty)
         for name, parameter in named.items():
-            if parameter.default is parameter.empty and name not in given:
+            if parameter.default is inspect.Parameter.empty and name not in given:
                 raise UsageError(
                     "missing-parameter",
                     expected=f"a spec for parameter {name!r} of {type(module).__name__}.{self.method}",
@@ -185,6 +196,17 @@ class Subject:
 
 def _no_check(*args: Any) -> None:
     return None
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread, so that the same export gives the same figures in any process."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextlib.contextmanager

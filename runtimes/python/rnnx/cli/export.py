@@ -1,0 +1,88 @@
+"""`rnnx export`: from a checkpoint or a module to a proved ONNX file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rnnx.cli.console import Json, Quiet, remark
+from rnnx.files import check_output
+
+
+def export(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="A checkpoint (.safetensors), or a module: file.py:Name.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file to write.")],
+    weights: Annotated[Path | None, typer.Option(help="A state dict for the module: .safetensors or .pt.")] = None,
+    kwargs: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Arguments of the module's class or factory.")
+    ] = None,
+    inputs: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=SPEC", help="An input: 'x=float32[batch, time, 257]'.")
+    ] = None,
+    state: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=SPEC", help="A parameter that carries state; repeatable.")
+    ] = None,
+    returns: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Names of the parts of the result: 'y, (h, c)'.")
+    ] = None,
+    constants: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="A parameter with a fixed value.")
+    ] = None,
+    time: Annotated[bool, typer.Option("--time", help="Give a step model a time axis, for whole chunks.")] = False,
+    steps_per_second: Annotated[float | None, typer.Option(help="How fast time runs; kept for people.")] = None,
+    opset: Annotated[int, typer.Option(help="ONNX operator set.", min=18)] = 18,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Turn a network into ONNX with explicit state, proved against PyTorch before it is written.
+
+    States are found wherever they are: arguments, buffers, attributes, recurrent layers, causal padding.
+    A trace, the model's own test in any language, is written beside it. A spec is dtype[dim, ...]: numbers,
+    batch, time, N*time or any other name; with a range where values matter: 'int64[batch, time] in 0..95'.
+
+    Example:
+
+        rnnx export poet.safetensors -o poet.onnx
+        rnnx export mymodel.py:Denoiser --weights ckpt.pt --inputs 'x=float32[batch, time, 257]' -o denoiser.onnx
+    """
+    check_output(output, inputs=tuple(path for path in (Path(source), weights) if path is not None))
+    from rnnx.cli.source import open_network
+
+    network = open_network(source, weights=weights, kwargs=kwargs, inputs=inputs, state=state, constants=constants)
+    arguments = dict(network.arguments)
+    if returns is not None:
+        from rnnx_export.source import parse_names
+
+        arguments["returns"] = parse_names(returns)
+    if not quiet:
+        remark(f"exporting {source}: finding states, capturing, proving")
+    from rnnx_export.api import export as export_module
+
+    made = export_module(
+        network.module, output, time=time, steps_per_second=steps_per_second, opset=opset, **arguments
+    )
+    if json:
+        from rnnx.contract import to_json
+
+        typer.echo(to_json(made.contract, indent=2))
+        return
+    if quiet:
+        return
+    for note in made.notes:
+        remark(f"note: {note}")
+    proof = made.contract.proof
+    assert proof is not None
+    states = ", ".join(state.name for state in made.contract.states) or "none"
+    typer.echo(f"wrote {made.path} (id {made.contract.id[:19]}...) and {made.trace}")
+    typer.echo(f"states: {states}")
+    typer.echo(f"way: {proof.way}" + (f" (not direct: {proof.not_direct})" if proof.not_direct else ""))
+    if made.contract.whole_only:
+        typer.echo(f"whole sequences only: {made.contract.whole_only}")
+    typer.echo(
+        f"proved against {proof.reference}: {proof.steps} steps, batches "
+        f"{' and '.join(str(batch) for batch in proof.batches)}, largest error {proof.max_error:g}"
+    )
