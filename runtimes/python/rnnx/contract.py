@@ -35,7 +35,7 @@ DType = Literal[
     "bool",
 ]
 Dimension = int | str
-Initial = float | str | list[Any]
+Initial = int | float | str | list[Any]
 
 _NAMED = re.compile(r"(?:([1-9][0-9]*)\*)?([A-Za-z_][A-Za-z0-9_]*)")
 
@@ -141,12 +141,14 @@ class Contract(_Struct, frozen=True, kw_only=True):
     @property
     def has_batch(self) -> bool:
         """Whether several sequences can run side by side."""
-        return any(axis_index(spec.shape, "batch") is not None for spec in (*self.inputs, *self.states))
+        shapes = [*(spec.shape for spec in self.inputs), *(spec.shape for spec in self.states)]
+        return any(axis_index(shape, "batch") is not None for shape in shapes)
 
     @property
     def free_dimensions(self) -> list[str]:
-        """Names, other than batch and time, that are bound when a stream is opened, in order of appearance."""
-        names = [Axis.parse(dim).name for spec in (*self.inputs, *self.states) for dim in spec.shape]
+        """Names, other than batch and time, that are bound when a stream is opened, in order."""
+        shapes = [*(spec.shape for spec in self.inputs), *(spec.shape for spec in self.states)]
+        names = [Axis.parse(dim).name for shape in shapes for dim in shape]
         return [name for name in dict.fromkeys(names) if name not in ("", "batch", "time")]
 
 
@@ -204,14 +206,14 @@ def encode_initial(value: np.ndarray[Any, Any]) -> Initial:
     return _nested(value.tolist())
 
 
-def _nested(value: Any) -> Any:
+def _nested(value: Any) -> Initial:
     return [_nested(entry) for entry in value] if isinstance(value, list) else _text(value)
 
 
-def _text(value: Any) -> float | str:
+def _text(value: Any) -> Initial:
     if isinstance(value, float) and not np.isfinite(value):
         return "nan" if value != value else ("inf" if value > 0 else "-inf")
-    return value  # type: ignore[no-any-return]
+    return int(value) if isinstance(value, bool) else value  # type: ignore[no-any-return]
 
 
 def _numbers(value: Initial) -> Any:
@@ -280,7 +282,8 @@ def check(contract: Contract) -> None:
         "output", [*(spec.name for spec in contract.outputs), *(state.output for state in contract.states)]
     )
     _unique("state", [state.name for state in contract.states])
-    for spec in (*contract.inputs, *contract.outputs, *contract.states):
+    specs: list[InputSpec | OutputSpec | StateSpec] = [*contract.inputs, *contract.outputs, *contract.states]
+    for spec in specs:
         _check_shape(spec.name, spec.shape)
     for state in contract.states:
         if axis_index(state.shape, "time") is not None:
@@ -343,7 +346,10 @@ def _invalid(found: str) -> ModelError:
 
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of the contract, generated from the types above."""
-    return msgspec.json.schema(Contract)
+    found = msgspec.json.schema(Contract)
+    # Contracts made in Python have defaults for these; a file must say them.
+    found["$defs"]["Contract"]["required"] = ["format", "version", *found["$defs"]["Contract"]["required"]]
+    return found
 
 
 def describe(dtype: str, shape: Sequence[object]) -> str:

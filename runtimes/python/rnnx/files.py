@@ -24,9 +24,17 @@ def check_output(path: str | os.PathLike[str], *, inputs: tuple[str | os.PathLik
         inputs: files that are read by the same command and must not be overwritten.
 
     Raises:
-        FileError: `output-folder-missing`, `output-is-folder` or `output-is-input`.
+        FileError: `output-folder-missing`, `output-is-folder`, `output-not-a-file` or `output-is-input`.
     """
     path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        # Renaming a file into the place of /dev/null would replace the device.
+        raise FileError(
+            "output-not-a-file",
+            expected=f"a file, or nothing yet, at {path}",
+            found="a device or pipe",
+            fix="name a file",
+        )
     if path.is_dir():
         raise FileError(
             "output-is-folder",
@@ -61,8 +69,11 @@ def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
         FileError: `output-folder-missing`, `output-is-folder`, `disk-full` or `cannot-write`.
     """
     final = check_output(path)
+    # A symbolic link stays one: what it names is replaced.
+    final = final.resolve()
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".tmp", dir=final.parent)
+        # Cut, because a name may be as long as the file system allows already.
+        handle, name = tempfile.mkstemp(prefix=f".{final.name[:40]}.", suffix=".tmp", dir=final.parent)
     except OSError as error:
         raise _write_error(final, error) from error
     os.close(handle)

@@ -46,6 +46,7 @@ class ModelFile:
         operators: how often each operator is used, subgraphs included.
         parameters: number of entries in all initializers.
         metadata: `metadata_props`.
+        external: whether weights lie in other files beside it.
         id: `sha256:...` of the file without its metadata, then of external data in order.
     """
 
@@ -58,6 +59,7 @@ class ModelFile:
     operators: dict[str, int]
     parameters: int
     metadata: dict[str, str]
+    external: bool
     id: str
 
     @property
@@ -185,6 +187,7 @@ def _parse(data: bytes, path: Path | None) -> ModelFile:
         operators=dict(sorted(operators.items(), key=lambda item: (-item[1], item[0]))),
         parameters=parameters,
         metadata=metadata,
+        external=any(True for _ in _external(graph)),
         id=model_id(data, path.parent if path else None),
     )
 
@@ -301,10 +304,8 @@ def _agree(model: ModelFile, kind: str, named: dict[str, GraphValue], graph: dic
         )
 
     if set(named) != set(graph):
-        raise fail(
-            f"the {kind}s",
-            f"{', '.join(sorted(named)) or 'none'} in the contract, {', '.join(sorted(graph)) or 'none'} in the graph",
-        )
+        ours, theirs = (", ".join(sorted(names)) or "none" for names in (named, graph))
+        raise fail(f"the {kind}s", f"{ours} in the contract, {theirs} in the graph")
     for name, value in named.items():
         if value.dtype != graph[name].dtype or not _fits(value.shape, graph[name].shape):
             ours = contract_module.describe(value.dtype, value.shape)

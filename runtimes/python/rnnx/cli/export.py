@@ -16,15 +16,19 @@ def export(
         str, typer.Argument(metavar="SOURCE", help="A checkpoint (.safetensors), or a module: file.py:Name.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file to write.")],
-    weights: Annotated[Path | None, typer.Option(help="A state dict for the module: .safetensors or .pt.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="A state dict for the module: .safetensors or .pt.")
+    ] = None,
     kwargs: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Arguments of the module's class or factory.")
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Arguments of the module's class or factory."),
     ] = None,
     inputs: Annotated[
         list[str] | None, typer.Option(metavar="NAME=SPEC", help="An input: 'x=float32[batch, time, 257]'.")
     ] = None,
     state: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=SPEC", help="A parameter that carries state; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="NAME=SPEC", help="A parameter that carries state; repeatable."),
     ] = None,
     returns: Annotated[
         str | None, typer.Option(metavar="NAMES", help="Names of the parts of the result: 'y, (h, c)'.")
@@ -32,8 +36,12 @@ def export(
     constants: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="A parameter with a fixed value.")
     ] = None,
-    time: Annotated[bool, typer.Option("--time", help="Give a step model a time axis, for whole chunks.")] = False,
-    steps_per_second: Annotated[float | None, typer.Option(help="How fast time runs; kept for people.")] = None,
+    time: Annotated[
+        bool, typer.Option("--time", help="Give a step model a time axis, for whole chunks.")
+    ] = False,
+    steps_per_second: Annotated[
+        float | None, typer.Option(help="How fast time runs; kept for people.")
+    ] = None,
     opset: Annotated[int, typer.Option(help="ONNX operator set.", min=18)] = 18,
     json: Json = False,
     quiet: Quiet = False,
@@ -52,7 +60,9 @@ def export(
     check_output(output, inputs=tuple(path for path in (Path(source), weights) if path is not None))
     from rnnx.cli.source import open_network
 
-    network = open_network(source, weights=weights, kwargs=kwargs, inputs=inputs, state=state, constants=constants)
+    network = open_network(
+        source, weights=weights, kwargs=kwargs, inputs=inputs, state=state, constants=constants
+    )
     arguments = dict(network.arguments)
     if returns is not None:
         from rnnx_export.source import parse_names

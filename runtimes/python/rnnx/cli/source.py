@@ -40,7 +40,9 @@ def open_network(
     from rnnx_export.source import open_source, parse_specs, parse_values
 
     found = open_source(
-        source, weights=None if weights is None else str(weights), kwargs=parse_values(kwargs or [], "--kwargs")
+        source,
+        weights=None if weights is None else str(weights),
+        kwargs=parse_values(kwargs or [], "--kwargs"),
     )
     arguments: dict[str, Any] = {
         "inputs": parse_specs(inputs or [], "--inputs"),

@@ -1,0 +1,187 @@
+"""Loading: providers, options, files; nothing falls back silently and nothing is printed."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import rnnx
+from cases import onnx_models
+from rnnx import engine, ort_engine
+from rnnx.errors import ModelError, ProviderError, RnnxError, UsageError
+from rnnx.model_file import model_id, read_contract, read_model, write_contract
+
+
+def code_of(call: Callable[[], object], kind: type[RnnxError]) -> str:
+    with pytest.raises(kind) as caught:
+        call()
+    assert caught.value.exit_code == 2
+    assert caught.value.expected
+    assert caught.value.fix
+    return caught.value.code
+
+
+def test_load_takes_paths_and_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "lstm.onnx"
+    path.write_bytes(onnx_models.lstm())
+    for source in (path, str(path), path.read_bytes()):
+        session = rnnx.load(source)
+        assert session.provider == "cpu"
+        assert session.id == session.contract.id
+        assert session.path == (path if not isinstance(source, bytes) else None)
+        assert "lstm" in repr(session)
+
+
+def test_weights_beside_the_file_are_found_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = onnx_models.lstm()
+    model = onnx.load_model_from_string(data)
+    path = tmp_path / "big.onnx"
+    onnx.save_model(model, str(path), save_as_external_data=True, location="big.data", size_threshold=100)
+    contract = read_contract(read_model(path))
+    path.write_bytes(write_contract(path.read_bytes(), contract))
+    monkeypatch.chdir("/")
+    frame = np.ones((1, 3), "f4")
+    session = rnnx.load(path)
+    assert (session.stream().step(frame)["y"] == rnnx.load(data).stream().step(frame)["y"]).all()
+    assert session.id == model_id(path.read_bytes(), tmp_path) != session.contract.id
+    assert code_of(lambda: rnnx.load(path.read_bytes()), ModelError) == "external-data-missing"
+    (tmp_path / "big.data").unlink()
+    assert code_of(lambda: rnnx.load(path), ModelError) == "external-data-missing"
+
+
+def test_an_unknown_provider_is_refused_by_name() -> None:
+    with pytest.raises(ProviderError, match="cpu, cuda, native or auto") as caught:
+        rnnx.load(onnx_models.lstm(), "gpu")
+    assert caught.value.code == "provider-unknown"
+
+
+def test_a_provider_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(engine.PROVIDERS, "native", "rnnx_absent.engine")
+    assert code_of(lambda: rnnx.load(onnx_models.lstm(), "native"), ProviderError) == "provider-unavailable"
+
+
+def test_cuda_without_cuda_is_refused_and_auto_says_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(ProviderError, match="without CUDA") as caught:
+        rnnx.load(onnx_models.lstm(), "cuda")
+    assert caught.value.code == "provider-unavailable"
+    assert rnnx.load(onnx_models.lstm(), "auto").provider == "cpu"
+
+
+def test_a_session_that_fell_back_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A wheel with CUDA inside and no driver: ONNX Runtime loads the model on the CPU and says nothing.
+    import onnxruntime
+
+    real = onnxruntime.InferenceSession
+    monkeypatch.setattr(
+        onnxruntime,
+        "get_available_providers",
+        lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"],
+    )
+    monkeypatch.setattr(
+        onnxruntime,
+        "InferenceSession",
+        lambda source, settings, providers: real(source, settings, providers=["CPUExecutionProvider"]),
+    )
+    with pytest.raises(ProviderError, match="only CPUExecutionProvider") as caught:
+        rnnx.load(onnx_models.lstm(), "cuda")
+    assert caught.value.code == "provider-unavailable"
+    assert rnnx.load(onnx_models.lstm(), "auto").provider == "cpu"
+
+
+def test_both_wheels_are_a_conflict_for_cuda_and_auto(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.32.0")
+    for provider in ("cuda", "auto"):
+        with pytest.raises(ProviderError, match="pip uninstall onnxruntime onnxruntime-gpu") as caught:
+            rnnx.load(onnx_models.lstm(), provider)
+        assert caught.value.code == "onnxruntime-conflict"
+    assert rnnx.load(onnx_models.lstm()).provider == "cpu"
+    reason = engine.availability()["cuda"]
+    assert reason is not None
+    assert reason.code == "onnxruntime-conflict"
+
+
+def test_without_onnxruntime_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    for provider in ("cpu", "cuda", "auto"):
+        with pytest.raises(ProviderError, match="pip install") as caught:
+            rnnx.load(onnx_models.lstm(), provider)
+        assert caught.value.code == "onnxruntime-missing"
+
+
+def test_availability_tries_what_it_names() -> None:
+    found = engine.availability()
+    assert list(found) == list(engine.PROVIDERS)
+    assert found["cpu"] is None
+
+
+def test_options_reach_onnxruntime() -> None:
+    options = {
+        "threads": 2,
+        "spinning": True,
+        "graph_optimization": "none",
+        "arena": False,
+        "memory_pattern": False,
+    }
+    session: Any = rnnx.load(onnx_models.lstm(), options=options)
+    used = session.engine.session.get_session_options()
+    assert used.intra_op_num_threads == 2
+    assert not used.enable_cpu_mem_arena
+    assert not used.enable_mem_pattern
+    assert "DISABLE_ALL" in str(used.graph_optimization_level)
+    assert used.get_session_config_entry("session.intra_op.allow_spinning") == "1"
+    session.stream().step(np.ones((1, 3), "f4"))
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"thread": 2}, "unknown-option"),
+        ({"threads": 0}, "wrong-option"),
+        ({"threads": "2"}, "wrong-option"),
+        ({"threads": True}, "wrong-option"),
+        ({"spinning": 1}, "wrong-option"),
+        ({"graph_optimization": "most"}, "wrong-option"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options: Any, code: str) -> None:
+    assert code_of(lambda: rnnx.load(onnx_models.lstm(), options=options), UsageError) == code
+
+
+def test_a_model_the_engine_cannot_load_is_refused() -> None:
+    model = onnx.load_model_from_string(onnx_models.lstm())
+    model.graph.node[0].op_type = "Nonsense"
+    assert code_of(lambda: rnnx.load(model.SerializeToString()), ModelError) == "engine-refused"
+
+
+def test_a_tampered_file_still_loads_with_its_own_id() -> None:
+    model = onnx.load_model_from_string(onnx_models.lstm())
+    model.graph.initializer[0].raw_data = bytes(len(model.graph.initializer[0].raw_data))
+    session = rnnx.load(model.SerializeToString())
+    assert session.id != session.contract.id
+
+
+def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    for make in onnx_models.STREAMING.values():
+        session = rnnx.load(make())
+        stream = session.stream(dims=dict.fromkeys(session.contract.free_dimensions, 3))
+        assert stream.position == 0
+    rnnx.load(onnx_models.lstm()).stream().run(np.ones((1, 4, 3), "f4"))
+    with pytest.raises(ModelError):
+        rnnx.load(onnx_models.lstm().replace(b"Transpose", b"Transposx"))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_probe_model_is_valid() -> None:
+    onnx.checker.check_model(onnx.load_model_from_string(ort_engine._identity_model()), full_check=True)

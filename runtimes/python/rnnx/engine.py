@@ -1,0 +1,168 @@
+"""What computes a step behind a session, and the table of providers that users choose from.
+
+An `Engine` is a loaded model, immutable and shared between threads. A `Lane` is what one stream needs of
+it: two sets of state buffers, so that a step reads one set and writes the other. A `Call` is a lane bound
+to fixed shapes. Engines own all buffers; streams decide which set is the current one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any, Protocol
+
+from rnnx.contract import Contract
+from rnnx.errors import ProviderError, UsageError
+from rnnx.model_file import ModelFile
+from rnnx.shapes import Array
+
+# A module is named here by text only and imported when its provider is asked for.
+PROVIDERS = {"cpu": "rnnx.ort_engine", "cuda": "rnnx.ort_engine", "native": "rnnx_native.engine"}
+
+Shape = tuple[int, ...]
+
+
+class Call(Protocol):
+    """A lane bound to fixed shapes.
+
+    Attributes:
+        inputs: arrays by input name, on the host, to be written before `run`.
+        outputs: arrays by output name, on the host, that hold the results of the latest `run`. An array
+            is replaced, not rewritten, where its shape was not known when the call was prepared.
+    """
+
+    inputs: dict[str, Array]
+    outputs: dict[str, Array]
+
+    def run(self, side: int) -> None:
+        """Compute from the state buffers of `side` (0 or 1) into those of the other side.
+
+        Raises:
+            ModelError: `engine-failed` if the engine stops; the buffers of `side` are untouched.
+        """
+
+
+class Lane(Protocol):
+    """What one stream needs of an engine: two sets of state buffers."""
+
+    def read(self, side: int, name: str) -> Array:
+        """Return a copy of a state, by its name in the contract."""
+
+    def write(self, side: int, name: str, value: Array) -> None:
+        """Overwrite a state with `value`, which has its exact dtype and shape."""
+
+    def prepare(self, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape | None]) -> Call:
+        """Bind buffers of these shapes, those of the graph; None is a shape known only after a run."""
+
+
+class Engine(Protocol):
+    """A loaded model: immutable, shared between threads."""
+
+    provider: str
+
+    def open(self, states: Mapping[str, Shape]) -> Lane:
+        """Return buffers for states of these shapes, their values not set."""
+
+
+def open_engine(
+    model: ModelFile, contract: Contract, *, provider: str, options: Mapping[str, Any] | None = None
+) -> Engine:
+    """Load `model` on the engine behind `provider`.
+
+    Args:
+        model: the model file as read.
+        contract: the contract inside it.
+        provider: a name from `PROVIDERS`, or `auto`: cuda where it works, else cpu.
+        options: what the provider's engine lets one choose; `None` takes its defaults.
+
+    Raises:
+        ProviderError: `provider-unknown`, `provider-unavailable`, `onnxruntime-missing` or
+            `onnxruntime-conflict`.
+        UsageError: `unknown-option` or `wrong-option`.
+        ModelError: `engine-refused` if the engine cannot load the model.
+    """
+    if provider == "auto":
+        try:
+            return open_engine(model, contract, provider="cuda", options=options)
+        except ProviderError as error:
+            if error.code not in ("provider-unavailable", "onnxruntime-missing"):
+                raise
+        return open_engine(model, contract, provider="cpu", options=options)
+    module = _module(provider)
+    return module.open_engine(  # type: ignore[no-any-return]
+        model, contract, provider, parse_options(module.Options, options or {})
+    )
+
+
+def availability() -> dict[str, ProviderError | None]:
+    """Return, for each provider, None if it works on this machine and else the reason why not.
+
+    `cuda` is tried on a model of one node, since a wheel with CUDA inside says nothing about the driver.
+    """
+    reasons: dict[str, ProviderError | None] = {}
+    for provider in PROVIDERS:
+        try:
+            _module(provider).probe(provider)
+            reasons[provider] = None
+        except ProviderError as error:
+            reasons[provider] = error
+    return reasons
+
+
+def parse_options(kind: type[Any], options: Mapping[str, Any]) -> Any:
+    """Return an instance of the dataclass `kind` with `options`, names and types checked.
+
+    Raises:
+        UsageError: `unknown-option` or `wrong-option`.
+    """
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    for name, value in options.items():
+        if name not in fields:
+            raise UsageError(
+                "unknown-option",
+                expected=f"session options {', '.join(fields)}",
+                found=repr(name),
+                fix="leave it out, or use one of these names",
+            )
+        default = fields[name].default
+        if type(value) is not type(default):
+            raise _wrong_option(name, f"a value of type {type(default).__name__}", value)
+    parsed = kind(**options)
+    for name, allowed in kind.ALLOWED.items():
+        if getattr(parsed, name) not in allowed:
+            shown = f"{allowed[0]} or more" if isinstance(allowed, range) else ", ".join(allowed)
+            raise _wrong_option(name, shown, getattr(parsed, name))
+    return parsed
+
+
+def _wrong_option(name: str, expected: str, value: object) -> UsageError:
+    return UsageError(
+        "wrong-option",
+        expected=f"session option {name!r} to be {expected}",
+        found=repr(value),
+        fix="change it",
+    )
+
+
+def _module(provider: str) -> ModuleType:
+    home = PROVIDERS.get(provider)
+    if home is None:
+        raise ProviderError(
+            "provider-unknown",
+            expected=f"a provider out of {', '.join(PROVIDERS)} or auto",
+            found=repr(provider),
+            fix="choose one of these; 'rnnx doctor' says which work here",
+        )
+    try:
+        return importlib.import_module(home)
+    except ModuleNotFoundError as error:
+        if error.name is None or not home.startswith(error.name):
+            raise
+        raise ProviderError(
+            "provider-unavailable",
+            expected=f"the {provider} provider to be installed",
+            found=f"no package {home.partition('.')[0]}",
+            fix="choose another provider; 'rnnx doctor' says which work here",
+        ) from None

@@ -1,0 +1,85 @@
+"""What a stream is opened with: its sizes and the start of its states, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from rnnx import feeds
+from rnnx.contract import Contract, axis_index, initial_array, resolve, unknown_name
+from rnnx.errors import InputError
+from rnnx.shapes import Array
+
+
+def sizes(contract: Contract, batch: int, dims: Mapping[str, int]) -> dict[str, int]:
+    """Check the sizes a stream is opened with; return them by name, batch included.
+
+    Raises:
+        InputError: `unknown-dimension`, `wrong-dimension`, `missing-dimension`, `empty-batch` or `no-batch`.
+    """
+    free = contract.free_dimensions
+    for name in dims:
+        if name not in free:
+            raise unknown_name("dimension", name, free)
+    found = {**dims, "batch": batch}
+    for name, size in found.items():
+        if not isinstance(size, (int, np.integer)) or isinstance(size, bool) or size < 1:
+            code = "empty-batch" if name == "batch" else "wrong-dimension"
+            raise InputError(
+                code, expected=f"{name} as a number of 1 or more", found=repr(size), fix="change it"
+            )
+    if batch != 1 and not contract.has_batch:
+        raise InputError(
+            "no-batch",
+            expected="batch 1, since the model has no batch axis",
+            found=str(batch),
+            fix="open one stream per sequence, or export with a batch axis",
+        )
+    for state in contract.states:
+        for name in free:
+            if name not in dims and axis_index(state.shape, name) is not None:
+                raise InputError(
+                    "missing-dimension",
+                    expected=f"the size of {name!r}, which state {state.name!r} has",
+                    found=f"dims with {', '.join(dims) or 'nothing'}",
+                    fix=f"session.stream(dims={{{name!r}: ...}})",
+                )
+    return {name: int(size) for name, size in found.items()}
+
+
+def starts(contract: Contract, found: Mapping[str, int], initial: Mapping[str, Any]) -> dict[str, Array]:
+    """Return the start of every state in full shape: from `initial` where named there, else the contract's.
+
+    Raises:
+        InputError: as `state_array`.
+    """
+    values = {state.name: initial_array(state, found) for state in contract.states}
+    return values | {name: state_array(contract, name, value, found) for name, value in initial.items()}
+
+
+def state_array(contract: Contract, name: str, value: Any, found: Mapping[str, int]) -> Array:
+    """Return `value` as a fresh array for state `name`; a single Python number fills its shape.
+
+    Raises:
+        InputError: `unknown-state`, `wrong-dtype`, `wrong-shape`, or `non-finite` for NaN; a state may hold
+            infinities.
+    """
+    spec = next((state for state in contract.states if state.name == name), None)
+    if spec is None:
+        raise unknown_name("state", name, [state.name for state in contract.states])
+    array, shape = feeds.to_array(spec, value), resolve(spec.shape, found)
+    if isinstance(value, (bool, int, float)):
+        array = np.broadcast_to(array, shape)
+    if array.shape != shape:
+        raise feeds.wrong_shape(spec, spec.shape, found, f"{array.dtype}{list(array.shape)}")
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        index = [int(entry) for entry in np.argwhere(np.isnan(array))[0]]
+        raise InputError(
+            "non-finite",
+            expected=f"state {name!r} without NaN (infinities are allowed)",
+            found=f"nan at index {index}",
+            fix="mend where it comes from; a NaN stays in a state for ever",
+        )
+    return np.array(array, order="C")

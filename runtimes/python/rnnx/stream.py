@@ -1,0 +1,402 @@
+"""A stream: one sequence, or a fixed batch of them, being run. It owns the states."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rnnx import feeds, opening
+from rnnx.contract import axis_index, step_shape, unknown_name
+from rnnx.errors import InputError, StreamError
+from rnnx.plan import Plan, symbol_count
+from rnnx.shapes import Array, chunk_shape, fit, from_steps, to_steps
+from rnnx.snapshot import Sampling, Snapshot, decode_snapshot, encode_snapshot
+
+if TYPE_CHECKING:
+    from rnnx.session import Session
+
+
+class Stream:
+    """One batched sequence of a session. Made by `Session.stream`; used by one thread at a time.
+
+    A step reads one set of state buffers and writes the other; the roles swap in one assignment at its
+    very end. An exception or interrupt leaves the states as they were before the call, or as they are
+    after it.
+
+    Attributes:
+        session: what it runs.
+        batch: number of sequences side by side.
+        dims: sizes of the free dimensions that were bound when it was opened.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        batch: int = 1,
+        dims: Mapping[str, int] | None = None,
+        initial: Mapping[str, Any] | None = None,
+        check: bool = True,
+    ) -> None:
+        self.session = session
+        self.batch = batch
+        self.dims = dict(dims or {})
+        self._contract = session.contract
+        self._check = check
+        self._sizes = opening.sizes(self._contract, batch, self.dims)
+        self._specs = {state.name: state for state in self._contract.states}
+        self._initial = opening.starts(self._contract, self._sizes, initial or {})
+        self._lane = session.engine.open({name: value.shape for name, value in self._initial.items()})
+        self._step_plan: Plan | None = None
+        self._chunk_plan: Plan | None = None
+        # Taking the only entry out is one atomic bytecode, with no place before the following `try` where
+        # an interrupt could leave it taken for ever; a lock's acquire() has one.
+        self._gate = {"open": True}
+        self._closed = False
+        # Which set of buffers is current, and how many steps led to it: one value, so that they change
+        # together whatever interrupts.
+        self._now = (0, 0)
+        self._replace(self._initial, 0)
+
+    @property
+    def position(self) -> int:
+        """Number of steps since the stream was opened or reset as a whole."""
+        return self._now[1]
+
+    @property
+    def state(self) -> StateView:
+        """The states by name: reading gives a copy, assigning checks and overwrites."""
+        return StateView(self)
+
+    def step(self, inputs: Any = None, *, out: dict[str, Array] | None = None) -> dict[str, Array]:
+        """Run one time step.
+
+        Args:
+            inputs: arrays by input name in the shape of one step, which has no time axis (an `N*time` axis
+                has N entries); a model that needs one input also takes it bare.
+            out: arrays by output name to write results into, instead of allocating them.
+
+        Returns:
+            The outputs by name, in the shape of one step. They are yours to keep.
+
+        Raises:
+            InputError: for inputs that do not fit; nothing was computed.
+            StreamError: `whole-only`, `stream-busy` or `stream-closed`.
+            ModelError: `engine-failed`; the states are unchanged.
+        """
+        try:
+            del self._gate["open"]
+        except KeyError:
+            raise self._unusable() from None
+        try:
+            plan = self._step_plan
+            if plan is None or not plan.fill(inputs):
+                plan = self._step_plan = self._fit(inputs, whole=False)
+            if out is not None:
+                plan.check_out(out)
+            side, position = self._now
+            plan.run(side)
+            self._now = (1 - side, position + 1)
+            return plan.results() if out is None else plan.results_into(out)
+        finally:
+            self._gate["open"] = True
+
+    def run(self, inputs: Any = None) -> dict[str, Array]:
+        """Run a chunk of steps. Chunks of any lengths give together what one long one gives.
+
+        Args:
+            inputs: arrays by input name in the shape of a chunk, with the time axis; inputs without one
+                hold for the whole call. A model that needs one input also takes it bare.
+
+        Returns:
+            The outputs by name, with the time axis; those without one have the value at the last step.
+
+        Raises:
+            InputError, StreamError, ModelError: as `step` does.
+        """
+        try:
+            del self._gate["open"]
+        except KeyError:
+            raise self._unusable() from None
+        try:
+            if not self._contract.has_time:
+                return self._loop(inputs)
+            plan = self._chunk_plan
+            if self._contract.whole_only and self._now[1]:
+                raise self._whole_only("a second call")
+            if plan is None or not plan.fill(inputs):
+                plan = self._chunk_plan = self._fit(inputs, whole=True)
+            side, position = self._now
+            plan.run(side)
+            self._now = (1 - side, position + plan.time)
+            return plan.results()
+        finally:
+            self._gate["open"] = True
+
+    def reset(self, rows: Sequence[int] | None = None) -> None:
+        """Put the states back to their start: of all rows, and the position with them, or of some rows.
+
+        Args:
+            rows: rows of the batch, 0..batch-1; the position stays. None resets everything.
+
+        Raises:
+            InputError: `row-range` for a row that does not exist, `shared-state` where rows share a state.
+        """
+        with self._held():
+            if rows is None:
+                self._replace(self._initial, 0)
+                return
+            chosen = self._rows(rows)
+            states = self._read_all()
+            for name, value in states.items():
+                batch = axis_index(self._specs[name].shape, "batch")
+                if batch is not None:
+                    place = (slice(None),) * batch + (chosen,)
+                    value[place] = self._initial[name][place]
+                elif len(chosen) == self.batch:
+                    value[...] = self._initial[name]
+                elif chosen:
+                    raise InputError(
+                        "shared-state",
+                        expected="states with a batch axis, so that a row has its own",
+                        found=f"state {name!r} shared by all rows",
+                        fix="reset the whole stream",
+                    )
+            self._replace(states, self._now[1])
+
+    def snapshot(self, *, sampling: Sampling | None = None) -> bytes:
+        """Return all that is needed to continue elsewhere: model id, states, position.
+
+        Args:
+            sampling: where sampling from this stream's outputs stopped, to be kept with it.
+
+        Returns:
+            safetensors bytes, laid out as `rnnx.snapshot` says; the same in every language.
+        """
+        with self._held():
+            states = self._read_all()
+            return encode_snapshot(Snapshot(self.session.id, self.position, states, sampling))
+
+    def restore(self, data: bytes) -> Sampling | None:
+        """Continue where a snapshot was made; the outputs that follow are the same bit for bit.
+
+        Returns:
+            Where sampling stopped, if the snapshot has it.
+
+        Raises:
+            FileError: `not-safetensors`, `not-a-snapshot`, `snapshot-newer`, `snapshot-of-another-model` or
+                `snapshot-invalid`; the states are unchanged.
+        """
+        with self._held():
+            found = decode_snapshot(data, self._contract, model_id=self.session.id, sizes=self._sizes)
+            self._replace(found.states, found.position)
+            return found.sampling
+
+    def close(self) -> None:
+        """Let go of the buffers. The stream cannot be used any more; closing twice is fine."""
+        if self._closed:
+            return
+        with self._held():
+            self._closed = True
+            self._step_plan = self._chunk_plan = None
+
+    def __enter__(self) -> Stream:
+        """Return the stream itself; leaving the block closes it."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Close the stream."""
+        self.close()
+
+    def _fit(self, inputs: Any, *, whole: bool) -> Plan:
+        """Return a plan filled with these inputs: the long way, taken when the latest plan does not fit."""
+        if not whole and self._contract.whole_only:
+            raise self._whole_only("a call of step")
+        arrays, dims = self._match(inputs, whole=whole)
+        plan = self._plan(dims, whole=whole)
+        if not plan.fill(arrays):
+            self._check_values(arrays, dims)
+            raise AssertionError("a plan refused inputs that are valid")
+        return plan
+
+    def _plan(self, dims: Mapping[str, int], *, whole: bool) -> Plan:
+        latest = self._chunk_plan if whole else self._step_plan
+        if latest is not None and latest.key == Plan.key_of(dims, whole=whole):
+            return latest
+        return Plan(self._contract, self._lane, dims, whole=whole, check=self._check)
+
+    def _match(self, inputs: Any, *, whole: bool) -> tuple[dict[str, Array], dict[str, int]]:
+        """Return the inputs as arrays of the right dtype and shape, and every size they settle."""
+        arrays: dict[str, Array] = {}
+        dims = self._sizes if whole else {**self._sizes, "time": 1}
+        named = feeds.name_inputs(self._contract.inputs, inputs)
+        for spec in self._contract.inputs:
+            if named.get(spec.name) is None:
+                continue
+            array = feeds.to_array(spec, named[spec.name])
+            shape = chunk_shape(self._contract, spec) if whole else step_shape(spec)
+            fitted = fit(shape, array.shape, dims)
+            if fitted is None or not array.size:
+                raise feeds.misfit(spec, shape, array.shape, dims, whole=whole)
+            arrays[spec.name], dims = array, fitted
+        for name in ("time", *self._contract.free_dimensions):
+            if name not in dims:
+                raise InputError(
+                    "missing-dimension",
+                    expected=f"an input that tells the size of {name!r}",
+                    found="none given that has such an axis",
+                    fix="give one of the optional inputs"
+                    if name == "time"
+                    else f"stream(dims={{{name!r}: ...}})",
+                )
+        return arrays, dict(dims)
+
+    def _loop(self, inputs: Any) -> dict[str, Array]:
+        """Run a chunk of a step model: step by step, back to the start of the chunk if one fails."""
+        contract = self._contract
+        arrays, dims = self._match(inputs, whole=True)
+        self._check_values(arrays, dims)
+        plan = self._step_plan = self._plan({**dims, "time": 1}, whole=False)
+        before, saved = self._now[1], self._read_all()
+        moving = []
+        for spec, feed in zip(contract.inputs, plan.feeds, strict=True):
+            if spec.role == "length":
+                counts = arrays.get(spec.name, np.full(feed.shape, dims["time"]))
+                steps = np.arange(dims["time"]).reshape(-1, *(1 for _ in feed.shape))
+                moving.append((feed.target, np.clip(counts - steps, 0, 1)))
+            elif spec.name in arrays:
+                moving.append((feed.target, to_steps(arrays[spec.name], chunk_shape(contract, spec))))
+            else:
+                feed.target[...] = feed.default
+        try:
+            rows = [self._advance(plan, moving, step) for step in range(dims["time"])]
+        except BaseException:
+            self._replace(saved, before)
+            raise
+        return {
+            spec.name: from_steps(np.stack([row[spec.name] for row in rows]), chunk_shape(contract, spec))
+            for spec in contract.outputs
+        }
+
+    def _advance(self, plan: Plan, moving: Sequence[tuple[Array, Array]], step: int) -> dict[str, Array]:
+        for target, rows in moving:
+            target[...] = rows[step]
+        side, position = self._now
+        plan.run(side)
+        self._now = (1 - side, position + 1)
+        return plan.results()
+
+    def _check_values(self, arrays: Mapping[str, Array], dims: Mapping[str, int]) -> None:
+        for spec in self._contract.inputs:
+            symbols, time = symbol_count(self._contract, spec), dims["time"]
+            check = feeds.value_check(spec, symbols=symbols, time=time)
+            array = arrays.get(spec.name)
+            wanted = self._check or symbols is not None or spec.role == "length"
+            if array is None or check is None or not wanted:
+                continue
+            if not check(np.ascontiguousarray(array).reshape(-1)):
+                raise feeds.wrong_value(spec, array, symbols=symbols, time=time)
+
+    def _read(self, name: str) -> Array:
+        return self._lane.read(self._now[0], name)
+
+    def _read_all(self) -> dict[str, Array]:
+        return {name: self._read(name) for name in self._specs}
+
+    def _replace(self, states: Mapping[str, Array], position: int) -> None:
+        """Make `states` current, all at once: they are written to the other buffers, which then swap."""
+        side = 1 - self._now[0]
+        for name, value in states.items():
+            self._lane.write(side, name, value)
+        self._now = (side, position)
+
+    def _rows(self, rows: Sequence[int]) -> list[int]:
+        chosen = [int(row) for row in rows]
+        for row in chosen:
+            if not 0 <= row < self.batch:
+                raise InputError(
+                    "row-range",
+                    expected=f"rows in 0..{self.batch - 1}",
+                    found=str(row),
+                    fix="name rows of this stream's batch",
+                )
+        return sorted(set(chosen))
+
+    @contextlib.contextmanager
+    def _held(self) -> Iterator[None]:
+        try:
+            del self._gate["open"]
+        except KeyError:
+            raise self._unusable() from None
+        try:
+            yield
+        finally:
+            if not self._closed:
+                self._gate["open"] = True
+
+    def _unusable(self) -> StreamError:
+        if self._closed:
+            return StreamError(
+                "stream-closed",
+                expected="a stream that is open",
+                found="one that was closed",
+                fix="open another with session.stream()",
+            )
+        return StreamError(
+            "stream-busy",
+            expected="one thread at a time on a stream",
+            found="a call while another is running",
+            fix="open a stream for each thread; they share the session",
+        )
+
+    def _whole_only(self, found: str) -> StreamError:
+        return StreamError(
+            "whole-only",
+            expected=f"the whole sequence in one call of run, because of {self._contract.whole_only}",
+            found=found,
+            fix="give the whole sequence to run, and call reset() before the next one",
+        )
+
+
+class StateView(MutableMapping[str, Array]):
+    """The states of a stream by name. Reading copies; assigning checks dtype, shape and NaN."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def __getitem__(self, name: str) -> Array:
+        """Return a copy of the state called `name`, in its shape in the contract with sizes filled in."""
+        if name not in self._stream._specs:
+            raise unknown_name("state", name, list(self._stream._specs))
+        with self._stream._held():
+            return self._stream._read(name)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        """Overwrite a state. Raises InputError for another name, dtype or shape, and for NaN."""
+        self.update({name: value})
+
+    def update(self, *others: Any, **values: Any) -> None:
+        """Overwrite several states, all of them or, if one is refused, none. Raises as assigning does."""
+        stream = self._stream
+        given = dict(*others, **values)
+        arrays = {
+            name: opening.state_array(stream._contract, name, value, stream._sizes)
+            for name, value in given.items()
+        }
+        with stream._held():
+            stream._replace({**stream._read_all(), **arrays}, stream.position)
+
+    def __delitem__(self, name: str) -> None:
+        """Refuse: a model always has all of its states."""
+        raise TypeError("a state cannot be deleted; use stream.reset()")
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names, in the order of the contract."""
+        return iter(self._stream._specs)
+
+    def __len__(self) -> int:
+        """Return the number of states."""
+        return len(self._stream._specs)
