@@ -95,7 +95,7 @@ def export(
     """
     path = check_output(path)
     trace_path = check_output(path.with_suffix(".trace.safetensors"))
-    with one_thread():
+    with one_thread(), torch.random.fork_rng(devices=[]):
         subject = Subject(module, inputs, state, method, constants)
         plan = discover(subject, returns)
         if time and not plan.has_time:
@@ -178,7 +178,7 @@ def _contract(plan: Plan, model: bytes, details: dict[str, Any]) -> Contract:
 
 
 def _refused(plan: Plan, failed: Mapping[str, str]) -> RefusedError:
-    reasons = "; ".join(f"{way}: {why}" for way, why in failed.items())
+    reasons = "; ".join([*(f"{way}: {why}" for way, why in failed.items()), *plan.notes])
     return RefusedError(
         "not-exported",
         expected=f"{location(plan.subject)} to be captured with free batch and time, or step by step",

@@ -69,7 +69,9 @@ def _dead(plan: Plan, exported: torch.export.ExportedProgram) -> set[str]:
     given = [node for node in exported.graph.nodes if node.op == "placeholder" and node.name in user]
     given = given[len(plan.subject.inputs) :]
     results = list(exported.graph.output_node().args[0])
-    ends = dict(zip((state.name for state in plan.states), results[-len(plan.states) or len(results) :], strict=True))
+    ends = dict(
+        zip((state.name for state in plan.states), results[-len(plan.states) or len(results) :], strict=True)
+    )
     live: set[str] = set()
     reached: set[torch.fx.Node] = set()
     pending = [node for node in results[: len(results) - len(plan.states)] if isinstance(node, torch.fx.Node)]

@@ -18,7 +18,10 @@ class NotCaptured(Exception):
 
 
 def capture(
-    program: nn.Module, examples: Sequence[Tensor], shapes: Sequence[Sequence[Dimension]], names: Sequence[str]
+    program: nn.Module,
+    examples: Sequence[Tensor],
+    shapes: Sequence[Sequence[Dimension]],
+    names: Sequence[str],
 ) -> torch.export.ExportedProgram:
     """Return `program` as a graph in which each named axis of its arguments is free.
 
@@ -37,9 +40,7 @@ def capture(
     )
     with quiet(), _silent(), torch.fx.experimental._config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
         try:
-            exported = torch.export.export(
-                program, tuple(examples), dynamic_shapes=(dynamic,), strict=False
-            )
+            exported = torch.export.export(program, tuple(examples), dynamic_shapes=(dynamic,), strict=False)
         except Exception as error:  # torch.export raises many kinds; all mean the same here
             raise NotCaptured(_one_line(error)) from error
     _check_free(exported, shapes, names)
@@ -67,15 +68,10 @@ def _one_line(error: Exception) -> str:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Keep torch's own loggers quiet: what they say is in the error, or does not concern the user."""
-    loggers: Mapping[str, int] = {name: logging.getLogger(name).level for name in _LOGGERS}
-    for name in loggers:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    """Keep torch's loggers quiet: what they say is in the error, or does not concern the user."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
         yield
     finally:
-        for name, level in loggers.items():
-            logging.getLogger(name).setLevel(level)
-
-
-_LOGGERS = ("torch.export", "torch.fx.experimental.symbolic_shapes", "torch.onnx", "torch._dynamo", "onnxscript", "onnx_ir")
+        logging.disable(before)

@@ -30,7 +30,9 @@ def simplify(model: ir.Model) -> None:
 
 
 def declare(
-    model: ir.Model, inputs: Sequence[tuple[str, Sequence[Dimension]]], outputs: Sequence[tuple[str, Sequence[Dimension]]]
+    model: ir.Model,
+    inputs: Sequence[tuple[str, Sequence[Dimension]]],
+    outputs: Sequence[tuple[str, Sequence[Dimension]]],
 ) -> None:
     """Give graph inputs and outputs their names and shapes, in order; each output its own node."""
     graph = model.graph
@@ -52,10 +54,13 @@ def declare(
 
 
 def finish(model: ir.Model, opset: int) -> None:
-    """Name nodes and values by module path, drop metadata, order inputs; the graph is final after this."""
+    """Drop what nothing uses, name nodes and values by module path; the graph is final after this."""
+    passes.RemoveUnusedNodesPass()(model)
     keep = {id(value) for value in (*model.graph.inputs, *model.graph.outputs)}
     _rename_initializers(model.graph)
-    names = {value.name or "" for value in (*model.graph.inputs, *model.graph.outputs)} | set(model.graph.initializers)
+    names = {value.name or "" for value in (*model.graph.inputs, *model.graph.outputs)} | set(
+        model.graph.initializers
+    )
     _rename(model.graph, keep, Counter(), names)
     for node in model.graph.all_nodes():
         node.metadata_props.clear()

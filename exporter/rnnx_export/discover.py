@@ -47,7 +47,9 @@ def discover(subject: Subject, returns: Any = None) -> Plan:
         lifts, lifted, loops = _hidden(seen, taken)
         outputs, reason = _outputs(seen, returns, pairs)
         whole_only = reason or _looks_everywhere(seen)
-        plan = Plan(subject, outputs, [*states, *lifted], lifts, None, loops, seen.notes, seen.sizes)
+        places = [state.origin for state in states if isinstance(state.origin, Place)]
+        shapes = memory.templates(seen.base.module, places)
+        plan = Plan(subject, outputs, [*states, *lifted], lifts, None, loops, seen.notes, shapes, seen.sizes)
         if whole_only:
             plan.make_whole(whole_only)
         _drop_returned_states(plan, seen, returns, pairs)
@@ -149,7 +151,8 @@ def _remembered(seen: Exploration) -> list[State]:
     def run(values: Mapping[str, Tensor | None], seed: int) -> list[Tensor]:
         inputs, given = seen.draw(seed)
         module = subject.fresh()
-        memory.write(module, {places[name]: value for name, value in values.items() if value is not None})
+        given_places = {places[name]: value for name, value in values.items() if value is not None}
+        memory.write(module, given_places, memory.templates(base.module, list(given_places)))
         result = subject.call(module, inputs, given)
         after = [memory.read(module, place) for place in places.values()]
         return [*(leaf for _, leaf in flatten(result) if isinstance(leaf, Tensor)), *after]
@@ -157,7 +160,9 @@ def _remembered(seen: Exploration) -> list[State]:
     return _measured(states, run, unmeasured, seen)
 
 
-def _measured(states: list[State], run: Any, specs: Mapping[str, TensorSpec], seen: Exploration) -> list[State]:
+def _measured(
+    states: list[State], run: Any, specs: Mapping[str, TensorSpec], seen: Exploration
+) -> list[State]:
     shapes = {name: torch.empty(spec.sizes(seen.sizes), dtype=spec.dtype) for name, spec in specs.items()}
     starts = measure_start(run, shapes)
     return [
@@ -181,7 +186,9 @@ def _changed_places(seen: Exploration) -> list[Place]:
         elif isinstance(seen.base.memory.get(place), Tensor):
             raise refusals.changes_kind(seen.subject, place)
         else:
-            seen.notes.append(f"forward changes {place.name!r}, which is no tensor: its start is used at every step")
+            seen.notes.append(
+                f"forward changes {place.name!r}, which is no tensor: its start is used at every step"
+            )
     return places
 
 
@@ -196,7 +203,9 @@ def _hidden(seen: Exploration, taken: set[str]) -> tuple[dict[str, Lift], list[S
             continue
         axis = seen.time_axis(visit)
         recurrent = bool(visit.start) and visit.kind != "cat"
-        looped = recurrent and axis is None and visit.key.endswith(":1") and (seen.repeats(visit) or not has_time)
+        looped = (
+            recurrent and axis is None and visit.key.endswith(":1") and (seen.repeats(visit) or not has_time)
+        )
         if axis is None and not looped:
             continue
         if not recurrent and visit.kind in ("pad", "cat", "conv") and visit.axes[axis or 0] == 0:
@@ -242,7 +251,9 @@ def _outputs(seen: Exploration, returns: Any, pairs: Mapping[str, Path]) -> tupl
     states = {path: name for name, path in pairs.items() if path != IN_PLACE}
     leaves = [(path, leaf) for path, leaf in flatten(result) if isinstance(leaf, Tensor)]
     free = [path for path, _ in leaves if path not in states] or [path for path, _ in leaves]
-    reserved = set(seen.subject.inputs) | {f"{name}_{side}" for name in seen.subject.states for side in ("in", "out")}
+    reserved = set(seen.subject.inputs) | {
+        f"{name}_{side}" for name in seen.subject.states for side in ("in", "out")
+    }
     outputs, reason = [], None
     taken: set[str] = set(reserved)
     for path in free:
@@ -252,7 +263,9 @@ def _outputs(seen: Exploration, returns: Any, pairs: Mapping[str, Path]) -> tupl
             reason = f"output {name!r}: {shape}"
             sizes = tuple(seen.base.first.leaf(path).shape)
             shape = _partly_named(seen, path, sizes)
-        outputs.append(Output(_unique(name, taken), TensorSpec(seen.base.first.leaf(path).dtype, shape), path))
+        outputs.append(
+            Output(_unique(name, taken), TensorSpec(seen.base.first.leaf(path).dtype, shape), path)
+        )
     return outputs, reason
 
 
@@ -267,7 +280,7 @@ def _partly_named(seen: Exploration, path: Path, sizes: tuple[int, ...]) -> tupl
 
 
 def _output_name(path: Path, names: Mapping[Path, str], states: Mapping[Path, str], *, alone: bool) -> str:
-    if path in names and all(path[: i] not in names for i in range(len(path)) if i):
+    if path in names and all(path[:i] not in names for i in range(len(path)) if i):
         own = names[path]
         return own if not any(path[:i] in names for i in range(len(path))) else own
     if path in states:

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rnnx.contract import Dimension
 from rnnx.errors import RefusedError
-from rnnx_export import memory
+from rnnx_export import memory, refusals
 from rnnx_export.memory import Place
 from rnnx_export.plan import infer_shape
 from rnnx_export.sites import Visit, Watch
@@ -44,12 +44,13 @@ class Call:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Two calls in a row of a fresh module, with the states it was given and its memory before."""
+    """Two calls in a row of a fresh module: the states it was given, its memory before, itself after."""
 
     given: dict[str, Tensor | None]
     memory: dict[Place, Any]
     first: Call
     second: Call
+    module: nn.Module
 
 
 class Exploration:
@@ -68,6 +69,7 @@ class Exploration:
         self._varied = {name: size + (4 if name == "time" else 1) for name, size in self.sizes.items()}
         self.notes: list[str] = []
         self.base = self._run(self.sizes, 0)
+        self._refuse_random(self._run(self.sizes, 0))
         self.other = self._run(self.sizes, 1)
         self.variants = {
             name: self._run({**self.sizes, name: varied}, 0) for name, varied in self._varied.items()
@@ -135,9 +137,25 @@ class Exploration:
             versions = {name: value._version for name, value in states.items() if value is not None}
             with Watch(module) as watch:
                 result = subject.call(module, inputs, states)
-            mutated = frozenset(name for name, version in versions.items() if _version(states[name]) != version)
+            mutated = frozenset(
+                name for name, version in versions.items() if _version(states[name]) != version
+            )
             calls.append(Call(inputs, result, watch.visits, mutated, memory.snapshot(module)))
-        return Run(given, before, *calls)
+        return Run(given, before, calls[0], calls[1], module)
+
+    def _refuse_random(self, again: Run) -> None:
+        """Refuse a module that gives something else for the same inputs, or shapes that depend on values."""
+        for (path, first), (_, second) in zip(
+            flatten(self.base.first.result), flatten(again.first.result), strict=False
+        ):
+            if isinstance(first, Tensor) and not _same(first, second):
+                visits = (*self.base.first.visits, *again.first.visits)
+                where = next((visit.where for visit in visits if visit.kind == "random"), "")
+                raise refusals.random(self.subject, where)
+            other = dict(flatten(self.base.second.result)).get(path)
+            if isinstance(first, Tensor) and isinstance(other, Tensor) and first.shape != other.shape:
+                name = f"result{''.join(f'[{part}]' for part in path)}"
+                raise refusals.shape_varies(self.subject, name, tuple(first.shape), tuple(other.shape))
 
     def _inputs(self, sizes: Mapping[str, int], generator: torch.Generator) -> dict[str, Tensor]:
         return {name: spec.random(sizes, generator) for name, spec in self.subject.inputs.items()}
@@ -187,6 +205,12 @@ def to_numpy(value: Tensor) -> np.ndarray[Any, Any]:
     """Return a copy of a tensor as an array; bfloat16 as float32."""
     value = value.detach()
     return np.array((value.float() if value.dtype == torch.bfloat16 else value).numpy())
+
+
+def _same(left: Tensor, right: Any) -> bool:
+    if not isinstance(right, Tensor) or left.shape != right.shape:
+        return False
+    return torch.allclose(left.double(), right.double(), rtol=1e-4, atol=1e-5, equal_nan=True)
 
 
 def _version(value: Tensor | None) -> int:

@@ -43,7 +43,9 @@ def measure_start(run: Run, shapes: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if not torch.equal(starts[0][name], starts[1][name]):
             raise _refuse("start-from-input", name, "a start that forward computes from an input")
     if not _same(run, nothing, starts[0]):
-        raise _refuse("start-unknown", next(iter(shapes)), "a start that no tensor put in its place reproduces")
+        raise _refuse(
+            "start-unknown", next(iter(shapes)), "a start that no tensor put in its place reproduces"
+        )
     return starts[0]
 
 
@@ -57,7 +59,9 @@ def _same(run: Run, nothing: Mapping[str, Tensor | None], values: Mapping[str, T
         if len(got) != len(expected):
             return False
         for left, right in zip(got, expected, strict=True):
-            if left.shape != right.shape or not torch.allclose(left, right, rtol=1e-6, atol=1e-7, equal_nan=True):
+            if left.shape != right.shape or not torch.allclose(
+                left, right, rtol=1e-6, atol=1e-7, equal_nan=True
+            ):
                 return False
     return True
 
@@ -65,7 +69,9 @@ def _same(run: Run, nothing: Mapping[str, Tensor | None], values: Mapping[str, T
 def _aligned(run: Run, shapes: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(7 + seed)
     known = {
-        name: torch.rand(value.shape, generator=generator).to(value.dtype) if value.is_floating_point() else value.clone()
+        name: torch.rand(value.shape, generator=generator).to(value.dtype)
+        if value.is_floating_point()
+        else value.clone()
         for name, value in shapes.items()
     }
     with _Log() as without:

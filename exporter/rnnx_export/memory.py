@@ -43,7 +43,9 @@ def snapshot(module: nn.Module) -> dict[Place, Any]:
     """Return every buffer, tensor attribute and plain attribute; tensors as copies."""
     found: dict[Place, Any] = {}
     for path, part in module.named_modules():
-        own = {name: value for name, value in part.__dict__.items() if not name.startswith("_") or _mine(name)}
+        own = {
+            name: value for name, value in part.__dict__.items() if not name.startswith("_") or _mine(name)
+        }
         for attribute, value in (*part._buffers.items(), *own.items()):
             for inside, leaf in _leaves(value):
                 if isinstance(leaf, Tensor):
@@ -68,8 +70,19 @@ def read(module: nn.Module, place: Place) -> Any:
     return value
 
 
-def write(module: nn.Module, values: dict[Place, Any]) -> None:
-    """Put values in their places."""
+Templates = dict[tuple[str, str], Any]
+
+
+def templates(module: nn.Module, places: list[Place]) -> Templates:
+    """Return what lies in the attributes that hold `places`, to know their structure when they are empty."""
+    return {
+        (place.module, place.attribute): getattr(module.get_submodule(place.module), place.attribute)
+        for place in places
+    }
+
+
+def write(module: nn.Module, values: dict[Place, Any], shapes: Templates) -> None:
+    """Put values in their places; `shapes` tells the structure of attributes that hold several."""
     whole: dict[tuple[str, str], dict[Path, Any]] = {}
     for place, value in values.items():
         whole.setdefault((place.module, place.attribute), {})[place.inside] = value
@@ -78,7 +91,7 @@ def write(module: nn.Module, values: dict[Place, Any]) -> None:
         if () in leaves:
             value = leaves[()]
         else:
-            value = replace(getattr(part, attribute), leaves)
+            value = replace(shapes[path, attribute], leaves)
         if attribute in part._buffers:
             part._buffers[attribute] = value
         else:
@@ -100,7 +113,12 @@ def _mine(name: str) -> bool:
     return name not in _TORCH_NAMES
 
 
-_TORCH_NAMES = frozenset(vars(nn.Module())) | {"_flat_weights", "_flat_weights_names", "_flat_weight_refs", "_all_weights"}
+_TORCH_NAMES = frozenset(vars(nn.Module())) | {
+    "_flat_weights",
+    "_flat_weights_names",
+    "_flat_weight_refs",
+    "_all_weights",
+}
 
 
 def _leaves(value: Any) -> list[tuple[Path, Any]]:
@@ -113,7 +131,9 @@ def _differ(old: Any, new: Any) -> bool:
     if isinstance(old, Tensor) and isinstance(new, Tensor):
         if old.shape != new.shape or old.dtype != new.dtype:
             return True
-        return not torch.equal(torch.nan_to_num(old), torch.nan_to_num(new)) if old.is_floating_point() else not (
-            torch.equal(old, new)
+        return (
+            not torch.equal(torch.nan_to_num(old), torch.nan_to_num(new))
+            if old.is_floating_point()
+            else not (torch.equal(old, new))
         )
     return type(old) is not type(new) or (not isinstance(old, Tensor) and bool(old != new))

@@ -11,8 +11,9 @@ from typing import Any
 
 from torch import Tensor
 
-from rnnx.errors import UsageError
+from rnnx.errors import RnnxError, UsageError
 from rnnx_export.plan import IN_PLACE
+from rnnx_export.refusals import growing_argument
 from rnnx_export.structure import Path, children, flatten, shape_of
 
 _AFFIX = re.compile(r"^(new|next|out|updated)_|_(new|next|out|n|t|1|updated)$|(?<=[a-z])(n|t|1)$")
@@ -41,8 +42,15 @@ def pair(
     """
     nodes = _nodes(result)
     names = _names(result, returns, function)
-    candidates = {p: [path for path, node in nodes if _fits(tree, given[p], node, result)] for p, tree in trees.items()}
+    candidates = {
+        p: [path for path, node in nodes if _fits(tree, given[p], node, result)] for p, tree in trees.items()
+    }
     settled: dict[str, Path] = {}
+    known = dict(nodes)
+    for parameter, paths in candidates.items():
+        if len({tuple(id(leaf) for _, leaf in flatten(known[path])) for path in paths}) == 1:
+            # The same tensors more than once: any of them is the state, the first is the output.
+            candidates[parameter] = paths[-1:]
     for parameter in trees:
         named = [path for path in candidates[parameter] if _same_name(names.get(path), parameter)]
         if len(named) == 1:
@@ -58,7 +66,7 @@ def pair(
         parameter, path = next(iter(single.items()))
         settled[parameter] = path
     for parameter, paths in open_.items():
-        raise _unsettled(parameter, trees, paths, names, nodes)
+        raise _unsettled(parameter, trees, given, paths, nodes)
     return settled
 
 
@@ -160,13 +168,25 @@ def _fits(tree: Any, given: dict[Path, Tensor], node: Any, whole: Any) -> bool:
     )
 
 
+def _grown(before: Tensor, after: Tensor) -> bool:
+    """Whether a tensor came back longer along one axis."""
+    if before.dim() != after.dim() or before.dtype != after.dtype:
+        return False
+    growth = [new - old for old, new in zip(before.shape, after.shape, strict=True)]
+    return sum(step != 0 for step in growth) == 1 and sum(growth) > 0
+
+
 def _overlaps(path: Path, taken: list[Path]) -> bool:
     return any(path[: len(other)] == other or other[: len(path)] == path for other in taken)
 
 
 def _unsettled(
-    parameter: str, trees: Mapping[str, Any], paths: list[Path], names: Mapping[Path, str], nodes: list[tuple[Path, Any]]
-) -> UsageError:
+    parameter: str,
+    trees: Mapping[str, Any],
+    given: Mapping[str, dict[Path, Tensor]],
+    paths: list[Path],
+    nodes: list[tuple[Path, Any]],
+) -> RnnxError:
     def describe(path: Path, node: Any) -> str:
         place = f"result{''.join(f'[{part}]' for part in path)}"
         tensors = [leaf for _, leaf in flatten(node) if isinstance(leaf, Tensor)]
@@ -181,6 +201,10 @@ def _unsettled(
             found=f"{len(paths)} that fit: {listed}",
             fix=f"name the parts in order: returns=({example})",
         )
+    values = list(given[parameter].values())
+    for path, node in nodes:
+        if len(values) == 1 and isinstance(node, Tensor) and _grown(values[0], node):
+            return growing_argument(parameter, f"{tuple(values[0].shape)} in, {describe(path, node)} out")
     listed = "; ".join(describe(path, node) for path, node in nodes if children(node) is None)
     return UsageError(
         "state-without-next",

@@ -59,6 +59,7 @@ class Plan:
         whole_only: why the model cannot be stepped, or None.
         loops: a call inside a Python loop over time is lifted, so only single steps can be captured.
         notes: things found that the user should know.
+        templates: attributes that hold memory, to know their structure.
         sizes: sizes of the dimensions that work as examples.
     """
 
@@ -69,6 +70,7 @@ class Plan:
     whole_only: str | None
     loops: bool
     notes: list[str]
+    templates: memory.Templates
     sizes: dict[str, int]
 
     @property
@@ -87,7 +89,9 @@ class Plan:
         """Leave out states that nothing depends on; their calls run as they are."""
         self.states = [state for state in self.states if state.name not in names]
         kept = {state.name for state in self.states}
-        self.lifts = {key: lift for key, lift in self.lifts.items() if any(name in kept for name in lift.names)}
+        self.lifts = {
+            key: lift for key, lift in self.lifts.items() if any(name in kept for name in lift.names)
+        }
 
     def start(self, dims: Mapping[str, int]) -> dict[str, Tensor]:
         """Return the initial states as tensors of full shape."""
@@ -116,7 +120,7 @@ class Program(nn.Module):
         self.returned: set[Path] = set()
         places = [state.origin for state in plan.states if isinstance(state.origin, Place)]
         memory.unregister(self.module, places)
-        self._held = {place: memory.read(self.module, place) for place in places}
+        self._held = memory.templates(self.module, places)
 
     def forward(self, *flat: Tensor) -> tuple[Tensor, ...]:
         """Compute one call."""
@@ -126,10 +130,11 @@ class Program(nn.Module):
         declared = {s.name: given[s.name].clone() for s in self.plan.states if isinstance(s.origin, tuple)}
         placed = {s.origin: given[s.name].clone() for s in self.plan.states if isinstance(s.origin, Place)}
         with Watch(self.module, self.plan.lifts, given) as watch:
-            memory.write(self.module, placed)
+            memory.write(self.module, placed, self.plan.templates)
             result = self.plan.subject.call(self.module, inputs, declared)
             kept = {place: memory.read(self.module, place) for place in placed}
-            memory.write(self.module, self._held)
+            for (path, attribute), value in self._held.items():
+                object.__setattr__(self.module.get_submodule(path), attribute, value)
         leaves = dict(flatten(result))
         ends = {id(value) for value in watch.next_states.values()}
         self.returned = {path for path, leaf in leaves.items() if id(leaf) in ends}
@@ -168,10 +173,14 @@ class StepProgram(nn.Module):
     def forward(self, *flat: Tensor) -> tuple[Tensor, ...]:
         """Compute one step."""
         count = len(self._inputs)
-        chunk = [x if axis is None else x.unsqueeze(axis) for x, axis in zip(flat, self._inputs, strict=False)]
+        chunk = [
+            x if axis is None else x.unsqueeze(axis) for x, axis in zip(flat, self._inputs, strict=False)
+        ]
         result = self.program(*chunk, *flat[count:])
         count = len(self._outputs)
-        outputs = [y if axis is None else y.squeeze(axis) for y, axis in zip(result, self._outputs, strict=False)]
+        outputs = [
+            y if axis is None else y.squeeze(axis) for y, axis in zip(result, self._outputs, strict=False)
+        ]
         return (*outputs, *result[count:])
 
 
@@ -181,7 +190,10 @@ def time_axis(shape: Sequence[Dimension]) -> int | None:
 
 
 def infer_shape(
-    base: Sequence[int], variants: Mapping[str, Sequence[int]], sizes: Mapping[str, int], varied: Mapping[str, int]
+    base: Sequence[int],
+    variants: Mapping[str, Sequence[int]],
+    sizes: Mapping[str, int],
+    varied: Mapping[str, int],
 ) -> tuple[Dimension, ...] | str:
     """Return a tensor's shape in dimension names, from its sizes in several runs.
 

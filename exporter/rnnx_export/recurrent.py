@@ -69,6 +69,10 @@ def _expand(graph: ir.Graph, node: ir.Node) -> None:
     start, weights = [value for value in rest[:states] if value], rest[states:]
     layers = _layers(node, attributes, weights, directions)
     tape = Tape()
+    half = layers[0].w[0].dtype == np.float16 and layers[0].native
+    if half:
+        # ONNX Runtime's kernels are float32; left to insert casts of its own, 1.32 crashes.
+        x, *start = (tape.op("Cast", [value], {"to": ir.DataType.FLOAT}) for value in (x, *start))
     if attributes["batch_first"]:
         x = tape.op("Transpose", [x], {"perm": [1, 0, 2]})
     count = tape.op("Cast", [lengths], {"to": ir.DataType.INT32}) if lengths is not None else None
@@ -83,6 +87,8 @@ def _expand(graph: ir.Graph, node: ir.Node) -> None:
     if attributes["batch_first"]:
         x = tape.op("Transpose", [x], {"perm": [1, 0, 2]})
     outputs = [x, *(end[0] if len(end) == 1 else tape.op("Concat", end, {"axis": 0}) for end in ends)]
+    if half:
+        outputs = [tape.op("Cast", [value], {"to": ir.DataType.FLOAT16}) for value in outputs]
     for new in tape.nodes:
         new.metadata_props.update(node.metadata_props)
     graph.insert_before(node, tape.nodes)
@@ -110,7 +116,12 @@ def _layers(
         for direction in range(directions):
             offset = (index * directions + direction) * each
             own = arrays[offset : offset + each]
-            keys = ["w", "r", *(["b_w", "b_r"] if attributes["bias"] else []), *(["p"] if each in (3, 5) else [])]
+            keys = [
+                "w",
+                "r",
+                *(["b_w", "b_r"] if attributes["bias"] else []),
+                *(["p"] if each in (3, 5) else []),
+            ]
             for key, array in zip(keys, own, strict=True):
                 parts[key].append(array)
         activation = "Relu" if attributes["nonlinearity"] == "relu" else "Tanh"
@@ -138,8 +149,14 @@ def _native(
     r = constant(graph, f"{layer.name}.R", np.stack([_reorder(layer, a) for a in layer.r]))
     b = None
     if layer.b_w:
-        both = [np.concatenate([_reorder(layer, a), _reorder(layer, b)]) for a, b in zip(layer.b_w, layer.b_r, strict=True)]
+        both = [
+            np.concatenate([_reorder(layer, a), _reorder(layer, b)])
+            for a, b in zip(layer.b_w, layer.b_r, strict=True)
+        ]
         b = constant(graph, f"{layer.name}.B", np.stack(both))
+    if layer.w[0].dtype == np.float16:
+        w, r = (tape.op("Cast", [value], {"to": ir.DataType.FLOAT}) for value in (w, r))
+        b = None if b is None else tape.op("Cast", [b], {"to": ir.DataType.FLOAT})
     directions = len(layer.w)
     attributes: dict[str, Any] = {"hidden_size": layer.hidden}
     if directions == 2:
@@ -148,9 +165,13 @@ def _native(
         attributes["linear_before_reset"] = 1
     if layer.activation != "Tanh":
         attributes["activations"] = [layer.activation] * directions
-    y, *ends = tape.op_multi_out(layer.kind, [x, w, r, b, count, *start], attributes, num_outputs=1 + len(start))
+    y, *ends = tape.op_multi_out(
+        layer.kind, [x, w, r, b, count, *start], attributes, num_outputs=1 + len(start)
+    )
     if count is not None:
-        ends = [_keep_empty_rows(tape, graph, count, end, begin) for end, begin in zip(ends, start, strict=True)]
+        ends = [
+            _keep_empty_rows(tape, graph, count, end, begin) for end, begin in zip(ends, start, strict=True)
+        ]
     if directions == 1:
         return tape.op("Squeeze", [y, constant(graph, "axis_1", np.array([1]))]), ends
     turned = tape.op("Transpose", [y], {"perm": [0, 2, 1, 3]})
@@ -158,7 +179,9 @@ def _native(
     return tape.op("Reshape", [turned, shape]), ends
 
 
-def _keep_empty_rows(tape: Tape, graph: ir.Graph, count: ir.Value, end: ir.Value, begin: ir.Value) -> ir.Value:
+def _keep_empty_rows(
+    tape: Tape, graph: ir.Graph, count: ir.Value, end: ir.Value, begin: ir.Value
+) -> ir.Value:
     """ONNX Runtime gives zeros for a row of length 0; a row of length 0 keeps its state."""
     zero = constant(graph, "zero_i32", np.array(0, np.int32))
     empty = tape.op("Equal", [count, zero])
@@ -195,12 +218,22 @@ def _direction(tape: Tape, graph: ir.Graph, value: ir.Value, direction: int, dir
 
 
 def _scan_direction(
-    tape: Tape, graph: ir.Graph, layer: Layer, direction: int, x: ir.Value, start: list[ir.Value], count: ir.Value | None
+    tape: Tape,
+    graph: ir.Graph,
+    layer: Layer,
+    direction: int,
+    x: ir.Value,
+    start: list[ir.Value],
+    count: ir.Value | None,
 ) -> tuple[ir.Value, list[ir.Value]]:
     suffix = "" if len(layer.w) == 1 else f".{direction}"
     w = constant(graph, f"{layer.name}{suffix}.W", np.ascontiguousarray(layer.w[direction].T))
     r = constant(graph, f"{layer.name}{suffix}.R", np.ascontiguousarray(layer.r[direction].T))
-    p = constant(graph, f"{layer.name}{suffix}.P", np.ascontiguousarray(layer.p[direction].T)) if layer.p else None
+    p = (
+        constant(graph, f"{layer.name}{suffix}.P", np.ascontiguousarray(layer.p[direction].T))
+        if layer.p
+        else None
+    )
     b_r = None
     product = tape.op("MatMul", [x, w])
     if layer.b_w:
@@ -213,7 +246,10 @@ def _scan_direction(
     dtype = ir.DataType.from_numpy(layer.w[0].dtype)
     size = layer.r[direction].shape[1]
     widths = [size, layer.hidden][: len(start)]
-    carried = [_value(f"{layer.name}{suffix}.{n}", dtype, ["batch", width]) for n, width in zip("hc", widths, strict=False)]
+    carried = [
+        _value(f"{layer.name}{suffix}.{n}", dtype, ["batch", width])
+        for n, width in zip("hc", widths, strict=False)
+    ]
     step = _value(f"{layer.name}{suffix}.x", dtype, ["batch", layer.w[direction].shape[0]])
     body = Tape()
     after = _CELLS[layer.kind](body, graph, layer, step, carried, r, b_r, p)
@@ -243,7 +279,10 @@ def _valid_steps(tape: Tape, graph: ir.Graph, x: ir.Value, count: ir.Value) -> i
     steps = tape.op("Squeeze", [tape.op("Shape", [x], {"start": 0, "end": 1})])
     zero, one = constant(graph, "zero", np.array(0)), constant(graph, "one", np.array(1))
     numbers = tape.op("Range", [zero, steps, one])
-    rows = tape.op("Unsqueeze", [tape.op("Cast", [count], {"to": ir.DataType.INT64}), constant(graph, "axis_0", np.array([0]))])
+    rows = tape.op(
+        "Unsqueeze",
+        [tape.op("Cast", [count], {"to": ir.DataType.INT64}), constant(graph, "axis_0", np.array([0]))],
+    )
     column = tape.op("Unsqueeze", [numbers, constant(graph, "axis_1", np.array([1]))])
     return tape.op("Unsqueeze", [tape.op("Less", [column, rows]), constant(graph, "axis_2", np.array([2]))])
 

@@ -68,7 +68,10 @@ class StepReference:
                 result = self._program(*arguments, *carried)
             carried = list(result[count:])
             outputs = {o.name: to_numpy(value) for o, value in zip(plan.outputs, result, strict=False)}
-            yield outputs, {s.name: _state(value, s.spec) for s, value in zip(plan.states, carried, strict=True)}
+            yield (
+                outputs,
+                {s.name: _state(value, s.spec) for s, value in zip(plan.states, carried, strict=True)},
+            )
 
 
 class WholeReference:
@@ -93,7 +96,8 @@ class WholeReference:
         plan, subject = self.plan, self.plan.subject
         steps = count_steps(plan, inputs)
         tensors = {
-            name: _tensor(_chunk(inputs[name], spec), spec, self._dtype) for name, spec in subject.inputs.items()
+            name: _tensor(_chunk(inputs[name], spec), spec, self._dtype)
+            for name, spec in subject.inputs.items()
         }
         given = {
             name: None if subject.starts_as_none(name) else _tensor(states[name], spec, self._dtype)
@@ -107,15 +111,22 @@ class WholeReference:
         for state in plan.states:
             if isinstance(state.origin, Place):
                 ends[state.name] = _state(memory.read(module, state.origin), state.spec)
-            elif isinstance(state.origin, tuple) and (state.origin != IN_PLACE or given[state.name] is not None):
+            elif isinstance(state.origin, tuple) and (
+                state.origin != IN_PLACE or given[state.name] is not None
+            ):
                 value = given[state.name] if state.origin == IN_PLACE else leaves[state.origin]
                 assert value is not None
                 ends[state.name] = _state(value, state.spec)
-        rows = {o.name: _rows(to_numpy(leaves[o.path]), o.spec, steps) for o in plan.outputs if o.spec.has("time")}
+        rows = {
+            o.name: _rows(to_numpy(leaves[o.path]), o.spec, steps) for o in plan.outputs if o.spec.has("time")
+        }
         last = {o.name: to_numpy(leaves[o.path]) for o in plan.outputs if not o.spec.has("time")}
         for step in range(steps):
             final = step == steps - 1
-            yield {name: each[step] for name, each in rows.items()} | (last if final else {}), ends if final else {}
+            yield (
+                {name: each[step] for name, each in rows.items()} | (last if final else {}),
+                ends if final else {},
+            )
 
 
 def count_steps(plan: Plan, inputs: Arrays) -> int:
@@ -171,7 +182,9 @@ def _tensor(value: np.ndarray[Any, Any], spec: TensorSpec, dtype: torch.dtype | 
     return tensor.to(dtype if dtype is not None and spec.dtype.is_floating_point else spec.dtype)
 
 
-def open_reference(module: torch.nn.Module, contract: Contract, arguments: Mapping[str, Any]) -> StepReference:
+def open_reference(
+    module: torch.nn.Module, contract: Contract, arguments: Mapping[str, Any]
+) -> StepReference:
     """Return a module as the reference of the model that was exported from it.
 
     Args:
@@ -188,7 +201,9 @@ def open_reference(module: torch.nn.Module, contract: Contract, arguments: Mappi
     state = arguments.get("state")
     if not state and not arguments.get("inputs"):
         parameters = inspect.signature(getattr(module, arguments.get("method", "forward"))).parameters
-        entries = [(spec.name, _text(spec)) for spec in contract.states if spec.name.split(".")[0] in parameters]
+        entries = [
+            (spec.name, _text(spec)) for spec in contract.states if spec.name.split(".")[0] in parameters
+        ]
         state = _trees(entries)
     subject = Subject(module, inputs, state, arguments.get("method", "forward"), arguments.get("constants"))
     plan = discover(subject, arguments.get("returns"))

@@ -41,12 +41,12 @@ def growing(subject: Subject, place: Place, first: Tensor, second: Tensor) -> Re
     )
 
 
-def growing_argument(subject: Subject, name: str, grown: object) -> RefusedError:
+def growing_argument(name: str, grown: str) -> RefusedError:
     """Return the refusal of a declared state that comes back longer than it went in."""
     return RefusedError(
         "growing-state",
-        expected=f"state {name!r} of {location(subject)} to come back in the shape it went in",
-        found=f"a result that grows: {grown}",
+        expected=f"state {name!r} to come back in the shape it went in",
+        found=grown,
         fix="keep the last N entries in a ring buffer: `cache = torch.cat([cache, x], 1)[:, -N:]`, "
         "with `cache: float32[batch, N, width]` as the state",
     )
@@ -59,6 +59,26 @@ def state_shape(subject: Subject, name: str, why: str) -> RefusedError:
         expected=f"state {name!r} of {location(subject)} to have a shape of numbers, batch and free dimensions",
         found=why,
         fix="give the state the same shape at every step, such as float32[batch, 64]",
+    )
+
+
+def random(subject: Subject, where: str) -> RefusedError:
+    """Return the refusal of a module that draws random numbers in eval mode."""
+    return RefusedError(
+        "random",
+        expected=f"{location(subject)} to give the same for the same inputs in eval mode",
+        found=f"different results from two runs; random numbers are drawn at {where or 'a place unknown'}",
+        fix="draw them only `if self.training:`, or take the noise as an input: `forward(self, x, noise)`",
+    )
+
+
+def shape_varies(subject: Subject, name: str, first: object, second: object) -> RefusedError:
+    """Return the refusal of a result whose size depends on values."""
+    return RefusedError(
+        "data-dependent-shape",
+        expected=f"{name} of {location(subject)} to have a shape that only the inputs' sizes decide",
+        found=f"{first} in one run and {second} in another",
+        fix="keep the shape and mask instead: `torch.where(keep, value, 0)` for `value[keep]`",
     )
 
 

@@ -66,7 +66,9 @@ def wrap_in_scan(model: ir.Model, plan: Plan) -> None:
         value.shape = ir.Shape(state.spec.shape)
     head = [node for node in inner.nodes if node.op_type != "Identity"]
     tail = [node for node in inner.nodes if node.op_type == "Identity"]
-    graph = ir.Graph([*states, *taken], [*finals[count:], *finals[:count]], nodes=[*head, *nodes, *tail], name="step")
+    graph = ir.Graph(
+        [*states, *taken], [*finals[count:], *finals[:count]], nodes=[*head, *nodes, *tail], name="step"
+    )
     out_axes = [_out_axis(output.spec) for output in plan.outputs]
     attributes = {
         "body": graph,
@@ -122,9 +124,13 @@ def _share(
     return share, numbers, number
 
 
-def _around(tape: Tape, outer: ir.Graph, value: ir.Value, axis: int, middle: list[int], skip: int) -> ir.Value:
+def _around(
+    tape: Tape, outer: ir.Graph, value: ir.Value, axis: int, middle: list[int], skip: int
+) -> ir.Value:
     """Return `value` reshaped: the `skip` axes from `axis` on replaced by the sizes in `middle`."""
-    parts = [constant(outer, "sizes_" + "_".join(str(size) for size in middle).replace("-", "m"), np.array(middle))]
+    parts = [
+        constant(outer, "sizes_" + "_".join(str(size) for size in middle).replace("-", "m"), np.array(middle))
+    ]
     if axis:
         parts.insert(0, tape.op("Shape", [value], {"start": 0, "end": axis}))
     parts.append(tape.op("Shape", [value], {"start": axis + skip}))

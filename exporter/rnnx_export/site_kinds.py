@@ -84,7 +84,9 @@ def _cell(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, 
 
 def _pad(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
     """F.pad(x, pad, mode, value): frames added in front of time are the stream's last frames."""
-    x, pad, mode, value = _named(args, kwargs, ("input", "pad", "mode", "value"), (None, None, "constant", None))
+    x, pad, mode, value = _named(
+        args, kwargs, ("input", "pad", "mode", "value"), (None, None, "constant", None)
+    )
     if mode != "constant" or not isinstance(x, Tensor):
         return func(*args, **kwargs)
     fill = float(value or 0.0)
@@ -95,12 +97,16 @@ def _pad(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, A
     if lift is None:
         return func(*args, **kwargs)
     left, right = axes[lift.axis]
-    rest = [0 if axis == lift.axis else side for axis in reversed(range(x.dim())) for side in axes.get(axis, (0, 0))]
+    rest = [
+        0 if axis == lift.axis else side
+        for axis in reversed(range(x.dim()))
+        for side in axes.get(axis, (0, 0))
+    ]
     if cut_axis == lift.axis:
         x, right = source, right - cut
-    if any(rest):
-        x = F.pad(x, rest, "constant", fill)
     joined = _with_past(watch, lift, x, left)
+    if any(rest):
+        joined = F.pad(joined, rest, "constant", fill)
     if right < 0:
         return joined[_slices(joined, lift.axis, None, right)]
     return joined if right == 0 else F.pad(joined, _one_sided(joined, lift.axis, right), "constant", fill)
@@ -128,7 +134,9 @@ def _cat(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, A
 def _convolution(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
     """F.conv*(x, weight, bias, stride, padding, dilation, groups) padded with zeros on both sides."""
     names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
-    x, weight, bias, stride, padding, dilation, groups = _named(args, kwargs, names, (None, None, None, 1, 0, 1, 1))
+    x, weight, bias, stride, padding, dilation, groups = _named(
+        args, kwargs, names, (None, None, None, 1, 0, 1, 1)
+    )
     spatial = weight.dim() - 2
     if isinstance(padding, str):
         return func(*args, **kwargs)
@@ -153,7 +161,12 @@ def _cumulative(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict
     axis = dim % x.dim() if x.dim() else 0
     fill = {"cumprod": 1.0, "cummax": -float("inf"), "cummin": float("inf"), "logcumsumexp": -float("inf")}
     lift = watch.visit(name, like=x, axes={axis: 0}, fill=fill.get(name, 0.0)) if x.dim() else None
-    if lift is not None and isinstance(x.shape[axis], int) and x.shape[axis] == 1 and name in ("cummax", "cummin"):
+    if (
+        lift is not None
+        and isinstance(x.shape[axis], int)
+        and x.shape[axis] == 1
+        and name in ("cummax", "cummin")
+    ):
         result: Any = torch.return_types.cummax((x, torch.zeros_like(x, dtype=torch.int64)))
     else:
         result = func(*args, **kwargs)
@@ -190,7 +203,26 @@ def _whole(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str,
         dims = dim if isinstance(dim, tuple | list) else range(x.dim())
     if all(isinstance(entry, int) for entry in dims):
         watch.visit(name, like=x, axes={entry % x.dim(): 0 for entry in dims} if x.dim() else {})
+    if name == "scaled_dot_product_attention" and x.dim() == 3:
+        # torch's converter knows attention with heads only.
+        heads = [value.unsqueeze(1) for value in args[:3]]
+        mask = args[3] if len(args) > 3 else kwargs.get("attn_mask")
+        if len(args) <= 3 and (mask is None or mask.dim() == 2):
+            return func(*heads, **kwargs).squeeze(1)
     return func(*args, **kwargs)
+
+
+def _random(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
+    """A call that draws random numbers: recorded, to say where."""
+    watch.visit("random", like=torch.empty(0), axes={})
+    return func(*args, **kwargs)
+
+
+RANDOM = (
+    "rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like", "normal", "bernoulli",
+    "multinomial", "poisson", "normal_", "uniform_", "bernoulli_", "exponential_", "random_", "dropout",
+    "alpha_dropout", "feature_dropout", "gumbel_softmax", "rrelu",
+)  # fmt: skip
 
 
 def _index(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
@@ -259,6 +291,7 @@ LOOKS_EVERYWHERE: dict[str, str] = {
     "adaptive_max_pool1d": "a maximum over time",
     "scaled_dot_product_attention": "attention over all steps of a call",
 }
+HANDLERS |= dict.fromkeys(RANDOM, _random)
 HANDLERS |= dict.fromkeys(set(LOOKS_EVERYWHERE) - {"bidirectional"}, _whole)
 
 SLOTS: dict[str, tuple[str, ...]] = {

@@ -66,7 +66,10 @@ class Watch(TorchFunctionMode):
     """
 
     def __init__(
-        self, module: nn.Module, lifts: Mapping[str, Lift] | None = None, states: Mapping[str, Tensor] | None = None
+        self,
+        module: nn.Module,
+        lifts: Mapping[str, Lift] | None = None,
+        states: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.lifts = dict(lifts or {})
@@ -93,7 +96,11 @@ class Watch(TorchFunctionMode):
             handle.remove()
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Hand the call to its kind's handler, or through."""
         kwargs = kwargs or {}

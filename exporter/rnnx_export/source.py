@@ -57,7 +57,11 @@ def open_source(text: str, *, weights: str | None = None, kwargs: Mapping[str, A
         )
     home = _import(match["home"])
     if not hasattr(home, match["name"]):
-        names = [name for name, value in vars(home).items() if isinstance(value, type) and issubclass(value, nn.Module)]
+        names = [
+            name
+            for name, value in vars(home).items()
+            if isinstance(value, type) and issubclass(value, nn.Module)
+        ]
         raise UsageError(
             "source-not-found",
             expected=f"{match['name']!r} in {match['home']}",
@@ -99,7 +103,10 @@ def load_weights(module: nn.Module, path: str) -> None:
     broken = [name for name, tensor in tensors.items() if tensor.is_floating_point() and tensor.isnan().any()]
     if broken:
         raise ModelError(
-            "weights-not-finite", expected=f"numbers in {path}", found=f"NaN in {broken[0]}", fix="use a good checkpoint"
+            "weights-not-finite",
+            expected=f"numbers in {path}",
+            found=f"NaN in {broken[0]}",
+            fix="use a good checkpoint",
         )
     try:
         module.load_state_dict(tensors)
@@ -148,7 +155,10 @@ def parse_values(texts: list[str], flag: str) -> dict[str, Any]:
         name, equals, value = text.partition("=")
         if not equals or not name.strip().isidentifier():
             raise UsageError(
-                "bad-value", expected=f"{flag} NAME=VALUE", found=repr(text), fix=f"as in {flag} hidden_size=64"
+                "bad-value",
+                expected=f"{flag} NAME=VALUE",
+                found=repr(text),
+                fix=f"as in {flag} hidden_size=64",
             )
         values[name.strip()] = _literal(value.strip())
     return values
@@ -244,7 +254,10 @@ def _torch_file(path: str) -> dict[str, torch.Tensor]:
     state = found.get("state_dict", found) if isinstance(found, dict) else found
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise FileError(
-            "not-weights", expected=f"a state dict in {path}", found=f"a {type(found).__name__}", fix="save module.state_dict()"
+            "not-weights",
+            expected=f"a state dict in {path}",
+            found=f"a {type(found).__name__}",
+            fix="save module.state_dict()",
         )
     return state
 
@@ -259,7 +272,10 @@ def parse_names(text: str) -> Any:
         return _names(ast.parse(text, mode="eval").body)
     except (SyntaxError, ValueError) as error:
         raise UsageError(
-            "bad-returns", expected="names such as 'y, (h, c)'", found=repr(text), fix="nest them as the result is"
+            "bad-returns",
+            expected="names such as 'y, (h, c)'",
+            found=repr(text),
+            fix="nest them as the result is",
         ) from error
 
 

@@ -33,7 +33,9 @@ def why_not_stepped(plan: Plan) -> str | None:
     return "uses earlier steps of a call in a way that no state of fixed size carries"
 
 
-def draw(plan: Plan, seed: int, sizes: Mapping[str, int] | None = None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def draw(
+    plan: Plan, seed: int, sizes: Mapping[str, int] | None = None
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return random inputs, and declared states at their start, at the example sizes."""
     generator = torch.Generator().manual_seed(seed)
     dims = dict(sizes or plan.sizes)
@@ -92,7 +94,9 @@ def _first_change(old: Tensor, new: Tensor, spec: TensorSpec, steps: int) -> int
     axis = next((index for index, part in enumerate(spec.axes()) if part.name == "time"), None)
     if axis is None or old.shape != new.shape:
         return None
-    different = (old != new) & ~(torch.isnan(old) & torch.isnan(new)) if old.is_floating_point() else old != new
+    different = (
+        (old != new) & ~(torch.isnan(old) & torch.isnan(new)) if old.is_floating_point() else old != new
+    )
     where = different.movedim(axis, 0).flatten(1).any(1).nonzero() if old.dim() > 1 else different.nonzero()
     return int(where[0]) // (old.shape[axis] // steps) if len(where) else None
 

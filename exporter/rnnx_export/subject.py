@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -35,6 +36,7 @@ class Subject:
 
     Attributes:
         inputs, states: flat specs by name ("x", "state.h"), in the order of forward's parameters.
+        bfloat16: whether the module is bfloat16; it is then exported, and fed, in float32.
 
     Raises:
         UsageError: `not-a-module`, `unknown-parameter`, `missing-parameter`, `bad-spec`, `no-inputs`.
@@ -56,6 +58,7 @@ class Subject:
                 fix="pass an instance, such as Net() and not Net",
             )
         self.original = module
+        self.bfloat16 = any(value.dtype == torch.bfloat16 for value in module.state_dict().values())
         self.method = method
         self.trees = {"input": dict(inputs), "state": dict(state or {})}
         self.constants = dict(constants or {})
@@ -70,7 +73,10 @@ class Subject:
                     self._add(kind, parameter)
         if not self.inputs:
             raise UsageError(
-                "no-inputs", expected="at least one input", found="none", fix="pass inputs={'x': 'float32[batch, 8]'}"
+                "no-inputs",
+                expected="at least one input",
+                found="none",
+                fix="pass inputs={'x': 'float32[batch, 8]'}",
             )
 
     def fresh(self, dtype: torch.dtype | None = None) -> nn.Module:
@@ -78,6 +84,9 @@ class Subject:
         module = memory.copy_module(self.original).eval()
         for parameter in module.parameters():
             parameter.requires_grad_(False)
+        if dtype is None and self.bfloat16:
+            # Computed in float32: engines have few bfloat16 kernels, and float32 holds every bfloat16.
+            dtype = torch.float32
         if dtype is not None:
             module = module.to(dtype)
         for part in module.modules():
@@ -86,7 +95,9 @@ class Subject:
                 part.check_forward_args = _no_check  # type: ignore[method-assign, assignment]
         return module
 
-    def call(self, module: nn.Module, inputs: Mapping[str, Tensor], states: Mapping[str, Tensor | None]) -> Any:
+    def call(
+        self, module: nn.Module, inputs: Mapping[str, Tensor], states: Mapping[str, Tensor | None]
+    ) -> Any:
         """Call the method of `module` with arguments built from named tensors; return its result."""
         leaves: dict[str, dict[Path, Any]] = {}
         for name, value in {**inputs, **states}.items():
@@ -95,14 +106,18 @@ class Subject:
         values = dict(self.constants)
         for parameter, found in leaves.items():
             tree = self.trees["input"].get(parameter, self.trees["state"].get(parameter))
-            values[parameter] = None if all(value is None for value in found.values()) else replace(tree, found)
+            values[parameter] = (
+                None if all(value is None for value in found.values()) else replace(tree, found)
+            )
         positional, keyword = [], {}
         gap = False
         for name in self.order:
             kind = self.order[name].kind
             if name not in values:
                 gap = True
-            elif kind is inspect.Parameter.KEYWORD_ONLY or (gap and kind is not inspect.Parameter.POSITIONAL_ONLY):
+            elif kind is inspect.Parameter.KEYWORD_ONLY or (
+                gap and kind is not inspect.Parameter.POSITIONAL_ONLY
+            ):
                 keyword[name] = values[name]
             else:
                 positional.append(values[name])
@@ -147,11 +162,17 @@ class Subject:
         for path, spec in parse_tree(self.trees[kind][parameter], parameter).items():
             name = ".".join((parameter, *path))
             self._places[name] = (parameter, path)
+            if spec is not None and spec.dtype == torch.bfloat16:
+                self.bfloat16 = True
+                spec = dataclasses.replace(spec, dtype=torch.float32)
             if kind == "state":
                 self.states[name] = spec
             elif spec is None:
                 raise UsageError(
-                    "bad-spec", expected=f"a spec for input {name}", found="None", fix="write 'float32[batch, 8]'"
+                    "bad-spec",
+                    expected=f"a spec for input {name}",
+                    found="None",
+                    fix="write 'float32[batch, 8]'",
                 )
             else:
                 self.inputs[name] = spec

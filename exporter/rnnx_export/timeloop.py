@@ -35,7 +35,9 @@ class TimeLoop(nn.Module):
         rows: list[tuple[Tensor, ...]] = []
         for step in range(tensors[first].shape[_axis(specs[first].shape)]):
             arguments = [
-                (tensors[name] - step).clamp(0, 1) if spec.is_length else tensors[name].select(_axis(spec.shape), step)
+                (tensors[name] - step).clamp(0, 1)
+                if spec.is_length
+                else tensors[name].select(_axis(spec.shape), step)
                 for name, spec in specs.items()
             ]
             result = self.program(*arguments, *states)
@@ -45,7 +47,9 @@ class TimeLoop(nn.Module):
             output.name: torch.stack([row[index] for row in rows], _axis(output.spec.shape))
             for index, output in enumerate(plan.outputs)
         }
-        return outputs | {f"{state.name}_next": value for state, value in zip(plan.states, states, strict=True)}
+        return outputs | {
+            f"{state.name}_next": value for state, value in zip(plan.states, states, strict=True)
+        }
 
 
 def with_time(plan: Plan) -> Plan:
@@ -69,5 +73,3 @@ def _axis(shape: tuple[Dimension, ...]) -> int:
 def _timed(shape: tuple[Dimension, ...]) -> tuple[Dimension, ...]:
     axis = _axis(shape)
     return (*shape[:axis], "time", *shape[axis:])
-
-
