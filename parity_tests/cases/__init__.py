@@ -1,0 +1,1 @@
+"""Builders of models under test, shared by everything."""

@@ -1,0 +1,68 @@
+"""What all tests share: options, markers, and running a command as a user does."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from cases.leak import leak_model
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+ON_CI = os.environ.get("CI", "").lower() in ("1", "true")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the long proofs too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
+    if not config.getoption("--slow"):
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="not run: long; run it with --slow"))
+    gpu_tests = [item for item in items if "cuda" in item.keywords]
+    if gpu_tests:
+        from rnnx.engine import availability
+
+        reason = availability()["cuda"]
+        for item in gpu_tests if reason else []:
+            item.add_marker(pytest.mark.skip(reason=f"not run: cuda does not work here ({reason.found})"))
+
+
+@pytest.fixture(scope="session")
+def tool() -> Callable[[str], str]:
+    """Find a program outside Python; where it is missing the test is skipped, on CI it fails."""
+
+    def find(name: str) -> str:
+        path = shutil.which(name)
+        if path is None and ON_CI:
+            pytest.fail(f"{name} is not installed: install it on CI")
+        if path is None:
+            pytest.skip(f"not run: {name} is not installed")
+        return path
+
+    return find
+
+
+@pytest.fixture
+def command() -> Callable[..., Result]:
+    """Run `rnnx ARGUMENTS` in this process."""
+    from rnnx.cli import app
+
+    def run(*arguments: str | Path, input: str | bytes | None = None) -> Result:
+        return CliRunner().invoke(app, [str(argument) for argument in arguments], input=input)
+
+    return run
+
+
+@pytest.fixture
+def leak(tmp_path: Path) -> Path:
+    """The example of docs/contract.md as a file: sum' = 0.5 sum + x, y = sum'."""
+    path = tmp_path / "leak.onnx"
+    path.write_bytes(leak_model())
+    return path
