@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
+import os
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -11,6 +15,10 @@ from torch import Tensor, nn
 
 from rnnx.contract import Axis, Dimension
 from rnnx_export.subject import quiet
+
+
+_TORCH = os.path.dirname(torch.__file__)
+_HERE = os.path.dirname(__file__)
 
 
 class NotCaptured(Exception):
@@ -38,11 +46,16 @@ def capture(
         {axis: torch.export.Dim.AUTO for axis, dimension in enumerate(shape) if Axis.parse(dimension).name}
         for shape in shapes
     )
-    with quiet(), _silent(), torch.fx.experimental._config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
+    with (
+        quiet(),
+        _silent(),
+        contextlib.redirect_stderr(io.StringIO()),
+        torch.fx.experimental._config.patch(backed_size_oblivious=True),
+    ):  # type: ignore[attr-defined]
         try:
             exported = torch.export.export(program, tuple(examples), dynamic_shapes=(dynamic,), strict=False)
         except Exception as error:  # torch.export raises many kinds; all mean the same here
-            raise NotCaptured(_one_line(error)) from error
+            raise NotCaptured(_one_line(error) + _user_line(error)) from error
     _check_free(exported, shapes, names)
     return exported
 
@@ -58,6 +71,13 @@ def _check_free(
             # A size that was frozen can be a SymInt that prints as a number.
             if Axis.parse(dimension).name and str(size).isdigit():
                 raise NotCaptured(f"{dimension} of {name!r} was frozen to the example's size {size}")
+
+
+def _user_line(error: Exception) -> str:
+    """Return " at file.py:12" for the innermost line of the user's own code that led to an error."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith((_TORCH, _HERE)) and frame.line]
+    return f" at {os.path.basename(own[-1].filename)}:{own[-1].lineno}: `{own[-1].line}`" if own else ""
 
 
 def _one_line(error: Exception) -> str:

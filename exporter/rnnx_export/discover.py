@@ -203,9 +203,9 @@ def _hidden(seen: Exploration, taken: set[str]) -> tuple[dict[str, Lift], list[S
             continue
         axis = seen.time_axis(visit)
         recurrent = bool(visit.start) and visit.kind != "cat"
-        looped = (
-            recurrent and axis is None and visit.key.endswith(":1") and (seen.repeats(visit) or not has_time)
-        )
+        single = all(visit.like.shape[place] == 1 for place in visit.axes)
+        once = seen.repeats(visit) if has_time else single
+        looped = recurrent and axis is None and visit.key.endswith(":1") and once
         if axis is None and not looped:
             continue
         if not recurrent and visit.kind in ("pad", "cat", "conv") and visit.axes[axis or 0] == 0:
@@ -271,12 +271,19 @@ def _outputs(seen: Exploration, returns: Any, pairs: Mapping[str, Path]) -> tupl
 
 def _partly_named(seen: Exploration, path: Path, sizes: tuple[int, ...]) -> tuple[int | str, ...]:
     """Return an output's shape where some axis is no dimension of the contract: that axis gets its own name."""
-    shape: list[int | str] = []
-    for axis, size in enumerate(sizes):
-        alone = seen.shape(lambda run, axis=axis: run.first.leaf(path).movedim(axis, 0).flatten(1)[:, 0])
-        moves = isinstance(alone, str)
-        shape.append(f"entries_{axis}" if moves else (alone[0] if not isinstance(alone, str) else size))
-    return tuple(shape)
+
+    def sizes_of(run: Run, axis: int) -> int:
+        return int(run.first.leaf(path).shape[axis])
+
+    alone = [
+        seen.shape(
+            lambda run, axis=axis: (
+                run.first.leaf(path).movedim(axis, 0).reshape(sizes_of(run, axis), -1)[:, 0]
+            )
+        )
+        for axis in range(len(sizes))
+    ]
+    return tuple(f"entries_{axis}" if isinstance(one, str) else one[0] for axis, one in enumerate(alone))
 
 
 def _output_name(path: Path, names: Mapping[Path, str], states: Mapping[Path, str], *, alone: bool) -> str:

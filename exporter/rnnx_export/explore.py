@@ -69,8 +69,8 @@ class Exploration:
         self._varied = {name: size + (4 if name == "time" else 1) for name, size in self.sizes.items()}
         self.notes: list[str] = []
         self.base = self._run(self.sizes, 0)
-        self._refuse_random(self._run(self.sizes, 0))
         self.other = self._run(self.sizes, 1)
+        self._refuse_varying(self._run(self.sizes, 0))
         self.variants = {
             name: self._run({**self.sizes, name: varied}, 0) for name, varied in self._varied.items()
         }
@@ -143,7 +143,7 @@ class Exploration:
             calls.append(Call(inputs, result, watch.visits, mutated, memory.snapshot(module)))
         return Run(given, before, calls[0], calls[1], module)
 
-    def _refuse_random(self, again: Run) -> None:
+    def _refuse_varying(self, again: Run) -> None:
         """Refuse a module that gives something else for the same inputs, or shapes that depend on values."""
         for (path, first), (_, second) in zip(
             flatten(self.base.first.result), flatten(again.first.result), strict=False
@@ -152,10 +152,11 @@ class Exploration:
                 visits = (*self.base.first.visits, *again.first.visits)
                 where = next((visit.where for visit in visits if visit.kind == "random"), "")
                 raise refusals.random(self.subject, where)
-            other = dict(flatten(self.base.second.result)).get(path)
-            if isinstance(first, Tensor) and isinstance(other, Tensor) and first.shape != other.shape:
-                name = f"result{''.join(f'[{part}]' for part in path)}"
-                raise refusals.shape_varies(self.subject, name, tuple(first.shape), tuple(other.shape))
+            for call in (self.base.second, self.other.first, self.other.second):
+                other = dict(flatten(call.result)).get(path)
+                if isinstance(first, Tensor) and isinstance(other, Tensor) and first.shape != other.shape:
+                    name = f"result{''.join(f'[{part}]' for part in path)}"
+                    raise refusals.shape_varies(self.subject, name, tuple(first.shape), tuple(other.shape))
 
     def _inputs(self, sizes: Mapping[str, int], generator: torch.Generator) -> dict[str, Tensor]:
         return {name: spec.random(sizes, generator) for name, spec in self.subject.inputs.items()}

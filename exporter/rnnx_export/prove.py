@@ -170,7 +170,10 @@ class _Prover:
             for spec in contract.outputs
         }
         states = {
-            state.name: np.stack([start[state.name], *(row[1][state.name] for row in recorded)])
+            # A whole sequence shows its states at its end only; the rows before repeat the start.
+            state.name: np.stack(
+                [start[state.name], *(row[1].get(state.name, start[state.name]) for row in recorded)]
+            )
             for state in contract.states
         }
         bounds = {name: level.step for name, level in self._levels.items()}

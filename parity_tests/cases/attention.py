@@ -202,7 +202,7 @@ class EarlyBreak(nn.Module):
 @case(
     "data_dependent_shape",
     "refused",
-    refused="not-exported",
+    refused="data-dependent-shape",
     mentions="attention.py:",
     inputs=STEP,
     state={"h": H},
