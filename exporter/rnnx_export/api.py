@@ -24,9 +24,10 @@ from rnnx_export.plan import Plan
 from rnnx_export.prove import NotProved, prove
 from rnnx_export.refusals import location
 from rnnx_export.spec import boundary_dtype
-from rnnx_export.streaming import why_not_stepped
+from rnnx_export.streaming import UNCARRIED, why_not_stepped
 from rnnx_export.subject import Subject, one_thread
 from rnnx_export.timeloop import with_time
+from rnnx_export.unroll import lift_loop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +103,9 @@ def export(
             plan = with_time(plan)
         if plan.whole_only is None:
             reason = why_not_stepped(plan)
+            if reason == UNCARRIED:
+                plan.drop_loop_lifts()
+                reason = None if lift_loop(plan) else reason
             if reason is not None:
                 plan.make_whole(reason)
         details = {
@@ -139,7 +143,7 @@ def _prove_some_way(plan: Plan, details: dict[str, Any], opset: int) -> tuple[by
 
 def _unfit(plan: Plan, way: str) -> str | None:
     if way == DIRECT:
-        return "memory lies in a Python loop over time" if plan.loops else None
+        return "memory lies in a Python loop over time" if plan.loops or plan.step_graph is not None else None
     if not plan.has_time:
         return "the model has no time axis"
     return plan.whole_only

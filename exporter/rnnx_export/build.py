@@ -12,7 +12,7 @@ from rnnx.contract import Dimension, StateSpec, encode_initial
 from rnnx_export import clean
 from rnnx_export.capture import capture
 from rnnx_export.convert import convert
-from rnnx_export.plan import Plan, Program, StepProgram
+from rnnx_export.plan import Plan, Program, step_program
 from rnnx_export.recurrent import expand_recurrent
 from rnnx_export.scan import wrap_in_scan
 from rnnx_export.spec import boundary_dtype
@@ -53,10 +53,9 @@ def build(plan: Plan, way: str, opset: int = 18) -> ir.Model:
 
 
 def _captured(plan: Plan, way: str) -> torch.export.ExportedProgram:
-    program: torch.nn.Module = Program(plan)
+    program: torch.nn.Module = Program(plan) if way == DIRECT else step_program(plan)
     shapes: list[list[Dimension]] = [list(spec.shape) for spec in plan.subject.inputs.values()]
     if way == SCAN:
-        program = StepProgram(program)
         shapes = [clean.step_shape(shape) for shape in shapes]
     shapes += [list(state.spec.shape) for state in plan.states]
     names = [*plan.subject.inputs, *(state.name for state in plan.states)]

@@ -53,7 +53,7 @@ def capture(
         torch.fx.experimental._config.patch(backed_size_oblivious=True),
     ):  # type: ignore[attr-defined]
         try:
-            exported = torch.export.export(program, tuple(examples), dynamic_shapes=(dynamic,), strict=False)
+            exported = torch.export.export(program, tuple(examples), dynamic_shapes=dynamic if isinstance(program, torch.fx.GraphModule) else (dynamic,), strict=False)
         except Exception as error:  # torch.export raises many kinds; all mean the same here
             raise NotCaptured(_one_line(error) + _user_line(error)) from error
     _check_free(exported, shapes, names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -61,6 +62,7 @@ class Plan:
         notes: things found that the user should know.
         templates: attributes that hold memory, to know their structure.
         sizes: sizes of the dimensions that work as examples.
+        step_graph: a single step as a graph of its own, where it was found by unrolling a loop.
     """
 
     subject: Subject
@@ -72,6 +74,7 @@ class Plan:
     notes: list[str]
     templates: memory.Templates
     sizes: dict[str, int]
+    step_graph: nn.Module | None = None
 
     @property
     def has_time(self) -> bool:
@@ -83,7 +86,15 @@ class Plan:
         self.whole_only = reason
         self.lifts = {}
         self.loops = False
+        self.step_graph = None
         self.states = [state for state in self.states if not isinstance(state.origin, str)]
+
+    def drop_loop_lifts(self) -> None:
+        """Take back the lifts of calls in a loop over time: what they return is not what they get next."""
+        if self.loops:
+            looped = {name for lift in self.lifts.values() if lift.axis < 0 for name in lift.names}
+            self.drop_states(looped)
+            self.loops = False
 
     def drop_states(self, names: Collection[str]) -> None:
         """Leave out states that nothing depends on; their calls run as they are."""
@@ -182,6 +193,13 @@ class StepProgram(nn.Module):
             y if axis is None else y.squeeze(axis) for y, axis in zip(result, self._outputs, strict=False)
         ]
         return (*outputs, *result[count:])
+
+
+def step_program(plan: Plan, dtype: torch.dtype | None = None) -> nn.Module:
+    """Return the plan's single step as a pure function, in the module's precision or in `dtype`."""
+    if plan.step_graph is None:
+        return StepProgram(Program(plan, plan.subject.fresh(dtype)))
+    return plan.step_graph if dtype is None else copy.deepcopy(plan.step_graph).to(dtype)
 
 
 def time_axis(shape: Sequence[Dimension]) -> int | None:

@@ -6,6 +6,7 @@ calls the untouched module once on the whole sequence: what PyTorch gives, with 
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -20,7 +21,7 @@ from rnnx_export import memory
 from rnnx_export.discover import discover
 from rnnx_export.explore import to_numpy
 from rnnx_export.memory import Place
-from rnnx_export.plan import IN_PLACE, Plan, Program, StepProgram
+from rnnx_export.plan import IN_PLACE, Plan, step_program
 from rnnx_export.spec import TensorSpec
 from rnnx_export.structure import flatten
 from rnnx_export.subject import Subject, quiet
@@ -48,7 +49,7 @@ class StepReference:
         self.name = reference_name()
         self.plan = plan
         self._dtype = dtype
-        self._program = StepProgram(Program(plan, plan.subject.fresh(dtype)))
+        self._program = step_program(plan, dtype)
 
     def start(self, sizes: Mapping[str, int]) -> dict[str, np.ndarray[Any, Any]]:
         """Return the start of every state in full shape."""
@@ -64,7 +65,7 @@ class StepReference:
                 _tensor(_row(inputs[name], spec, step, plan), spec, self._dtype)
                 for name, spec in plan.subject.inputs.items()
             ]
-            with quiet():
+            with quiet(), _precision(self._dtype):
                 result = self._program(*arguments, *carried)
             carried = list(result[count:])
             outputs = {o.name: to_numpy(value) for o, value in zip(plan.outputs, result, strict=False)}
@@ -105,7 +106,7 @@ class WholeReference:
             if spec is not None
         }
         module = subject.fresh(self._dtype)
-        with quiet():
+        with quiet(), _precision(self._dtype):
             leaves = dict(flatten(subject.call(module, tensors, given)))
         ends = {}
         for state in plan.states:
@@ -127,6 +128,17 @@ class WholeReference:
                 {name: each[step] for name, each in rows.items()} | (last if final else {}),
                 ends if final else {},
             )
+
+
+@contextlib.contextmanager
+def _precision(dtype: torch.dtype | None) -> Iterator[None]:
+    """Let tensors that forward makes, such as `torch.zeros(8)`, have the precision that is computed in."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype or before)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def count_steps(plan: Plan, inputs: Arrays) -> int:

@@ -12,10 +12,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from rnnx_export.plan import Plan, Program, StepProgram, time_axis
+from rnnx_export.plan import Plan, step_program, time_axis
 from rnnx_export.spec import TensorSpec
 from rnnx_export.structure import flatten
 from rnnx_export.subject import Subject, quiet
+
+UNCARRIED = "uses earlier steps of a call in a way that no state of fixed size carries"
 
 _CLOSE = {torch.float16: 2e-2, torch.bfloat16: 1e-1, torch.float32: 1e-3, torch.float64: 1e-8}
 
@@ -30,7 +32,7 @@ def why_not_stepped(plan: Plan) -> str | None:
             return f"looks {ahead} step{'s' if ahead > 1 else ''} ahead"
         if _steps_agree(plan):
             return None
-    return "uses earlier steps of a call in a way that no state of fixed size carries"
+    return UNCARRIED
 
 
 def draw(
@@ -104,7 +106,7 @@ def _first_change(old: Tensor, new: Tensor, spec: TensorSpec, steps: int) -> int
 def _steps_agree(plan: Plan) -> bool:
     inputs, states = draw(plan, 5)
     whole = call_fresh(plan, inputs, states)
-    program = StepProgram(Program(plan))
+    program = step_program(plan)
     steps = plan.sizes["time"]
     rows: list[list[Tensor]] = []
     carried = list(states.values())

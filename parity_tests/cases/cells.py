@@ -457,3 +457,67 @@ class WhileOperator(nn.Module):
         y = torch.zeros(x.shape[0], x.shape[1], 8)
         _, h, y = while_loop(more, step, (torch.tensor(0), h, y))
         return y, h
+
+
+@case("loop_own_state_sru", "loops", way="scan", inputs=X)
+class SruFromNothing(nn.Module):
+    """The products are taken for all steps at once, the recurrence from zeros of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.lin = nn.Linear(6, 18)
+
+    def forward(self, x):
+        u, f, r = self.lin(x).chunk(3, -1)
+        f, r = torch.sigmoid(f), torch.sigmoid(r)
+        c = torch.zeros_like(x[:, 0])
+        hs = []
+        for t in range(x.size(1)):
+            c = f[:, t] * c + (1 - f[:, t]) * u[:, t]
+            hs.append(r[:, t] * torch.tanh(c) + (1 - r[:, t]) * x[:, t])
+        return torch.stack(hs, 1)
+
+
+@case("loop_own_state_in_a_layer", "loops", way="scan", inputs=X)
+class DeepLoop(nn.Module):
+    """Two hand-written layers, each with its own loop, its own zeros and a preallocated result."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([_OwnLoop(6, 8), _OwnLoop(8, 5)])
+        self.out = nn.Linear(5, 2)
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return self.out(x)
+
+
+class _OwnLoop(nn.Module):
+    def __init__(self, d, n):
+        super().__init__()
+        self.w, self.u, self.n = nn.Linear(d, n), nn.Linear(n, n), n
+
+    def forward(self, x):
+        h = torch.zeros(x.shape[0], self.n)
+        ys = torch.zeros(x.shape[0], x.shape[1], self.n)
+        for t in range(x.shape[1]):
+            h = torch.tanh(self.w(x[:, t, :]) + self.u(h))
+            ys[:, t] = h
+        return ys
+
+
+@case("loop_own_lstm_layer_norm", "loops", way="scan", inputs={"x": "float32[time, batch, 6]"})
+class OwnLstm(nn.Module):
+    """A cell whose state is normalised between the steps, started from nothing; only the last step is read."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell, self.norm, self.out = nn.LSTMCell(6, 8), nn.LayerNorm(8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        h = c = x.new_zeros(x.shape[1], 8)
+        for xt in x:
+            h, c = self.cell(xt, (h, c))
+            h = self.norm(h)
+        return self.out(h)
