@@ -107,7 +107,7 @@ class Plan:
     def start(self, dims: Mapping[str, int]) -> dict[str, Tensor]:
         """Return the initial states as tensors of full shape."""
         return {
-            state.name: torch.from_numpy(np.array(np.broadcast_to(state.initial, state.spec.sizes(dims)))).to(
+            state.name: torch.from_numpy(np.array(np.broadcast_to(state.initial, state.spec.sizes(dims)), order="C")).to(
                 state.spec.dtype
             )
             for state in self.states

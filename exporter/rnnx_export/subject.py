@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from rnnx.errors import UsageError
 from rnnx_export import memory
+from rnnx_export.plain_loops import plain_loops
 from rnnx_export.spec import TensorSpec, parse_tree
 from rnnx_export.structure import Path, children, replace
 
@@ -122,7 +123,8 @@ class Subject:
             else:
                 positional.append(values[name])
         function = module if self.method == "forward" else getattr(module, self.method)
-        return function(*positional, **keyword)
+        with plain_loops():
+            return function(*positional, **keyword)
 
     def state_trees(self) -> dict[str, Any]:
         """Return the structures of the declared states by parameter name."""
