@@ -18,10 +18,10 @@ from rnnx.errors import RefusedError
 from rnnx.files import check_output, write_bytes
 from rnnx.model_file import model_id, write_contract
 from rnnx_export.build import DIRECT, SCAN, build, state_specs, to_bytes
-from rnnx_export.capture import NotCaptured
+from rnnx_export.capture import CaptureError
 from rnnx_export.discover import discover
 from rnnx_export.plan import Plan
-from rnnx_export.prove import NotProved, prove
+from rnnx_export.prove import ProofError, prove
 from rnnx_export.refusals import location
 from rnnx_export.spec import boundary_dtype
 from rnnx_export.streaming import UNCARRIED, why_not_stepped
@@ -132,7 +132,7 @@ def _prove_some_way(plan: Plan, details: dict[str, Any], opset: int) -> tuple[by
             model = to_bytes(build(plan, way, opset))
             contract = _contract(plan, model, details)
             record, trace = prove(plan, model, contract)
-        except (NotCaptured, NotProved) as error:
+        except (CaptureError, ProofError) as error:
             failed[way] = str(error)
             continue
         proof = msgspec.structs.replace(record, way=way, not_direct=failed.get(DIRECT))
@@ -181,11 +181,28 @@ def _contract(plan: Plan, model: bytes, details: dict[str, Any]) -> Contract:
     )
 
 
+def _mend(reasons: str) -> str:
+    """Return the fix for what stands in the way, with a sample of it."""
+    for sign, fix in _MENDS.items():
+        if sign in reasons:
+            return fix
+    return "see docs/support.md for what can be exported and how to write it"
+
+
+_MENDS = {
+    "data-dependent": "compute both and choose: `h = torch.where(keep, h * 0.5, h)` for `if keep: h = h * 0.5`",
+    "which is no tensor": "keep it as a tensor: `self.register_buffer('count', torch.zeros(()))` "
+    "and `self.count = self.count + 1`",
+    UNCARRIED: "hand the state in and out: `def forward(self, x, h): ...` and `return y, h`",
+    "no ONNX form": "write the operation with others that ONNX has, or step the model outside of it",
+}
+
+
 def _refused(plan: Plan, failed: Mapping[str, str]) -> RefusedError:
     reasons = "; ".join([*(f"{way}: {why}" for way, why in failed.items()), *plan.notes])
     return RefusedError(
         "not-exported",
         expected=f"{location(plan.subject)} to be captured with free batch and time, or step by step",
         found=reasons,
-        fix="see docs/support.md for what is supported and how to write it",
+        fix=_mend(reasons),
     )

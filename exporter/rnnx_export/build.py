@@ -30,7 +30,7 @@ def build(plan: Plan, way: str, opset: int = 18) -> ir.Model:
     """Return the ONNX model of a plan, without contract.
 
     Raises:
-        NotCaptured: this way does not work for this module.
+        CaptureError: this way does not work for this module.
     """
     exported = _captured(plan, way)
     dead = _dead(plan, exported)

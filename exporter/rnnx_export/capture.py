@@ -7,21 +7,21 @@ import io
 import logging
 import os
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental import _config
 
 from rnnx.contract import Axis, Dimension
 from rnnx_export.subject import quiet
-
 
 _TORCH = os.path.dirname(torch.__file__)
 _HERE = os.path.dirname(__file__)
 
 
-class NotCaptured(Exception):
+class CaptureError(Exception):
     """The program cannot be captured in this way; the message is one line, fit for a contract."""
 
 
@@ -40,7 +40,7 @@ def capture(
         names: what to call the arguments in messages.
 
     Raises:
-        NotCaptured: the program depends on a value or on a size in a way that a graph cannot hold.
+        CaptureError: the program depends on a value or on a size in a way that a graph cannot hold.
     """
     dynamic = tuple(
         {axis: torch.export.Dim.AUTO for axis, dimension in enumerate(shape) if Axis.parse(dimension).name}
@@ -50,12 +50,17 @@ def capture(
         quiet(),
         _silent(),
         contextlib.redirect_stderr(io.StringIO()),
-        torch.fx.experimental._config.patch(backed_size_oblivious=True),
-    ):  # type: ignore[attr-defined]
+        _config.patch(backed_size_oblivious=True),  # type: ignore[attr-defined]
+    ):
         try:
-            exported = torch.export.export(program, tuple(examples), dynamic_shapes=dynamic if isinstance(program, torch.fx.GraphModule) else (dynamic,), strict=False)
+            exported = torch.export.export(
+                program,
+                tuple(examples),
+                dynamic_shapes=dynamic if isinstance(program, torch.fx.GraphModule) else (dynamic,),
+                strict=False,
+            )
         except Exception as error:  # torch.export raises many kinds; all mean the same here
-            raise NotCaptured(_one_line(error) + _user_line(error)) from error
+            raise CaptureError(_one_line(error) + _user_line(error)) from error
     _check_free(exported, shapes, names)
     return exported
 
@@ -70,7 +75,7 @@ def _check_free(
             size = node.meta["val"].shape[axis]
             # A size that was frozen can be a SymInt that prints as a number.
             if Axis.parse(dimension).name and str(size).isdigit():
-                raise NotCaptured(f"{dimension} of {name!r} was frozen to the example's size {size}")
+                raise CaptureError(f"{dimension} of {name!r} was frozen to the example's size {size}")
 
 
 def _user_line(error: Exception) -> str:

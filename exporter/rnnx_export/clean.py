@@ -40,7 +40,7 @@ def declare(
         value.name = name
         value.shape = ir.Shape(shape)
     taken: set[int] = {id(value) for value in graph.inputs}
-    for index, (name, shape) in enumerate(outputs):
+    for index, (_, shape) in enumerate(outputs):
         value = graph.outputs[index]
         if id(value) in taken or value.is_initializer():
             node = ir.node("Identity", [value])

@@ -15,7 +15,7 @@ import torch
 from torch.onnx._internal.exporter import _core, _registration
 
 from rnnx_export import recurrent_ops  # noqa: F401  (defines the operators)
-from rnnx_export.capture import NotCaptured, _silent
+from rnnx_export.capture import CaptureError, _silent
 from rnnx_export.subject import quiet
 
 DOMAIN = "rnnx"
@@ -25,7 +25,7 @@ def convert(exported: torch.export.ExportedProgram) -> ir.Model:
     """Return the captured program as an ONNX model.
 
     Raises:
-        NotCaptured: an operator has no ONNX counterpart.
+        CaptureError: an operator has no ONNX counterpart.
     """
     try:
         with quiet(), _silent():
@@ -35,7 +35,7 @@ def convert(exported: torch.export.ExportedProgram) -> ir.Model:
         while cause.__cause__ is not None:
             cause = cause.__cause__
         text = " ".join(str(cause).split())
-        raise NotCaptured(f"no ONNX form: {text[:180]}") from error
+        raise CaptureError(f"no ONNX form: {text[:180]}") from error
 
 
 @functools.cache
@@ -67,5 +67,6 @@ def _placeholder(name: str, *args: Any, **kwargs: Any) -> Any:
         num_outputs=1 + states,
         version=1,
     )
+    assert _core.current_tracer is not None
     _core.current_tracer.nodes.append(node)
     return node.outputs

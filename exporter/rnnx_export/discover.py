@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -78,7 +78,9 @@ def _pairs(seen: Exploration, returns: Any) -> dict[str, Path]:
         parameter: {(name,): seen.base.given[name] for name in subject.state_names(parameter)}
         for parameter in subject.state_trees()
     }
-    known = {p: {k: v for k, v in values.items() if v is not None} for p, values in given.items()}
+    known: dict[str, dict[Path, Tensor]] = {
+        p: {k: v for k, v in values.items() if v is not None} for p, values in given.items()
+    }
     mutated = {p for p in given if any(name in seen.base.first.mutated for name in subject.state_names(p))}
     method = getattr(type(subject.original), subject.method, None)
     settled = pair(subject.state_trees(), known, seen.base.first.result, mutated, returns, method)
@@ -131,7 +133,7 @@ def _remembered(seen: Exploration) -> list[State]:
         first, second = base.first.memory.get(place), base.second.memory[place]
         if isinstance(first, Tensor) and first.shape != second.shape:
             raise refusals.growing(subject, place, first, second)
-        shape = seen.shape(lambda run, place=place: run.second.memory[place])
+        shape = seen.shape(_kept(place))
         if isinstance(shape, str):
             raise refusals.state_shape(subject, place.name, shape)
         spec = TensorSpec(second.dtype, shape)
@@ -257,7 +259,7 @@ def _outputs(seen: Exploration, returns: Any, pairs: Mapping[str, Path]) -> tupl
     outputs, reason = [], None
     taken: set[str] = set(reserved)
     for path in free:
-        shape = seen.shape(lambda run, path=path: run.first.leaf(path))
+        shape = seen.shape(_returned(path))
         name = _output_name(path, names, states, alone=len(free) == 1)
         if isinstance(shape, str):
             reason = f"output {name!r}: {shape}"
@@ -270,26 +272,18 @@ def _outputs(seen: Exploration, returns: Any, pairs: Mapping[str, Path]) -> tupl
 
 
 def _partly_named(seen: Exploration, path: Path, sizes: tuple[int, ...]) -> tuple[int | str, ...]:
-    """Return an output's shape where some axis is no dimension of the contract: that axis gets its own name."""
+    """Return an output's shape where an axis is no dimension of the contract: it gets a name of its own."""
 
-    def sizes_of(run: Run, axis: int) -> int:
-        return int(run.first.leaf(path).shape[axis])
+    def one_axis(axis: int) -> Callable[[Run], Tensor]:
+        return lambda run: torch.empty(run.first.leaf(path).shape[axis])
 
-    alone = [
-        seen.shape(
-            lambda run, axis=axis: (
-                run.first.leaf(path).movedim(axis, 0).reshape(sizes_of(run, axis), -1)[:, 0]
-            )
-        )
-        for axis in range(len(sizes))
-    ]
+    alone = [seen.shape(one_axis(axis)) for axis in range(len(sizes))]
     return tuple(f"entries_{axis}" if isinstance(one, str) else one[0] for axis, one in enumerate(alone))
 
 
 def _output_name(path: Path, names: Mapping[Path, str], states: Mapping[Path, str], *, alone: bool) -> str:
     if path in names and all(path[:i] not in names for i in range(len(path)) if i):
-        own = names[path]
-        return own if not any(path[:i] in names for i in range(len(path))) else own
+        return names[path]
     if path in states:
         return "y" if alone else states[path]
     if alone:
@@ -305,6 +299,16 @@ def _looks_everywhere(seen: Exploration) -> str | None:
             place = f"{visit.path!r} " if visit.path else ""
             return f"{what} {place}({visit.where})"
     return None
+
+
+def _returned(path: Path) -> Callable[[Run], Tensor]:
+    """Return what picks the part of a run's first result at `path`."""
+    return lambda run: run.first.leaf(path)
+
+
+def _kept(place: Place) -> Callable[[Run], Tensor]:
+    """Return what picks the value at `place` after a run's second call."""
+    return lambda run: run.second.memory[place]
 
 
 def _constant(spec: TensorSpec, value: float) -> np.ndarray[Any, Any]:

@@ -74,11 +74,19 @@ Templates = dict[tuple[str, str], Any]
 
 
 def templates(module: nn.Module, places: list[Place]) -> Templates:
-    """Return what lies in the attributes that hold `places`, to know their structure when they are empty."""
-    return {
-        (place.module, place.attribute): getattr(module.get_submodule(place.module), place.attribute)
-        for place in places
-    }
+    """Return what lies in the attributes that hold `places`; those that do not exist yet are left out."""
+    found = {(place.module, place.attribute): module.get_submodule(place.module) for place in places}
+    return {key: getattr(part, key[1]) for key, part in found.items() if hasattr(part, key[1])}
+
+
+def put_back(module: nn.Module, places: list[Place], held: Templates) -> None:
+    """Make the attributes that hold `places` what they were when `templates` returned `held`."""
+    for path, attribute in {(place.module, place.attribute) for place in places}:
+        part = module.get_submodule(path)
+        if (path, attribute) in held:
+            object.__setattr__(part, attribute, held[path, attribute])
+        elif hasattr(part, attribute):
+            object.__delattr__(part, attribute)
 
 
 def write(module: nn.Module, values: dict[Place, Any], shapes: Templates) -> None:
@@ -88,10 +96,7 @@ def write(module: nn.Module, values: dict[Place, Any], shapes: Templates) -> Non
         whole.setdefault((place.module, place.attribute), {})[place.inside] = value
     for (path, attribute), leaves in whole.items():
         part = module.get_submodule(path)
-        if () in leaves:
-            value = leaves[()]
-        else:
-            value = replace(shapes[path, attribute], leaves)
+        value = leaves[()] if () in leaves else replace(shapes[path, attribute], leaves)
         if attribute in part._buffers:
             part._buffers[attribute] = value
         else:
@@ -122,7 +127,7 @@ _TORCH_NAMES = frozenset(vars(nn.Module())) | {
 
 
 def _leaves(value: Any) -> list[tuple[Path, Any]]:
-    if isinstance(value, nn.Module | type) or callable(value) and not isinstance(value, Tensor):
+    if isinstance(value, nn.Module | type) or (callable(value) and not isinstance(value, Tensor)):
         return []
     return flatten(value)
 

@@ -82,7 +82,7 @@ def part_names(result: Any, returns: Any) -> dict[Path, str]:
         if path not in dict(_nodes(result)):
             raise UsageError(
                 "bad-returns",
-                expected=f"names for the parts of the result: {', '.join('.'.join(p) for p, _ in flatten(result))}",
+                expected="names for the parts " + ", ".join(".".join(p) for p, _ in flatten(result)),
                 found=f"{returns!r}",
                 fix="give one name for each part, nested as the result is",
             )
@@ -208,7 +208,7 @@ def _unsettled(
     listed = "; ".join(describe(path, node) for path, node in nodes if children(node) is None)
     return UsageError(
         "state-without-next",
-        expected=f"forward to return the next value of state {parameter!r}, with the same shapes, or change it in place",
+        expected=f"forward to return the next value of state {parameter!r} in the same shapes",
         found=f"no part of the result fits: {listed}",
         fix=f"return it as well, and name the parts if need be: returns=({example})",
     )

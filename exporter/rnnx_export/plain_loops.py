@@ -20,7 +20,10 @@ from torch import Tensor
 def plain_loops() -> Iterator[None]:
     """Replace the operators behind `torch._higher_order_ops.scan` and `while_loop` while the block runs."""
     # By module path, since the package gives its functions the names of its modules.
-    home = {name: importlib.import_module(f"torch._higher_order_ops.{name}") for name in ("utils", "scan", "while_loop")}
+    home = {
+        name: importlib.import_module(f"torch._higher_order_ops.{name}")
+        for name in ("utils", "scan", "while_loop")
+    }
     with (
         mock.patch.object(home["utils"], "_hop_compile_and_call", _call),
         mock.patch.object(home["scan"], "scan_op", _scan),
@@ -34,7 +37,10 @@ def _call(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, A
 
 
 def _scan(
-    combine: Callable[..., Sequence[Tensor]], init: Sequence[Tensor], xs: Sequence[Tensor], more: Sequence[Any] = ()
+    combine: Callable[..., Sequence[Tensor]],
+    init: Sequence[Tensor],
+    xs: Sequence[Tensor],
+    more: Sequence[Any] = (),
 ) -> tuple[Tensor, ...]:
     carry, rows = list(init), []
     for step in range(xs[0].shape[0]):
@@ -45,7 +51,11 @@ def _scan(
 
 
 def _while(
-    condition: Callable[..., Any], body: Callable[..., Any], carried: Sequence[Any], more: Sequence[Any] = (), **_: Any
+    condition: Callable[..., Any],
+    body: Callable[..., Any],
+    carried: Sequence[Any],
+    more: Sequence[Any] = (),
+    **_: Any,
 ) -> tuple[Any, ...]:
     values = tuple(carried)
     while bool(condition(*values, *more)):

@@ -107,9 +107,9 @@ class Plan:
     def start(self, dims: Mapping[str, int]) -> dict[str, Tensor]:
         """Return the initial states as tensors of full shape."""
         return {
-            state.name: torch.from_numpy(np.array(np.broadcast_to(state.initial, state.spec.sizes(dims)), order="C")).to(
-                state.spec.dtype
-            )
+            state.name: torch.from_numpy(
+                np.array(np.broadcast_to(state.initial, state.spec.sizes(dims)), order="C")
+            ).to(state.spec.dtype)
             for state in self.states
         }
 
@@ -144,8 +144,7 @@ class Program(nn.Module):
             memory.write(self.module, placed, self.plan.templates)
             result = self.plan.subject.call(self.module, inputs, declared)
             kept = {place: memory.read(self.module, place) for place in placed}
-            for (path, attribute), value in self._held.items():
-                object.__setattr__(self.module.get_submodule(path), attribute, value)
+            memory.put_back(self.module, list(placed), self._held)
         leaves = dict(flatten(result))
         ends = {id(value) for value in watch.next_states.values()}
         self.returned = {path for path, leaf in leaves.items() if id(leaf) in ends}
@@ -162,6 +161,7 @@ class Program(nn.Module):
         kept: dict[Place, Any],
         watch: Watch,
     ) -> Tensor:
+        value: Tensor
         if isinstance(state.origin, Place):
             value = kept[state.origin]
         elif isinstance(state.origin, tuple):

@@ -30,7 +30,7 @@ _STEPS = 200
 _TRACE_STEPS = 12
 
 
-class NotProved(Exception):
+class ProofError(Exception):
     """The file does not compute what the module computes; the message is one line."""
 
 
@@ -46,12 +46,12 @@ def prove(plan: Plan, model: bytes, contract: Contract) -> tuple[Proof, bytes]:
         The proof for the contract, and a trace of the module.
 
     Raises:
-        NotProved: something differs: tensor, step, index, expected and got are in the message.
+        ProofError: something differs: tensor, step, index, expected and got are in the message.
     """
     try:
         session = rnnx.load(write_contract(model, contract), options={"threads": 1})
     except RnnxError as error:
-        raise NotProved(f"ONNX Runtime does not take it: {error.found}") from error
+        raise ProofError(f"ONNX Runtime does not take it: {error.found}") from error
     prover = _Prover(plan, session)
     batches = [1, 4] if contract.has_batch else [1]
     for seed, batch in enumerate(batches):
@@ -99,7 +99,7 @@ class _Prover:
                         self.session, reference, inputs=inputs, sizes=sizes, seed=seed, levels=self._levels
                     )
                 except RnnxError as error:
-                    raise NotProved(f"batch {batch}, {steps} steps: {error.found}") from error
+                    raise ProofError(f"batch {batch}, {steps} steps: {error.found}") from error
                 except (RuntimeError, TypeError, NotImplementedError):
                     if dtype is None:
                         raise
@@ -121,7 +121,7 @@ class _Prover:
         try:
             result = compare_steps(self.session, reference, inputs=inputs, sizes=sizes, seed=2)
         except RnnxError as error:
-            raise NotProved(f"{_STEPS} steps: {error.found}") from error
+            raise ProofError(f"{_STEPS} steps: {error.found}") from error
         self._check(result, f"{_STEPS} steps")
 
     def look_ahead(self) -> None:
@@ -142,7 +142,7 @@ class _Prover:
                 continue
             left, right = to_steps(first[spec.name], shape)[:cut], to_steps(second[spec.name], shape)[:cut]
             if left.tobytes() != right.tobytes():
-                raise NotProved(f"output {spec.name!r} changes when later inputs do")
+                raise ProofError(f"output {spec.name!r} changes when later inputs do")
 
     def dead_states(self) -> None:
         """Note each state that changes nothing."""
@@ -259,7 +259,7 @@ class _Prover:
 
     def _check(self, result: Comparison, where: str) -> None:
         if result.failure is not None:
-            raise NotProved(f"{where}: {result.failure}")
+            raise ProofError(f"{where}: {result.failure}")
         errors = [error for way in result.max_errors.values() for error in way.values()]
         self.max_error = max([self.max_error, *errors])
 

@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.tape import Tape
 
-from rnnx_export.capture import NotCaptured
+from rnnx_export.capture import CaptureError
 from rnnx_export.convert import DOMAIN
 
 _GATES = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2), "RNN": (0,)}
@@ -40,7 +40,7 @@ class Layer:
     @property
     def hidden(self) -> int:
         """Width of one gate."""
-        return self.w[0].shape[0] // len(_GATES[self.kind])
+        return int(self.w[0].shape[0]) // len(_GATES[self.kind])
 
     @property
     def native(self) -> bool:
@@ -52,7 +52,7 @@ def expand_recurrent(model: ir.Model) -> None:
     """Replace each recurrent placeholder in the graph by ONNX operators, in place.
 
     Raises:
-        NotCaptured: a layer's weights are computed from its input, or its biases are missing in part.
+        CaptureError: a layer's weights are computed from its input, or its biases are missing in part.
     """
     for node in list(model.graph):
         if node.domain == DOMAIN:
@@ -64,8 +64,9 @@ def _expand(graph: ir.Graph, node: ir.Node) -> None:
     attributes = {name: attribute.value for name, attribute in node.attributes.items()}
     directions = 2 if attributes["bidirectional"] else 1
     states = 2 if node.op_type == "LSTM" else 1
-    x, lengths, *rest = node.inputs
-    assert x is not None
+    source, lengths, *rest = node.inputs
+    assert source is not None
+    x: ir.Value = source
     start, weights = [value for value in rest[:states] if value], rest[states:]
     layers = _layers(node, attributes, weights, directions)
     tape = Tape()
@@ -93,7 +94,7 @@ def _expand(graph: ir.Graph, node: ir.Node) -> None:
         new.metadata_props.update(node.metadata_props)
     graph.insert_before(node, tape.nodes)
     for old, value in zip(node.outputs, outputs, strict=True):
-        value.dtype, value.shape = old.dtype, old.shape
+        value.type, value.shape = old.type, old.shape
     ir.convenience.replace_all_uses_with(list(node.outputs), outputs, replace_graph_outputs=True)
     graph.remove(node, safe=True)
 
@@ -101,12 +102,12 @@ def _expand(graph: ir.Graph, node: ir.Node) -> None:
 def _layers(
     node: ir.Node, attributes: dict[str, Any], weights: Sequence[ir.Value | None], directions: int
 ) -> list[Layer]:
-    """Return the layers with their weights, in torch's order: per layer and direction w, r, biases, projection."""
+    """Return the layers. torch's weights are w, r, biases, projection, by layer and direction."""
     each = len(weights) // (attributes["layers"] * directions)
     arrays = []
     for value in weights:
         if value is None or value.const_value is None:
-            raise NotCaptured(f"the weights of a {node.op_type} layer are computed while it runs")
+            raise CaptureError(f"the weights of a {node.op_type} layer are computed while it runs")
         arrays.append(value.const_value.numpy())
     first = weights[0].name or "" if weights[0] is not None else ""
     path = first.rpartition(".")[0] or node.op_type.lower()
@@ -237,12 +238,12 @@ def _scan_direction(
     b_r = None
     product = tape.op("MatMul", [x, w])
     if layer.b_w:
-        b_w, b_r_array = layer.b_w[direction], layer.b_r[direction]
-        if layer.kind != "GRU":
-            b_w, b_r_array = b_w + b_r_array, None
-        product = tape.op("Add", [product, constant(graph, f"{layer.name}{suffix}.B", b_w)])
-        if b_r_array is not None:
-            b_r = constant(graph, f"{layer.name}{suffix}.B_R", b_r_array)
+        outside, inside = layer.b_w[direction], layer.b_r[direction]
+        if layer.kind == "GRU":  # its reset gate multiplies the recurrent product, bias included
+            b_r = constant(graph, f"{layer.name}{suffix}.B_R", inside)
+        else:
+            outside = outside + inside
+        product = tape.op("Add", [product, constant(graph, f"{layer.name}{suffix}.B", outside)])
     dtype = ir.DataType.from_numpy(layer.w[0].dtype)
     size = layer.r[direction].shape[1]
     widths = [size, layer.hidden][: len(start)]
@@ -330,7 +331,7 @@ _CELLS = {"LSTM": _lstm_cell, "GRU": _gru_cell, "RNN": _rnn_cell}
 
 
 def constant(graph: ir.Graph, name: str, array: np.ndarray[Any, Any]) -> ir.Value:
-    """Return the initializer of that name, made on first use; another array of the same name gets a number."""
+    """Return the initializer of that name, made on first use; another array gets a numbered name."""
     candidate, count = name, 1
     while candidate in graph.initializers:
         held = graph.initializers[candidate]

@@ -29,7 +29,7 @@ def _define() -> torch.library.Library:
         if not hasattr(torch.ops.rnnx, name):
             library.define(schema)
             library.impl(name, _IMPLEMENTATIONS[name], "CompositeExplicitAutograd")
-            torch.library.register_fake(f"rnnx::{name}", _FAKES[name], lib=library)
+            torch.library.register_fake(f"rnnx::{name}", _FAKES[name], lib=library)  # type: ignore[arg-type]
     return library
 
 
@@ -43,7 +43,8 @@ def _run(
     if not batch_first:
         x = x.transpose(0, 1)
     states = hx if isinstance(hx, tuple | list) else (hx,)
-    rows, ends = [], []
+    rows: list[Tensor | None] = []
+    ends: list[tuple[Tensor, ...]] = []
     for row, length in enumerate(lengths.tolist()):
         start = tuple(state[:, row : row + 1].contiguous() for state in states)
         if length == 0:

@@ -1,7 +1,8 @@
 """The module itself as the reference that an exported file is compared with.
 
-Two views of one network. `StepReference` advances it one step at a time and shows every state. `WholeReference`
-calls the untouched module once on the whole sequence: what PyTorch gives, with nothing of ours in between.
+Two views of one network. `StepReference` advances it one step at a time and shows every state.
+`WholeReference` calls the untouched module once on the whole sequence: what PyTorch gives, with nothing of
+ours in between.
 """
 
 from __future__ import annotations
@@ -153,7 +154,7 @@ def stepped(plan: Plan, spec: TensorSpec) -> bool:
 
 def _row(value: np.ndarray[Any, Any], spec: TensorSpec, step: int, plan: Plan) -> np.ndarray[Any, Any]:
     if spec.is_length:
-        return np.clip(value - step, 0, 1)
+        return np.asarray(np.clip(value - step, 0, 1))
     return np.asarray(value[step]) if stepped(plan, spec) else value
 
 

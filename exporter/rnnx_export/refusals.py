@@ -56,7 +56,7 @@ def state_shape(subject: Subject, name: str, why: str) -> RefusedError:
     """Return the refusal of a state whose shape is no list of numbers and names."""
     return RefusedError(
         "state-shape",
-        expected=f"state {name!r} of {location(subject)} to have a shape of numbers, batch and free dimensions",
+        expected=f"state {name!r} of {location(subject)} to have one shape, of numbers and names",
         found=why,
         fix="give the state the same shape at every step, such as float32[batch, 64]",
     )
@@ -86,7 +86,7 @@ def start_shape(subject: Subject, place: Place, start: Tensor, spec: TensorSpec)
     """Return the refusal of memory that changes its shape at the first step."""
     return RefusedError(
         "start-shape",
-        expected=f"the start of {place.name!r} in {location(subject, place.module)} to broadcast to {spec.text}",
+        expected=f"{place.name!r} in {location(subject, place.module)} to start as {spec.text}",
         found=f"shape {tuple(start.shape)}",
         fix="start it with one row, such as torch.zeros(1, 64), or with the shape it has later",
     )

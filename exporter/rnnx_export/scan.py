@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -16,7 +17,7 @@ from rnnx_export.spec import TensorSpec
 
 
 def wrap_in_scan(model: ir.Model, plan: Plan) -> None:
-    """Turn the step graph (inputs..., states...) -> (outputs..., next states...) into a chunk graph, in place.
+    """Turn a step graph (inputs..., states...) -> (outputs..., next states...) into a chunk graph, in place.
 
     Inputs with time are scanned along it; those without hold for the whole call, except a length, of which
     each step gets its share of 0 or 1. Outputs without time are the value at the last step.
@@ -70,7 +71,7 @@ def wrap_in_scan(model: ir.Model, plan: Plan) -> None:
         [*states, *taken], [*finals[count:], *finals[:count]], nodes=[*head, *nodes, *tail], name="step"
     )
     out_axes = [_out_axis(output.spec) for output in plan.outputs]
-    attributes = {
+    attributes: dict[str, Any] = {
         "body": graph,
         "num_scan_inputs": len(taken),
         "scan_input_axes": axes,

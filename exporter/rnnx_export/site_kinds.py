@@ -37,14 +37,14 @@ def caller() -> str:
 
 
 def _layer(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
-    """nn.RNN, nn.LSTM, nn.GRU: (x, hx, weights, bias, layers, dropout, training, bidirectional, batch_first)."""
+    """nn.RNN, LSTM, GRU: (x, hx, weights, bias, layers, dropout, training, bidirectional, batch_first)."""
     name = func.__name__
     if isinstance(args[1], Tensor) and args[1].dim() == 1:
-        data, batch_sizes, hx, weights, bias, layers, dropout, training, bidirectional = args
+        data, batch_sizes, hx, weights, bias, layers, _, _, bidirectional = args
         sequence = watch.packing.open(data, batch_sizes)
         x, lengths, batch_first, order = sequence.x, sequence.lengths, True, sequence.order
     else:
-        x, hx, weights, bias, layers, dropout, training, bidirectional, batch_first = args
+        x, hx, weights, bias, layers, _, _, bidirectional, batch_first = args
         sequence, lengths, order = None, None, None
     start = tuple(hx) if isinstance(hx, tuple | list) else (hx,)
     axis = 1 if batch_first else 0
@@ -195,7 +195,7 @@ def _whole(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str,
     if not isinstance(x, Tensor):
         return func(*args, **kwargs)
     dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
-    if name == "scaled_dot_product_attention" or name.endswith("_pool1d") and name.startswith("adaptive"):
+    if name == "scaled_dot_product_attention" or (name.endswith("_pool1d") and name.startswith("adaptive")):
         dims: Any = (-2,) if name.startswith("scaled") else (-1,)
     elif isinstance(dim, int) and not isinstance(dim, bool):
         dims = (dim,)

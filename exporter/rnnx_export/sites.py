@@ -14,7 +14,6 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -87,11 +86,11 @@ class Watch(TorchFunctionMode):
         for path, part in self._module.named_modules():
             self._handles.append(part.register_forward_pre_hook(self._entering(path)))
             self._handles.append(part.register_forward_hook(self._leaving, always_call=True))
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
         for handle in self._handles:
             handle.remove()
 

@@ -1,4 +1,4 @@
-"""Specs: what a tensor looks like, written `dtype[dim, dim, ...]`, with ` in low..high` where values matter."""
+"""Specs: what a tensor looks like, `dtype[dim, dim, ...]`, with ` in low..high` where values matter."""
 
 from __future__ import annotations
 
@@ -95,7 +95,8 @@ def parse(value: Any, where: str) -> TensorSpec:
     if isinstance(value, np.ndarray | np.generic):
         value = torch.from_numpy(np.asarray(value))
     if isinstance(value, torch.Tensor):
-        low = high = None
+        low: Bound | None = None
+        high: Bound | None = None
         if not value.dtype.is_floating_point and value.numel():
             low, high = value.min().item(), value.max().item()
         return TensorSpec(value.dtype, tuple(value.shape), low, high)

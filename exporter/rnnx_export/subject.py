@@ -201,7 +201,8 @@ class Subject:
                 if not open_ended:
                     raise UsageError(
                         "unknown-parameter",
-                        expected=f"parameters of {type(module).__name__}.{self.method}: {', '.join(named) or 'none'}",
+                        expected=f"parameters {', '.join(named) or '(none)'} of "
+                        f"{type(module).__name__}.{self.method}",
                         found=repr(name),
                         fix="use forward's own parameter names",
                     )
@@ -212,7 +213,7 @@ class Subject:
                     "missing-parameter",
                     expected=f"a spec for parameter {name!r} of {type(module).__name__}.{self.method}",
                     found="none",
-                    fix=f"add it to inputs, state or constants, such as inputs={{'{name}': 'float32[batch, 8]'}}",
+                    fix=f"add it to inputs, state or constants: inputs={{'{name}': 'float32[batch, 8]'}}",
                 )
         return named
 

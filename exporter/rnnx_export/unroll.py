@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from rnnx_export.capture import NotCaptured, capture
+from rnnx_export.capture import CaptureError, capture
 from rnnx_export.clean import step_shape
 from rnnx_export.explore import narrow_start
 from rnnx_export.plan import Plan, Program, State, time_axis
@@ -39,7 +39,9 @@ class _Prefixes(nn.Module):
         """Take each step of each input, then the states; return the roots of each prefix in turn."""
         names = list(self._timed)
         count = len(names)
-        rows = [dict(zip(names, flat[step * count : (step + 1) * count], strict=True)) for step in range(_STEPS)]
+        rows = [
+            dict(zip(names, flat[step * count : (step + 1) * count], strict=True)) for step in range(_STEPS)
+        ]
         results: list[Tensor] = []
         for length in range(1, _STEPS + 1):
             inputs = [
@@ -47,7 +49,10 @@ class _Prefixes(nn.Module):
                 for name, axis in self._timed.items()
             ]
             result = self.program(*inputs, *flat[_STEPS * count :])
-            last = [y if axis is None else y.select(axis, -1) for y, axis in zip(result, self._outputs, strict=False)]
+            last = [
+                y if axis is None else y.select(axis, -1)
+                for y, axis in zip(result, self._outputs, strict=False)
+            ]
             results += [*last, *result[len(last) :]]
         return tuple(results)
 
@@ -59,7 +64,10 @@ def lift_loop(plan: Plan) -> bool:
         Whether any were found. What was found is a claim that the proof has to confirm.
     """
     shapes = [spec.shape for spec in plan.subject.inputs.values()]
-    if any(spec.is_length or ("time" not in spec.shape and spec.has("time")) for spec in plan.subject.inputs.values()):
+    if any(
+        spec.is_length or ("time" not in spec.shape and spec.has("time"))
+        for spec in plan.subject.inputs.values()
+    ):
         return False
     steps = [step_shape(shape) for shape in shapes]
     generator = torch.Generator().manual_seed(0)
@@ -70,13 +78,16 @@ def lift_loop(plan: Plan) -> bool:
         for spec, shape in zip(plan.subject.inputs.values(), steps, strict=True)
     ]
     given = list(plan.start(sizes).values())
-    names = [*(f"{name}.{step}" for step in range(_STEPS) for name in plan.subject.inputs), *(s.name for s in plan.states)]
+    names = [
+        *(f"{name}.{step}" for step in range(_STEPS) for name in plan.subject.inputs),
+        *(s.name for s in plan.states),
+    ]
     all_shapes = [*steps * _STEPS, *(state.spec.shape for state in plan.states)]
     try:
         exported = capture(_Prefixes(plan), [*rows, *given], all_shapes, names).run_decompositions({})
         matcher = _Matcher(plan, exported, [*rows, *given])
         matcher.match()
-    except (NotCaptured, _NoMatch):
+    except (CaptureError, _MismatchError):
         return False
     if not matcher.slots:
         return False
@@ -85,7 +96,7 @@ def lift_loop(plan: Plan) -> bool:
     return True
 
 
-class _NoMatch(Exception):
+class _MismatchError(Exception):
     """The steps differ in more than their inputs and carried values."""
 
 
@@ -102,18 +113,26 @@ class _Slot:
 class _Matcher:
     """Walks the three steps side by side and rebuilds one of them as a graph of its own."""
 
-    def __init__(self, plan: Plan, exported: torch.export.ExportedProgram, examples: Sequence[Tensor]) -> None:
+    def __init__(
+        self, plan: Plan, exported: torch.export.ExportedProgram, examples: Sequence[Tensor]
+    ) -> None:
         self.plan = plan
         self.slots: dict[tuple[fx.Node, fx.Node], _Slot] = {}
         self._graph = fx.Graph()
         self._examples = list(examples)
         self._source = exported
         signature = exported.graph_signature
-        self._weights = {
-            **signature.inputs_to_parameters, **signature.inputs_to_buffers, **signature.inputs_to_lifted_tensor_constants,
-        }  # fmt: skip
+        self._weights: dict[str, str] = {
+            **signature.inputs_to_parameters,
+            **signature.inputs_to_buffers,
+            **signature.inputs_to_lifted_tensor_constants,
+        }
         self._tensors = {**exported.state_dict, **exported.constants}
-        user = [node for node in exported.graph.nodes if node.op == "placeholder" and node.name not in self._weights]
+        user = [
+            node
+            for node in exported.graph.nodes
+            if node.op == "placeholder" and node.name not in self._weights
+        ]
         count = len(plan.subject.inputs)
         self._user = user
         self._unstacker = Unstacker(exported.graph)
@@ -121,12 +140,15 @@ class _Matcher:
         self._built: dict[tuple[fx.Node, ...], Any] = {}
         inputs = [self._graph.placeholder(f"input_{index}") for index in range(count)]
         states = [self._graph.placeholder(f"state_{index}") for index in range(len(plan.states))]
-        self._inputs = {user[index]: (inputs[index], [user[index + count * s] for s in range(_STEPS)]) for index in range(count)}
+        self._inputs = {
+            user[index]: (inputs[index], [user[index + count * s] for s in range(_STEPS)])
+            for index in range(count)
+        }
         self._states = dict(zip(user[_STEPS * count :], states, strict=True))
         self._results: list[Any] = []
 
     def match(self) -> None:
-        """Rebuild outputs and next states of a step. Raises _NoMatch."""
+        """Rebuild outputs and next states of a step. Raises _MismatchError."""
         roots = list(self._source.graph.output_node().args[0])
         count = len(roots) // _STEPS
         for index in range(count):
@@ -135,7 +157,7 @@ class _Matcher:
         while done < len(self.slots):
             slot = list(self.slots.values())[done]
             if slot.second is None:
-                raise _NoMatch
+                raise _MismatchError
             self._results.append(self._build((slot.first, slot.second)))
             done += 1
 
@@ -175,10 +197,10 @@ class _Matcher:
             placeholder, steps = self._inputs[first]
             if list(nodes) == steps[: len(nodes)] or all(node is first for node in nodes):
                 return placeholder
-            raise _NoMatch
+            raise _MismatchError
         if first.op == "placeholder" and first.name in self._weights:
             if any(node is not first for node in nodes):
-                raise _NoMatch
+                raise _MismatchError
             return self._graph.get_attr(self._weights[first.name])
         if self._is_constant(first) and not all(self._is_constant(node) for node in nodes[1:]):
             return self._slot(nodes)
@@ -196,10 +218,15 @@ class _Matcher:
 
     def _same_operation(self, nodes: tuple[fx.Node, ...]) -> Any:
         first = nodes[0]
-        if any(node.op != first.op or node.target != first.target for node in nodes) or first.op != "call_function":
-            raise _NoMatch
-        if any(len(node.args) != len(first.args) or node.kwargs.keys() != first.kwargs.keys() for node in nodes):
-            raise _NoMatch
+        if (
+            any(node.op != first.op or node.target != first.target for node in nodes)
+            or first.op != "call_function"
+        ):
+            raise _MismatchError
+        if any(
+            len(node.args) != len(first.args) or node.kwargs.keys() != first.kwargs.keys() for node in nodes
+        ):
+            raise _MismatchError
         args = [self._argument([node.args[index] for node in nodes]) for index in range(len(first.args))]
         kwargs = {name: self._argument([node.kwargs[name] for node in nodes]) for name in first.kwargs}
         return self._graph.call_function(first.target, tuple(args), kwargs)  # type: ignore[arg-type]
@@ -208,14 +235,16 @@ class _Matcher:
         first = values[0]
         if isinstance(first, fx.Node):
             if not all(isinstance(value, fx.Node) for value in values):
-                raise _NoMatch
+                raise _MismatchError
             return self._build(tuple(values))
         if isinstance(first, list | tuple):
             if any(not isinstance(value, list | tuple) or len(value) != len(first) for value in values):
-                raise _NoMatch
-            return type(first)(self._argument([value[index] for value in values]) for index in range(len(first)))
+                raise _MismatchError
+            return type(first)(
+                self._argument([value[index] for value in values]) for index in range(len(first))
+            )
         if any(type(value) is not type(first) or value != first for value in values):
-            raise _NoMatch
+            raise _MismatchError
         return first
 
     def _is_constant(self, node: fx.Node) -> bool:
@@ -224,9 +253,9 @@ class _Matcher:
             node = self._unstacker.simplify(node)
             if node.op == "placeholder":
                 found = node.name in self._weights
-            elif node.target in LIKE:
-                found = True
-            elif node.target in (torch.ops.aten.sym_size.int, operator.getitem) and not _gives_tensor(node):
+            elif node.target in LIKE or (
+                node.target in (torch.ops.aten.sym_size.int, operator.getitem) and not _gives_tensor(node)
+            ):
                 found = True
             else:
                 found = all(self._is_constant(parent) for parent in node.all_input_nodes)
@@ -243,7 +272,7 @@ class _Matcher:
                 if isinstance(dimension, str):
                     names[str(size)] = dimension
         value = node.meta["val"]
-        shape = [names.get(str(size), None) or _number(size) for size in value.shape]
+        shape = [names.get(str(size)) or _number(size) for size in value.shape]
         return TensorSpec(value.dtype, tuple(shape))
 
     def _evaluate(self, node: fx.Node) -> Tensor:
@@ -271,5 +300,5 @@ def _gives_tensor(node: fx.Node) -> bool:
 
 def _number(size: Any) -> int:
     if not str(size).isdigit():
-        raise _NoMatch
+        raise _MismatchError
     return int(str(size))

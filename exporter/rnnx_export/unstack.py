@@ -19,7 +19,7 @@ _NEW = {
 
 
 class Unstacker:
-    """Simplifies nodes of one graph: `stack([a, b])[1]` is b, `fill(y, 1, v)[1]` is v, `f(x)[:, 1]` is `f(x[:, 1])`.
+    """Simplifies nodes of one graph: `stack([a, b])[1]` is b, `f(x)[:, 1]` is `f(x[:, 1])`.
 
     Args:
         graph: where new nodes go, at its end; nothing in it is changed.
@@ -141,7 +141,9 @@ class Unstacker:
             args = step(tuple(source.args))
         return self._new(source.target, args, source, dim, dict(source.kwargs))
 
-    def _new(self, target: Any, args: Any, source: fx.Node, dim: int, kwargs: dict[str, Any] | None = None) -> fx.Node:
+    def _new(
+        self, target: Any, args: Any, source: fx.Node, dim: int, kwargs: dict[str, Any] | None = None
+    ) -> fx.Node:
         output = self._graph.output_node()
         with self._graph.inserting_before(output):
             node = self._graph.call_function(target, tuple(args), kwargs or {})
@@ -158,7 +160,9 @@ class Unstacker:
         output = self._graph.output_node()
         with self._graph.inserting_before(output):
             node = self._graph.call_function(
-                target or source.target, tuple(args), dict(source.kwargs) if kwargs is None else kwargs
+                target or source.target,  # type: ignore[arg-type]
+                tuple(args),
+                dict(source.kwargs) if kwargs is None else kwargs,
             )
         node.meta["val"] = source.meta["val"]
         found = self._unique(node)
@@ -175,7 +179,11 @@ def _each_step_alone(node: fx.Node, dim: int) -> bool:
         return dim < rank - 1
     if target is operator.getitem:
         whole = node.args[0]
-        if not _is(whole, aten.chunk.default) and not _is(whole, aten.split.Tensor) and not _is(whole, aten.split_with_sizes.default):
+        if (
+            not _is(whole, aten.chunk.default)
+            and not _is(whole, aten.split.Tensor)
+            and not _is(whole, aten.split_with_sizes.default)
+        ):
             return False
         along = whole.args[2] if len(whole.args) > 2 else 0  # type: ignore[union-attr]
         return isinstance(along, int) and along < 0 and along % rank != dim
@@ -198,7 +206,7 @@ def _size(node: fx.Node, dim: int) -> int | None:
 
 def _same_shape(left: Any, right: Any) -> bool:
     a, b = left.meta["val"], right.meta["val"]
-    return a.dtype == b.dtype and [str(size) for size in a.shape] == [str(size) for size in b.shape]
+    return bool(a.dtype == b.dtype) and [str(size) for size in a.shape] == [str(size) for size in b.shape]
 
 
 def _whole(node: fx.Node, extra: int = 0) -> bool:
@@ -207,4 +215,6 @@ def _whole(node: fx.Node, extra: int = 0) -> bool:
     start = args[2] if len(args) > 2 else None
     end = args[3] if len(args) > 3 else None
     step = args[4] if len(args) > 4 else 1
-    return start in (None, 0) and (end is None or (isinstance(end, int) and end >= _EVERYTHING)) and step == 1
+    return bool(
+        start in (None, 0) and (end is None or (isinstance(end, int) and end >= _EVERYTHING)) and step == 1
+    )

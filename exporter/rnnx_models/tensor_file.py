@@ -48,7 +48,7 @@ def read_tensors(path: Path, *, what: str) -> tuple[dict[str, Tensor], dict[str,
                 "checkpoint-is-pickle",
                 expected=f"{what} in safetensors format at {path}",
                 found="a pickle, as torch.save writes it, which can run any code when it is read",
-                fix="save the state dict with safetensors.torch.save_file, or train with 'rnnx train'",
+                fix="train with 'rnnx train'; export a module of yours as file.py:Name --weights FILE",
             ) from error
         raise FileError(
             "not-safetensors",
