@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from rnnx.contract import Contract, InputSpec, OutputSpec, Vocabulary
 from rnnx.errors import RefusedError
 from rnnx.files import check_output, write_bytes
 from rnnx.model_file import model_id, write_contract
-from rnnx_export.build import DIRECT, SCAN, build, state_specs, to_bytes
+from rnnx_export.build import DIRECT, SCAN, build, move_weights_out, state_specs, to_bytes
 from rnnx_export.capture import CaptureError
 from rnnx_export.discover import discover
 from rnnx_export.plan import Plan
@@ -71,7 +72,8 @@ def export(
 
     Args:
         module: the network. It is exported in eval mode.
-        path: the ONNX file to write. A trace, `NAME.trace.safetensors`, is written beside it.
+        path: the ONNX file to write. A trace, `NAME.trace.safetensors`, is written beside it, and weights
+            that are too large for the file, as `NAME.onnx.data`.
         inputs: for each parameter of forward that is an input, a spec such as "float32[batch, time, 257]"
             (with a range where values matter: "int64[batch, time] in 0..95"), an example tensor, or a
             tuple, list, dict or dataclass of them.
@@ -96,6 +98,7 @@ def export(
     """
     path = check_output(path)
     trace_path = check_output(path.with_suffix(".trace.safetensors"))
+    weights_path = check_output(path.with_name(f"{path.name}.data"))
     with one_thread(), torch.random.fork_rng(devices=[]):
         subject = Subject(module, inputs, state, method, constants)
         plan = discover(subject, returns)
@@ -114,14 +117,26 @@ def export(
             "steps_per_second": steps_per_second,
             "user": dict(user or {}),
         }
-        data, contract, trace = _prove_some_way(plan, details, opset)
-    write_bytes(path, data)
-    write_bytes(trace_path, trace)
-    return Exported(path, trace_path, contract, plan.notes)
+        made = _prove_some_way(plan, details, opset, weights_path.name)
+    if made.weights:
+        write_bytes(weights_path, made.weights)
+    write_bytes(path, made.data)
+    write_bytes(trace_path, made.trace)
+    return Exported(path, trace_path, made.contract, plan.notes)
 
 
-def _prove_some_way(plan: Plan, details: dict[str, Any], opset: int) -> tuple[bytes, Contract, bytes]:
-    """Return file, contract and trace of the first way that is proved."""
+@dataclasses.dataclass(frozen=True)
+class _Made:
+    """What is to be written: the file, weights beside it if they are too large for it, the trace."""
+
+    data: bytes
+    weights: bytes
+    contract: Contract
+    trace: bytes
+
+
+def _prove_some_way(plan: Plan, details: dict[str, Any], opset: int, weights_name: str) -> _Made:
+    """Return what the first way gives that is proved. Raises RefusedError if neither is."""
     failed: dict[str, str] = {}
     for way in (DIRECT, SCAN):
         why_not = _unfit(plan, way)
@@ -129,15 +144,21 @@ def _prove_some_way(plan: Plan, details: dict[str, Any], opset: int) -> tuple[by
             failed[way] = why_not
             continue
         try:
-            model = to_bytes(build(plan, way, opset))
-            contract = _contract(plan, model, details)
-            record, trace = prove(plan, model, contract)
+            with tempfile.TemporaryDirectory() as name:
+                folder = Path(name)
+                graph = build(plan, way, opset)
+                weights = move_weights_out(graph, weights_name)
+                if weights:
+                    (folder / weights_name).write_bytes(weights)
+                model = to_bytes(graph)
+                contract = _contract(plan, model_id(model, folder), details)
+                record, trace = prove(plan, model, contract, folder)
         except (CaptureError, ProofError) as error:
             failed[way] = str(error)
             continue
         proof = msgspec.structs.replace(record, way=way, not_direct=failed.get(DIRECT))
         contract = msgspec.structs.replace(contract, proof=proof)
-        return write_contract(model, contract), contract, trace
+        return _Made(write_contract(model, contract), weights, contract, trace)
     raise _refused(plan, failed)
 
 
@@ -149,13 +170,14 @@ def _unfit(plan: Plan, way: str) -> str | None:
     return plan.whole_only
 
 
-def _contract(plan: Plan, model: bytes, details: dict[str, Any]) -> Contract:
+def _contract(plan: Plan, identity: str, details: dict[str, Any]) -> Contract:
     inputs = [
         InputSpec(
             name=name,
             dtype=boundary_dtype(spec.dtype),  # type: ignore[arg-type]
             shape=list(spec.shape),
             role="length" if spec.is_length else None,
+            default=plan.subject.default(name),
         )
         for name, spec in plan.subject.inputs.items()
     ]
@@ -168,7 +190,7 @@ def _contract(plan: Plan, model: bytes, details: dict[str, Any]) -> Contract:
     if symbols is not None:
         vocabulary = Vocabulary(input=inputs[0].name, output=outputs[0].name, symbols=list(symbols))
     return Contract(
-        id=model_id(model, None),
+        id=identity,
         name=details["name"],
         producer={"rnnx": rnnx.__version__, "torch": torch.__version__.split("+")[0]},
         inputs=inputs,
@@ -190,7 +212,8 @@ def _mend(reasons: str) -> str:
 
 
 _MENDS = {
-    "data-dependent": "compute both and choose: `h = torch.where(keep, h * 0.5, h)` for `if keep: h = h * 0.5`",
+    "data-dependent": "compute both and choose: for `if keep: h = h * 0.5` write "
+    "`h = torch.where(keep, h * 0.5, h)`",
     "which is no tensor": "keep it as a tensor: `self.register_buffer('count', torch.zeros(()))` "
     "and `self.count = self.count + 1`",
     UNCARRIED: "hand the state in and out: `def forward(self, x, h): ...` and `return y, h`",

@@ -6,11 +6,12 @@ from typing import Any
 
 import onnx
 import onnx_ir as ir
+import onnxscript.version_converter
 import torch
 
 from rnnx.contract import Dimension, StateSpec, encode_initial
 from rnnx_export import clean
-from rnnx_export.capture import capture
+from rnnx_export.capture import CaptureError, capture
 from rnnx_export.convert import convert
 from rnnx_export.plan import Plan, Program, step_program
 from rnnx_export.recurrent import expand_recurrent
@@ -19,6 +20,10 @@ from rnnx_export.spec import boundary_dtype
 from rnnx_export.subject import quiet
 
 DIRECT, SCAN = "direct", "scan"
+OPSET = 18
+# A protobuf message holds less than 2 GiB; the graph itself needs room too.
+WEIGHTS_LIMIT = 2**31 - 2**24
+_SMALL = 1024
 
 
 def graph_names(name: str) -> tuple[str, str]:
@@ -26,7 +31,7 @@ def graph_names(name: str) -> tuple[str, str]:
     return f"{name}_in", f"{name}_out"
 
 
-def build(plan: Plan, way: str, opset: int = 18) -> ir.Model:
+def build(plan: Plan, way: str, opset: int = OPSET) -> ir.Model:
     """Return the ONNX model of a plan, without contract.
 
     Raises:
@@ -48,6 +53,8 @@ def build(plan: Plan, way: str, opset: int = 18) -> ir.Model:
     inputs += [(graph_names(state.name)[0], state.spec.shape) for state in plan.states]
     outputs += [(graph_names(state.name)[1], state.spec.shape) for state in plan.states]
     clean.declare(model, inputs, outputs)
+    if opset != OPSET:
+        onnxscript.version_converter.convert_version(model, opset)
     clean.finish(model, opset)
     return model
 
@@ -109,12 +116,42 @@ def to_bytes(model: ir.Model) -> bytes:
     """Return the file's bytes, the same for the same model in every process.
 
     Raises:
-        onnx.checker.ValidationError, onnx.shape_inference.InferenceError: the graph is not valid.
+        CaptureError: the graph is not valid.
     """
     proto = ir.to_proto(model)
-    onnx.checker.check_model(proto, full_check=True)
+    external = any(bool(tensor.data_location) for tensor in proto.graph.initializer)
+    try:
+        if not external:  # the checker would look for the weights in the current folder
+            onnx.checker.check_model(proto, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise CaptureError(f"no valid ONNX graph: {' '.join(str(error).split())[:180]}") from error
     data: bytes = proto.SerializeToString(deterministic=True)
     return data
+
+
+def move_weights_out(model: ir.Model, location: str) -> bytes:
+    """Return the weights as one block, where they are too large for the file; else return nothing.
+
+    Args:
+        model: its initializers then point into the block.
+        location: the block's file name beside the model.
+    """
+    initializers = model.graph.initializers.values()
+    tensors = [(value, value.const_value) for value in initializers if value.const_value is not None]
+    if sum(tensor.nbytes for _, tensor in tensors) <= WEIGHTS_LIMIT:
+        return b""
+    block = bytearray()
+    for value, tensor in tensors:
+        if tensor.nbytes < _SMALL:
+            continue
+        block += bytes(-len(block) % 64)
+        data = tensor.tobytes()
+        shape = ir.Shape(tensor.shape.numpy())
+        value.const_value = ir.ExternalTensor(
+            location, len(block), len(data), tensor.dtype, name=tensor.name or "", shape=shape
+        )
+        block += data
+    return bytes(block)
 
 
 def state_specs(plan: Plan) -> list[StateSpec]:

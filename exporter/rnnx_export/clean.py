@@ -75,7 +75,7 @@ def finish(model: ir.Model, opset: int) -> None:
     model.producer_name, model.producer_version, model.doc_string = "rnnx", "", None
     model.opset_imports.clear()
     model.opset_imports[""] = opset
-    model.ir_version = 10 if opset <= 23 else 11
+    model.ir_version = 10 if opset <= 22 else 11
     _sort_initializers(model.graph)
 
 

@@ -46,7 +46,7 @@ def discover(subject: Subject, returns: Any = None) -> Plan:
         taken = {state.name for state in states} | set(subject.inputs)
         lifts, lifted, loops = _hidden(seen, taken)
         outputs, reason = _outputs(seen, returns, pairs)
-        whole_only = reason or _looks_everywhere(seen)
+        whole_only = reason or _looks_everywhere(seen, states)
         places = [state.origin for state in states if isinstance(state.origin, Place)]
         shapes = memory.templates(seen.base.module, places)
         plan = Plan(subject, outputs, [*states, *lifted], lifts, None, loops, seen.notes, shapes, seen.sizes)
@@ -291,9 +291,12 @@ def _output_name(path: Path, names: Mapping[Path, str], states: Mapping[Path, st
     return ".".join(("y", *path))
 
 
-def _looks_everywhere(seen: Exploration) -> str | None:
+def _looks_everywhere(seen: Exploration, states: list[State]) -> str | None:
     """Return why the model needs the whole sequence at once, if a call says so by itself."""
     for visit in seen.base.first.visits:
+        recurrent = visit.kind in SLOTS and visit.start and visit.kind != "cat"
+        if recurrent and not states and seen.time_axis(visit) is not None and not seen.starts_constant(visit):
+            return f"{visit.path or visit.kind!r} starts from a state computed from an input ({visit.where})"
         what = LOOKS_EVERYWHERE.get(visit.kind)
         if what is not None and seen.time_axis(visit) is not None:
             place = f"{visit.path!r} " if visit.path else ""

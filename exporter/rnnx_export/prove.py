@@ -8,6 +8,7 @@ float64. Nothing may look ahead, and what every state is good for is noted.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,13 +35,14 @@ class ProofError(Exception):
     """The file does not compute what the module computes; the message is one line."""
 
 
-def prove(plan: Plan, model: bytes, contract: Contract) -> tuple[Proof, bytes]:
+def prove(plan: Plan, model: bytes, contract: Contract, folder: Path) -> tuple[Proof, bytes]:
     """Compare the model with the module in every way.
 
     Args:
         plan: what was found in the module.
         model: the ONNX file's bytes, without contract.
         contract: its contract, without proof.
+        folder: where weights lie that are not inside the file.
 
     Returns:
         The proof for the contract, and a trace of the module.
@@ -49,7 +51,8 @@ def prove(plan: Plan, model: bytes, contract: Contract) -> tuple[Proof, bytes]:
         ProofError: something differs: tensor, step, index, expected and got are in the message.
     """
     try:
-        session = rnnx.load(write_contract(model, contract), options={"threads": 1})
+        (folder / "model.onnx").write_bytes(write_contract(model, contract))
+        session = rnnx.load(folder / "model.onnx", options={"threads": 1})
     except RnnxError as error:
         raise ProofError(f"ONNX Runtime does not take it: {error.found}") from error
     prover = _Prover(plan, session)

@@ -28,6 +28,8 @@ def why_not_stepped(plan: Plan) -> str | None:
         return None
     with quiet():
         ahead = look_ahead(plan)
+        if ahead == plan.sizes["time"] - 1:
+            return "needs the whole sequence: its first step depends on the last"
         if ahead:
             return f"looks {ahead} step{'s' if ahead > 1 else ''} ahead"
         if _steps_agree(plan):

@@ -134,6 +134,12 @@ class Subject:
         """Return the flat names of the states that `parameter` carries, in order."""
         return [name for name in self.states if self._places[name][0] == parameter]
 
+    def default(self, name: str) -> float | None:
+        """Return the number that forward takes for an input it is not given, None where there is none."""
+        parameter, path = self._places[name]
+        value = self.order[parameter].default
+        return value if not path and isinstance(value, int | float) else None
+
     def starts_as_none(self, name: str) -> bool:
         """Whether a declared state begins as None: its spec says so, or its parameter's default does."""
         parameter = self._places[name][0]

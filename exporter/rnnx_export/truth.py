@@ -1,0 +1,44 @@
+"""The network in float64: the truth that errors are measured against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from rnnx.errors import RnnxError
+from rnnx.rows import Ranges
+from rnnx_export.reference import StepReference
+
+
+def open_truth(
+    reference: StepReference, inputs: Mapping[str, Any], sizes: Mapping[str, int]
+) -> StepReference | None:
+    """Return a reference in float64, or None where the network has it already or does not run in it.
+
+    Args:
+        reference: the network in its own precision.
+        inputs: as `StepReference.steps` takes them; one step of them is tried.
+        sizes: of batch and the free dimensions.
+    """
+    specs = [state.spec for state in reference.plan.states]
+    specs += [output.spec for output in reference.plan.outputs]
+    floats = [spec.dtype for spec in specs if spec.dtype.is_floating_point]
+    if not isinstance(reference, StepReference) or torch.float64 in floats or not floats:
+        return None
+    try:
+        truth = StepReference(reference.plan, torch.float64)
+        next(iter(truth.steps(inputs, reference.start(sizes))))
+    except (RuntimeError, TypeError, NotImplementedError, RnnxError):
+        return None
+    return truth
+
+
+def known_ranges(reference: StepReference) -> Ranges:
+    """Return least and greatest value of each input whose spec says so in numbers."""
+    return {
+        name: (float(spec.low), float(spec.high))
+        for name, spec in reference.plan.subject.inputs.items()
+        if isinstance(spec.low, (int, float)) and isinstance(spec.high, (int, float))
+    }
