@@ -236,3 +236,42 @@ class AlwaysDropout(nn.Module):
 
     def forward(self, x):
         return F.dropout(self.rnn(x)[0], 0.3, training=True)
+
+
+@case("stft_denoiser", "audio", states=["past", "tail", "rnn.h"], inputs={"audio": "float32[batch, 16*time]"})
+class Denoiser(nn.Module):
+    """Audio in, audio out, any number of hops a call: windows over the past, spectrum, mask, overlap-add."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.mask = nn.GRU(17, 12, batch_first=True), nn.Linear(12, 17)
+        self.register_buffer("window", torch.hann_window(32).sqrt())
+        self.register_buffer("past", torch.zeros(1, 16))
+        self.register_buffer("tail", torch.zeros(1, 16))
+
+    def forward(self, audio):
+        batch = audio.shape[0]
+        joined = torch.cat([self.past.expand(batch, -1), audio], 1)
+        spectrum = torch.fft.rfft(joined.unfold(1, 32, 16) * self.window)
+        y, _ = self.rnn(torch.log1p(spectrum.abs()))
+        frames = torch.fft.irfft(spectrum * torch.sigmoid(self.mask(y)), n=32) * self.window
+        late = torch.cat([self.tail.expand(batch, -1)[:, None], frames[:, :-1, 16:]], 1)
+        self.past, self.tail = joined[:, -16:], frames[:, -1, 16:]
+        return (frames[:, :, :16] + late).flatten(1)
+
+
+@case("stft_operator", "audio", inputs={"audio": "float32[batch, 16*time]"})
+class StftOperator(nn.Module):
+    """torch.stft over a padded past."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.out = nn.GRU(17, 12, batch_first=True), nn.Linear(12, 16)
+        self.register_buffer("window", torch.hann_window(32))
+
+    def forward(self, audio):
+        spectrum = torch.stft(
+            F.pad(audio, (16, 0)), 32, hop_length=16, window=self.window, center=False, return_complex=True
+        )
+        y, _ = self.rnn(torch.log1p(spectrum.abs()).transpose(1, 2))
+        return self.out(y).flatten(1)

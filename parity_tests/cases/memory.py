@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from cases.registry import case
+from rnnx_export.structure import register_structure
 
 STEP = {"x": "float32[batch, 6]"}
 X = {"x": "float32[batch, time, 6]"}
@@ -441,3 +442,23 @@ class GrowingArgument(nn.Module):
         k = torch.cat([k, x[:, None]], 1)
         y = torch.softmax(torch.einsum("bf,bkf->bk", x, k), -1)
         return torch.einsum("bk,bkf->bf", y, k), k
+
+
+class Cache:
+    """A cache object that is no tuple, dict or dataclass."""
+
+    def __init__(self, keys, seen):
+        self.keys, self.seen = keys, seen
+
+
+register_structure(Cache, lambda cache: {"keys": cache.keys, "seen": cache.seen}, lambda parts: Cache(**parts))
+
+
+@case(
+    "state_cache_object", "memory", states=["cache.keys", "cache.seen"], inputs=STEP,
+    state={"cache": Cache("float32[batch, 4, 6]", "int64[] in 0..9")},
+)  # fmt: skip
+class CacheObject(nn.Module):
+    def forward(self, x, cache):
+        keys = torch.cat([cache.keys[:, 1:], x[:, None]], 1)
+        return keys.mean(1) + cache.seen, Cache(keys, cache.seen + 1)
