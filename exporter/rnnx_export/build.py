@@ -45,6 +45,7 @@ def build(plan: Plan, way: str, opset: int = OPSET) -> ir.Model:
     specs = plan.subject.inputs
     model = convert(exported)
     clean.simplify(model)
+    clean.cancel_axes(model.graph)
     expand_recurrent(model)
     if way == SCAN:
         wrap_in_scan(model, plan)

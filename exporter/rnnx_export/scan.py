@@ -57,14 +57,21 @@ def wrap_in_scan(model: ir.Model, plan: Plan) -> None:
     body.outputs.clear()
     body.inputs.clear()
     body.remove(nodes)
-    finals = [_own(inner, value) for value in results]
+    held = {id(value) for value in (*states, *step_inputs)}
+    finals = []
+    for value in results:
+        own = id(value) in held or value.is_initializer() or value.producer() is None
+        finals.append(_own(inner, value) if own else value)
+        held.add(id(finals[-1]))
     count = len(plan.outputs)
     for value, output in zip(finals[:count], plan.outputs, strict=True):
         value.shape = ir.Shape(step_shape(output.spec.shape))
     for value, state in zip(finals[count:], plan.states, strict=True):
         value.shape = ir.Shape(state.spec.shape)
     for value, state in zip(states, plan.states, strict=True):
-        value.shape = ir.Shape(state.spec.shape)
+        value.name, value.shape = f"{state.name}.before", ir.Shape(state.spec.shape)
+    for value, name in zip(step_inputs, plan.subject.inputs, strict=True):
+        value.name = f"{name}.step"
     head = [node for node in inner.nodes if node.op_type != "Identity"]
     tail = [node for node in inner.nodes if node.op_type == "Identity"]
     graph = ir.Graph(
@@ -96,7 +103,7 @@ def _like(value: ir.Value, shape: Sequence[Dimension]) -> ir.Value:
 
 
 def _own(tape: Tape, value: ir.Value) -> ir.Value:
-    """Return a value of its own for a body output: no input, initializer or other output may be one."""
+    """Return a value of its own for a body output that is an input, an initializer or another output."""
     out = tape.op("Identity", [value])
     out.type = value.type
     return out
