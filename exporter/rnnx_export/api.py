@@ -16,7 +16,7 @@ from torch import nn
 import rnnx
 from rnnx.contract import Contract, InputSpec, OutputSpec, Vocabulary
 from rnnx.errors import RefusedError
-from rnnx.files import check_output, write_bytes
+from rnnx.files import check_output, write_all, write_bytes
 from rnnx.model_file import model_id, write_contract
 from rnnx_export.build import DIRECT, SCAN, build, move_weights_out, state_specs, to_bytes
 from rnnx_export.capture import CaptureError
@@ -118,10 +118,8 @@ def export(
             "user": dict(user or {}),
         }
         made = _prove_some_way(plan, details, opset, weights_path.name)
-    if made.weights:
-        write_bytes(weights_path, made.weights)
-    write_bytes(path, made.data)
-    write_bytes(trace_path, made.trace)
+    files = {path: made.data, trace_path: made.trace}
+    write_all(files if not made.weights else {**files, weights_path: made.weights})
     return Exported(path, trace_path, made.contract, plan.notes)
 
 
@@ -145,11 +143,11 @@ def _prove_some_way(plan: Plan, details: dict[str, Any], opset: int, weights_nam
             continue
         try:
             with tempfile.TemporaryDirectory() as name:
-                folder = Path(name)
                 graph = build(plan, way, opset)
                 weights = move_weights_out(graph, weights_name)
-                if weights:
-                    (folder / weights_name).write_bytes(weights)
+                folder = Path(name) if weights else None
+                if folder is not None:
+                    write_bytes(folder / weights_name, weights)
                 model = to_bytes(graph)
                 contract = _contract(plan, model_id(model, folder), details)
                 record, trace = prove(plan, model, contract, folder)

@@ -60,7 +60,7 @@ def capture(
                 strict=False,
             )
         except Exception as error:  # torch.export raises many kinds; all mean the same here
-            raise CaptureError(_one_line(error) + _user_line(error)) from error
+            raise CaptureError(_first_line(error) + user_line(error)) from error
     _check_free(exported, shapes, names)
     return exported
 
@@ -78,17 +78,22 @@ def _check_free(
                 raise CaptureError(f"{dimension} of {name!r} was frozen to the example's size {size}")
 
 
-def _user_line(error: Exception) -> str:
+def user_line(error: Exception) -> str:
     """Return " at file.py:12" for the innermost line of the user's own code that led to an error."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not frame.filename.startswith((_TORCH, _HERE)) and frame.line]
     return f" at {os.path.basename(own[-1].filename)}:{own[-1].lineno}: `{own[-1].line}`" if own else ""
 
 
-def _one_line(error: Exception) -> str:
+def one_line(text: str) -> str:
+    """Return a message of many lines as one of at most 200 characters."""
+    joined = " ".join(text.split())
+    return joined if len(joined) <= 200 else joined[:197] + "..."
+
+
+def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    first = lines[0] if lines else type(error).__name__
-    return first if len(first) <= 200 else first[:197] + "..."
+    return one_line(lines[0] if lines else type(error).__name__)
 
 
 @contextmanager

@@ -164,6 +164,7 @@ def _rename(graph: ir.Graph, keep: set[int], counts: Counter[str], taken: set[st
                 inner = attribute.as_graph()
                 for value in inner.inputs:
                     value.name = fresh(value.name or "in")
+                    value.metadata_props.clear()
                 _rename(inner, keep, counts, taken)
 
 

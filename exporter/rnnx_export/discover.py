@@ -252,6 +252,8 @@ def _outputs(seen: Exploration, returns: Any, pairs: Mapping[str, Path]) -> tupl
     names = part_names(result, returns)
     states = {path: name for name, path in pairs.items() if path != IN_PLACE}
     leaves = [(path, leaf) for path, leaf in flatten(result) if isinstance(leaf, Tensor)]
+    if not leaves:
+        raise refusals.no_outputs(seen.subject, result)
     free = [path for path, _ in leaves if path not in states] or [path for path, _ in leaves]
     reserved = set(seen.subject.inputs) | {
         f"{name}_{side}" for name in seen.subject.states for side in ("in", "out")

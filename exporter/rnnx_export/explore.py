@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rnnx.contract import Dimension
-from rnnx.errors import RefusedError
+from rnnx.errors import RefusedError, RnnxError
 from rnnx_export import memory, refusals
 from rnnx_export.memory import Place
 from rnnx_export.plan import infer_shape
@@ -135,8 +135,13 @@ class Exploration:
             inputs = self._inputs(sizes, generator)
             states = {name: None if value is None else value.clone() for name, value in given.items()}
             versions = {name: value._version for name, value in states.items() if value is not None}
-            with Watch(module) as watch:
-                result = subject.call(module, inputs, states)
+            try:
+                with Watch(module) as watch:
+                    result = subject.call(module, inputs, states)
+            except RnnxError:
+                raise
+            except Exception as error:  # the user's own code may fail in any way
+                raise refusals.forward_fails(subject, error, inputs, states, before) from error
             mutated = frozenset(
                 name for name, version in versions.items() if _version(states[name]) != version
             )

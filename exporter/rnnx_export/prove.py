@@ -18,6 +18,7 @@ import rnnx
 from rnnx.compare import Comparison, Reference, compare_steps
 from rnnx.contract import Contract, Proof
 from rnnx.errors import RnnxError
+from rnnx.files import write_bytes
 from rnnx.model_file import write_contract
 from rnnx.session import Session
 from rnnx.shapes import chunk_shape, from_steps, to_steps
@@ -35,14 +36,14 @@ class ProofError(Exception):
     """The file does not compute what the module computes; the message is one line."""
 
 
-def prove(plan: Plan, model: bytes, contract: Contract, folder: Path) -> tuple[Proof, bytes]:
+def prove(plan: Plan, model: bytes, contract: Contract, folder: Path | None = None) -> tuple[Proof, bytes]:
     """Compare the model with the module in every way.
 
     Args:
         plan: what was found in the module.
         model: the ONNX file's bytes, without contract.
         contract: its contract, without proof.
-        folder: where weights lie that are not inside the file.
+        folder: where weights lie that are too large for the file; None if it holds them all.
 
     Returns:
         The proof for the contract, and a trace of the module.
@@ -51,8 +52,11 @@ def prove(plan: Plan, model: bytes, contract: Contract, folder: Path) -> tuple[P
         ProofError: something differs: tensor, step, index, expected and got are in the message.
     """
     try:
-        (folder / "model.onnx").write_bytes(write_contract(model, contract))
-        session = rnnx.load(folder / "model.onnx", options={"threads": 1})
+        source: bytes | Path = write_contract(model, contract)
+        if folder is not None:
+            source = folder / "model.onnx"
+            write_bytes(source, write_contract(model, contract))
+        session = rnnx.load(source, options={"threads": 1})
     except RnnxError as error:
         raise ProofError(f"ONNX Runtime does not take it: {error.found}") from error
     prover = _Prover(plan, session)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from rnnx.errors import RefusedError
+from rnnx_export.capture import one_line, user_line
 from rnnx_export.memory import Place
 from rnnx_export.spec import TensorSpec
 
@@ -59,6 +61,38 @@ def state_shape(subject: Subject, name: str, why: str) -> RefusedError:
         expected=f"state {name!r} of {location(subject)} to have one shape, of numbers and names",
         found=why,
         fix="give the state the same shape at every step, such as float32[batch, 64]",
+    )
+
+
+def forward_fails(
+    subject: Subject,
+    error: Exception,
+    inputs: Mapping[str, Tensor],
+    states: Mapping[str, Tensor | None],
+    held: Mapping[Place, object],
+) -> RefusedError:
+    """Return the refusal of a module that does not run on tensors of its specs."""
+    given = {name: value for name, value in {**inputs, **states}.items() if value is not None}
+    sizes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in given.items())
+    kept = [place.name for place, value in held.items() if isinstance(value, Tensor) and value.dim()]
+    mend = "give specs that forward takes"
+    if kept:
+        mend += f", and a module that has not run before, since it keeps {', '.join(map(repr, kept[:4]))}"
+    return RefusedError(
+        "forward-failed",
+        expected=f"{location(subject)} to run on {sizes}",
+        found=one_line(f"{type(error).__name__}: {error}") + user_line(error),
+        fix=mend,
+    )
+
+
+def no_outputs(subject: Subject, result: object) -> RefusedError:
+    """Return the refusal of a module that gives no tensor."""
+    return RefusedError(
+        "no-outputs",
+        expected=f"{location(subject)} to return tensors",
+        found=f"a {type(result).__name__}",
+        fix="return a tensor, or a tuple, list, dict or dataclass of tensors",
     )
 
 

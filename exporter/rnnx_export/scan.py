@@ -70,8 +70,8 @@ def wrap_in_scan(model: ir.Model, plan: Plan) -> None:
         value.shape = ir.Shape(state.spec.shape)
     for value, state in zip(states, plan.states, strict=True):
         value.name, value.shape = f"{state.name}.before", ir.Shape(state.spec.shape)
-    for value, name in zip(step_inputs, plan.subject.inputs, strict=True):
-        value.name = f"{name}.step"
+    for value, (name, spec) in zip(step_inputs, plan.subject.inputs.items(), strict=True):
+        value.name, value.shape = f"{name}.step", ir.Shape(step_shape(spec.shape))
     head = [node for node in inner.nodes if node.op_type != "Identity"]
     tail = [node for node in inner.nodes if node.op_type == "Identity"]
     graph = ir.Graph(

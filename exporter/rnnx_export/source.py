@@ -6,7 +6,6 @@ import ast
 import dataclasses
 import importlib
 import importlib.util
-import pickle
 import re
 import sys
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from torch import nn
 
 from rnnx.errors import FileError, ModelError, UsageError
 from rnnx.files import read_bytes
+from rnnx_export.capture import one_line
 
 _SOURCE = re.compile(r"(?P<home>.+):(?P<name>[A-Za-z_]\w*)(?P<call>\(\))?(?:\.(?P<method>[A-Za-z_]\w*))?")
 
@@ -72,11 +72,11 @@ def open_source(text: str, *, weights: str | None = None, kwargs: Mapping[str, A
     if not isinstance(found, nn.Module):
         try:
             found = found(**dict(kwargs or {}))
-        except Exception as error:  # the user's own code may fail in any way
+        except (Exception, SystemExit) as error:  # the user's own code may fail in any way
             raise UsageError(
                 "source-failed",
                 expected=f"{match['name']}(...) to make a module",
-                found=f"{type(error).__name__}: {error}",
+                found=one_line(f"{type(error).__name__}: {error}"),
                 fix="pass its arguments with --kwargs, such as --kwargs '{\"hidden_size\": 64}'",
             ) from error
     if not isinstance(found, nn.Module):
@@ -148,9 +148,9 @@ def parse_values(texts: list[str], flag: str) -> dict[str, Any]:
     """
     values: dict[str, Any] = {}
     for text in texts:
-        if text.lstrip().startswith("{"):
-            found = _literal(text)
-            values.update(found if isinstance(found, dict) else {})
+        found = _literal(text) if text.lstrip().startswith("{") else None
+        if isinstance(found, dict):
+            values.update(found)
             continue
         name, equals, value = text.partition("=")
         if not equals or not name.strip().isidentifier():
@@ -207,11 +207,11 @@ def _import(home: str) -> ModuleType:
         return importlib.import_module(home)
     except FileError:
         raise
-    except Exception as error:  # the user's own code may fail in any way
+    except (Exception, SystemExit) as error:  # the user's own code may fail in any way
         raise UsageError(
             "source-failed",
             expected=f"{home} to be imported",
-            found=f"{type(error).__name__}: {error}",
+            found=one_line(f"{type(error).__name__}: {error}"),
             fix="mend the error, or run it where its imports are found",
         ) from error
 
@@ -244,11 +244,11 @@ def _safetensors(data: bytes, path: str) -> dict[str, torch.Tensor]:
 def _torch_file(path: str) -> dict[str, torch.Tensor]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except Exception as error:  # torch.load fails on bad files in many ways
         raise FileError(
             "not-weights",
             expected=f"a state dict in {path}",
-            found=str(error).splitlines()[0],
+            found=one_line(f"{type(error).__name__}: {error}"),
             fix="save it with torch.save(module.state_dict(), path), or as safetensors",
         ) from error
     state = found.get("state_dict", found) if isinstance(found, dict) else found

@@ -112,6 +112,8 @@ def parse(value: Any, where: str) -> TensorSpec:
         low, high = (_parse_bound(bound) for bound in (match[3], match[4]))
     except ValueError as error:
         raise _bad(where, f"{value!r} ({error})") from error
+    if isinstance(low, float) and isinstance(high, float) and low > high:
+        raise _bad(where, f"{value!r} with a range that goes backwards")
     spec = TensorSpec(DTYPES[match[1]], shape, low, high)
     for reserved in ("batch", "time"):
         if sum(axis.name == reserved for axis in spec.axes()) > 1:
@@ -127,7 +129,7 @@ def parse_tree(tree: Any, where: str) -> dict[Path, TensorSpec | None]:
 
 
 def _dimension(text: str) -> Dimension:
-    return int(text) if text.lstrip("-").isdigit() else text.replace(" ", "")
+    return int(text) if text.lstrip("-").isdigit() else re.sub(r"\s*\*\s*", "*", text)
 
 
 def _parse_bound(text: str | None) -> Bound | None:

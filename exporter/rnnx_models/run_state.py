@@ -22,6 +22,7 @@ from rnnx_models.networks import CharNetwork, States
 from rnnx_models.tensor_file import read_tensors, write_tensors
 
 METADATA_KEY = "rnnx.resume"
+VERSION = 1
 
 
 @dataclass
@@ -91,7 +92,7 @@ def save_run(path: Path, run: RunState, settings: dict[str, Any]) -> None:
     tensors |= {f"state.{name}": tensor for name, tensor in run.states.items()}
     tensors["generator"] = torch.random.get_rng_state()  # uint8 [bytes]
     document = _Document(
-        version=1,
+        version=VERSION,
         settings=settings,
         step=run.step,
         elapsed_seconds=run.elapsed_seconds,
@@ -120,6 +121,8 @@ def load_run(path: Path, run: RunState, settings: dict[str, Any]) -> None:
         document = msgspec.json.decode(metadata.get(METADATA_KEY, ""), type=_Document)
     except msgspec.DecodeError as error:
         raise _damaged(path, f"metadata that are not ({error})") from error
+    if document.version > VERSION:
+        raise _damaged(path, f"one of version {document.version}, made by a newer rnnx")
     _check_settings(document.settings, settings)
     weights = _under(tensors, "weight.")
     check_weights(path, weights, run.network.state_dict())

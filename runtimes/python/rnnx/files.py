@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rnnx.errors import FileError
@@ -94,6 +94,17 @@ def write_bytes(path: str | os.PathLike[str], data: bytes | memoryview) -> None:
     """Write `data` to `path` whole or not at all. Raises as `writing` does."""
     with writing(path) as temporary:
         temporary.write_bytes(data)
+
+
+def write_all(files: Mapping[Path, bytes]) -> None:
+    """Write several files that belong together: none is put in its place before all are on the disk.
+
+    Raises:
+        FileError: as `writing` does.
+    """
+    with contextlib.ExitStack() as stack:
+        for path, data in files.items():
+            stack.enter_context(writing(path)).write_bytes(data)
 
 
 def read_bytes(path: str | os.PathLike[str], *, what: str) -> bytes:
