@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import sys
 from collections.abc import Callable
@@ -10,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.external_data_helper
 import pytest
 
 import rnnx
 from cases import onnx_models
+from cases.leak import leak_contract, leak_graph
 from rnnx import engine, ort_engine
 from rnnx.errors import ModelError, ProviderError, RnnxError, UsageError
 from rnnx.model_file import model_id, read_contract, read_model, write_contract
@@ -56,6 +59,29 @@ def test_weights_beside_the_file_are_found_from_any_folder(
     assert code_of(lambda: rnnx.load(path.read_bytes()), ModelError) == "external-data-missing"
     (tmp_path / "big.data").unlink()
     assert code_of(lambda: rnnx.load(path), ModelError) == "external-data-missing"
+
+
+def test_weights_beside_the_file_count_inside_a_scan_too(tmp_path: Path) -> None:
+    model = onnx.load_model_from_string(leak_graph())
+    scan = model.graph.node[0]
+    body = next(attribute.g for attribute in scan.attribute if attribute.name == "body")
+    body.initializer.append(onnx.numpy_helper.from_array(np.full(1, 0.5, "f4"), "half"))
+    outer = model.graph.initializer.pop()
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.full(3, 7, "f4"), "unused"))
+    for tensor, name in ((body.initializer[0], "inner.data"), (model.graph.initializer[0], "outer.data")):
+        onnx.external_data_helper.set_external_data(tensor, name)
+        (tmp_path / name).write_bytes(tensor.raw_data)
+        tensor.ClearField("raw_data")
+    path = tmp_path / "beside.onnx"
+    path.write_bytes(write_contract(model.SerializeToString(), leak_contract()))
+    found = read_model(path)
+    assert outer.name == "half"
+    assert (found.external, found.parameters) == (True, 4)
+    beside = (tmp_path / "outer.data").read_bytes() + (tmp_path / "inner.data").read_bytes()
+    assert found.id == f"sha256:{hashlib.sha256(model.SerializeToString() + beside).hexdigest()}"
+    assert rnnx.load(path).stream().step([[1.0]])["y"].tolist() == [[2.0]]
+    (tmp_path / "inner.data").write_bytes(np.full(1, 0.25, "f4").tobytes())
+    assert read_model(path).id != found.id
 
 
 def test_an_unknown_provider_is_refused_by_name() -> None:

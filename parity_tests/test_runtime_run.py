@@ -22,7 +22,8 @@ from rnnx.chunks import join_chunks, run_chunks
 from rnnx.errors import FileError, InputError, UsageError
 from rnnx.generation import TextStream, generate
 from rnnx.sampling import Sampler
-from rnnx.trace_file import write_trace
+from rnnx.tolerance import Bound
+from rnnx.trace_file import Trace, write_trace
 from test_runtime_files import record
 
 Command = Callable[..., Result]
@@ -87,7 +88,7 @@ def test_text_is_what_the_sampler_draws_from_the_model(poet: Path, command: Comm
         drawn = sampler.sample(scores[0])
         expected += symbols[drawn]
         scores = stream.step([drawn])["logits"]
-    assert "".join(generate(session, "abc", 30, temperature=0.8, seed=5)) == expected
+    assert "".join(rnnx.generate(session, "abc", 30, temperature=0.8, seed=5)) == expected
     arguments = ["run", poet, "--prompt", "abc", "--length", 30, "--temperature", 0.8, "--seed", 5]
     assert command(*arguments).stdout == "abc" + expected
 
@@ -346,6 +347,25 @@ def test_parity_against_a_trace(command: Command, tmp_path: Path) -> None:
     other = tmp_path / "other.onnx"
     other.write_bytes(onnx_models.gru())
     refused(command("parity", other, "--trace", path), "trace-of-another-model")
+
+
+def test_parity_of_a_whole_only_model_against_a_trace(command: Command, tmp_path: Path) -> None:
+    model, path = tmp_path / "back.onnx", tmp_path / "back.trace.safetensors"
+    model.write_bytes(onnx_models.backwards())
+    x = np.arange(10, dtype="f4").reshape(2, 5)
+    counts = np.full((6, 2), 77, "f4")  # between the first and the last row anything may stand
+    counts[0], counts[-1] = 0, 1
+    bounds = dict.fromkeys(["output.y", "state.count"], Bound(1e-5, 1e-5))
+    y = np.flip(np.cumsum(np.flip(x, 1), 1), 1).T.copy()
+    trace = Trace(rnnx.load(model).id, "by hand", bounds, {"x": x.T.copy()}, {"y": y}, {"count": counts})
+    write_trace(path, trace)
+    good = command("parity", model, "--trace", path)
+    assert good.exit_code == 0, good.stderr
+    for wrong in (y[2], counts[-1]):
+        wrong += 1
+        write_trace(path, trace)
+        assert command("parity", model, "--trace", path).exit_code == 1
+        wrong -= 1
 
 
 def test_a_snapshot_without_sampling_needs_a_prompt(poet: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -63,6 +64,33 @@ def test_help_is_as_wide_as_a_terminal_and_no_example_is_wrapped(
 ) -> None:
     for line in command(*[name] * bool(name), "--help").stdout.splitlines():
         assert len(line) <= (120 if line.startswith("      rnnx ") else 100), line
+
+
+def test_importing_it_changes_nothing_but_how_threads_wait() -> None:
+    program = """
+        import os, signal, sys, threading, warnings
+        import typer
+        def state():
+            handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+            return [dict(os.environ), list(sys.path), handlers, list(warnings.filters), threading.enumerate(),
+                    os.getcwd(), sys.excepthook, sys.stdout, sys.stderr]
+        before = state()
+        import rnnx.cli
+        before[0].setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        assert state() == before
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    for given in ({}, {"OMP_WAIT_POLICY": "ACTIVE"}):
+        line = [sys.executable, "-c", textwrap.dedent(program)]
+        ended = subprocess.run(line, env=environment | given, capture_output=True, text=True)
+        assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+def test_every_name_of_the_package_is_there() -> None:
+    assert all(getattr(rnnx, name) is not None for name in rnnx.__all__)
+    assert sorted(rnnx.__all__) == rnnx.__all__
+    with pytest.raises(AttributeError, match="no attribute 'lod'"):
+        rnnx.lod  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_version(command: Callable[..., Result]) -> None:

@@ -73,6 +73,20 @@ def test_progress_without_a_known_end_counts(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().err.startswith("reading  12,345 bytes  0:00")
 
 
+def test_progress_of_nothing_shows_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with console.progress("running", 5):
+        pass
+    assert capsys.readouterr().err == ""
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with console.progress("running", 5):
+        pass
+    assert terminal.getvalue() == ""
+
+
 def test_quiet_progress_and_remarks_print_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with console.progress("running", 2, quiet=True) as bar:
         bar.update(1)

@@ -334,6 +334,16 @@ def test_a_damaged_run_is_refused(corpus: Corpus, tmp_path: Path, name: str) -> 
     assert caught.value.code in ("resume-damaged", "weights-missing")
 
 
+def test_a_run_of_a_later_version_is_refused(corpus: Corpus, tmp_path: Path) -> None:
+    output = tmp_path / "poet.safetensors"
+    run(corpus, output, steps=4)
+    path = resume_path(output)
+    path.write_bytes(path.read_bytes().replace(rb"{\"version\":1,", rb"{\"version\":2,"))
+    with pytest.raises(FileError, match="version 2") as caught:
+        run(corpus, output, steps=8, resume=True)
+    assert caught.value.code == "resume-damaged"
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -60,6 +60,12 @@ def test_it_trains_and_says_what_it_made(texts: Path, tmp_path: Path) -> None:
     assert names == ["poet.loss.png", "poet.resume.safetensors", "poet.safetensors"]
 
 
+def test_quiet_prints_nothing(texts: Path, tmp_path: Path) -> None:
+    done = call(texts, "-o", tmp_path / "poet.safetensors", "--steps", 3, "--quiet", *SMALL)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (tmp_path / "poet.safetensors").exists()
+
+
 def test_all_flags_reach_the_network_and_json_is_for_programs(texts: Path, tmp_path: Path) -> None:
     output = tmp_path / "poet.safetensors"
     flags = (

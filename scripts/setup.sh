@@ -33,7 +33,8 @@ set_up() {
         "$python" -m venv .venv
     fi
     stamp=.venv/rnnx-stamp
-    wanted=$(cat pyproject.toml constraints.txt | cksum)
+    # The place too: in a checkout that was moved or copied, .venv would run the code of the other one.
+    wanted=$({ cat pyproject.toml constraints.txt && printf '%s\n' "$checkout"; } | cksum)
     if [[ ! -f $stamp || $(<"$stamp") != "$wanted" ]]; then
         step "installing rnnx and its tools into .venv (the first time this downloads PyTorch)"
         .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' ||

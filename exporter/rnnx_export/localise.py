@@ -51,46 +51,50 @@ class _Place:
     states: Mapping[str, np.ndarray[Any, Any]]
 
 
-def locate(
-    session: Session,
-    module: nn.Module,
-    arguments: Mapping[str, Any],
-    request: Request,
-    failure: Failure | None,
-) -> Finding | None:
-    """Return where a model departs from its network.
+class Localiser:
+    """Finds where models of one network depart from it.
 
     Args:
-        session: the model that disagrees.
-        module: its network.
+        module: the network.
         arguments: as `rnnx_export.reference.open_reference` takes them.
-        request: of the comparison that failed.
-        failure: its first failure, None if only behaviour failed.
-
-    Returns:
-        The first value that departs, the node and the module behind it; None where every value agrees.
+        contract: of the models.
 
     Raises:
-        RnnxError: the network cannot be exported.
+        RnnxError: the network cannot be exported, or is another one.
     """
-    contract = session.contract
-    reference = open_reference(module, contract, arguments)
-    plan = reference.plan
-    if contract.has_time and not plan.has_time:
-        plan = with_time(plan)
-    good = _export(plan, contract)
-    found = _in_contract(contract, plan, request.sizes)
-    if found is not None:
-        return _with_type(found, module)
-    suspect = onnx.load(str(session.path))
-    places = [] if contract.whole_only else [_single(reference, contract, request, failure)]
-    if contract.has_time:
-        places.append(_several(reference, contract, request, failure))
-    for place in places:
-        found = _in_graph(session, suspect, good, reference, request, place)
+
+    def __init__(self, module: nn.Module, arguments: Mapping[str, Any], contract: Contract) -> None:
+        self.module = module
+        self.reference = open_reference(module, contract, arguments)
+        self.plan = self.reference.plan
+        if contract.has_time and not self.plan.has_time:
+            self.plan = with_time(self.plan)
+        self.good = _export(self.plan, contract)
+
+    def locate(self, session: Session, request: Request, failure: Failure | None) -> Finding | None:
+        """Return where a model departs.
+
+        Args:
+            session: the model that disagrees, loaded from a file.
+            request: of the comparison that failed.
+            failure: its first failure, None if only behaviour failed.
+
+        Returns:
+            The first value that departs, the node and the module behind it; None where every value agrees.
+        """
+        contract = session.contract
+        found = _in_contract(contract, self.plan, request.sizes)
         if found is not None:
-            return _with_type(found, module)
-    return None
+            return _with_type(found, self.module)
+        suspect = onnx.load(str(session.path))
+        places = [] if contract.whole_only else [_single(self.reference, contract, request, failure)]
+        if contract.has_time:
+            places.append(_several(self.reference, contract, request, failure))
+        for place in places:
+            found = _in_graph(session, suspect, self.good, self.reference, request, place)
+            if found is not None:
+                return _with_type(found, self.module)
+        return None
 
 
 def _export(plan: Any, contract: Contract) -> onnx.ModelProto:
@@ -272,10 +276,13 @@ def _finding(
     model = next(other for other in good.graph.node if value in other.output)
     said = _difference(suspect, good, node, model)
     # A node that the network does not have stands between two that it has: it is at fault, not who reads it.
-    strange = next((makers[name] for name in node.input if name in makers and name not in true), None)
-    while strange is not None:
+    known = {other.name for other in good.graph.node}
+    while True:
+        before = [makers[name] for name in node.input if name in makers and name not in true]
+        strange = next((other for other in before if other.name not in known), None)
+        if strange is None:
+            break
         node, said = strange, f"the network has no such {strange.op_type} there"
-        strange = next((makers[name] for name in node.input if name in makers and name not in true), None)
     same = true[value].shape == got[value].shape
     return Finding(
         step=step,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         StreamError,
         UsageError,
     )
+    from rnnx.generation import generate
     from rnnx.session import Session, load
     from rnnx.stream import Stream
 
@@ -31,6 +32,7 @@ _HOMES = {
     "Session": "rnnx.session",
     "Stream": "rnnx.stream",
     "export": "rnnx_export.api",
+    "generate": "rnnx.generation",
     "load": "rnnx.session",
     **dict.fromkeys(
         [
@@ -59,9 +61,11 @@ __all__ = [
     "RnnxError",
     "Session",
     "Stream",
+    "StreamError",
     "UsageError",
     "__version__",
-    "export",  # noqa: F822
+    "export",
+    "generate",
     "load",
 ]
 

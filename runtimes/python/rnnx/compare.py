@@ -1,114 +1,29 @@
 """Parity: a model and a reference of it, fed the same inputs and compared step by step.
 
-Three ways, since each finds what the others hide:
-
-- fed: before each step the model gets the reference's states, so that one wrong step shows alone;
-- free: the states run free from the start, so that errors add up as they will in use;
-- chunks: the whole run again in chunks of random lengths through the time axis.
+Nothing is kept but the latest block of steps, so that a run may be as long as one likes.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
-from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from rnnx.contract import Contract, axis_index, step_shape
+from rnnx.beside import Beside, Failure, Setting, ended_rows
+from rnnx.contract import Contract
+from rnnx.drift import Drift, Track
 from rnnx.errors import InputError, ParityError
+from rnnx.reference import Inputs, Reference, States, TraceReference, Values
+from rnnx.rows import fed_back, push
 from rnnx.session import Session
-from rnnx.shapes import Array, chunk_shape, from_steps, has_steps, to_steps
-from rnnx.stream import Stream
-from rnnx.tolerance import Level, error_beyond, level_of, relative_error
+from rnnx.shapes import has_steps
+from rnnx.tolerance import Level, level_of, relative_error
 from rnnx.trace_file import Trace, trace_sizes
 
-States = Mapping[str, Array]
-Values = Mapping[str, Array]
-
-
-class Reference(Protocol):
-    """What a model is compared with: a trace, or a PyTorch module.
-
-    Attributes:
-        name: what it is, for reports: "torch 2.15.0".
-    """
-
-    name: str
-
-    def start(self, sizes: Mapping[str, int]) -> States:
-        """Return the start of every state in full shape.
-
-        Args:
-            sizes: of batch and the free dimensions.
-        """
-
-    def steps(self, inputs: Values, states: States) -> Iterable[tuple[Values, States]]:
-        """Yield outputs and next states after each step.
-
-        Args:
-            inputs: by name, [step, ...]: row t is what step t takes; inputs without time stand there once.
-                Optional inputs may be missing.
-            states: what to begin with, in full shape.
-
-        Yields:
-            Outputs in the shape of one step, and the states after it in full shape. A reference that can
-            only compute whole sequences leaves out the states, and outputs without time, save after the
-            last step; it is not compared fed.
-        """
-
-
-class TraceReference:
-    """A trace as a reference: it gives what it recorded, and takes no other inputs than its own."""
-
-    def __init__(self, trace: Trace) -> None:
-        self.name = trace.reference or "trace"
-        self.trace = trace
-
-    def start(self, sizes: Mapping[str, int]) -> States:
-        """Return the recorded start of every state."""
-        return {name: rows[0] for name, rows in self.trace.states.items()}
-
-    def steps(self, inputs: Values, states: States) -> Iterable[tuple[Values, States]]:
-        """Yield what was recorded."""
-        for step in range(self.trace.steps):
-            outputs = {name: rows[step] for name, rows in self.trace.outputs.items()}
-            yield outputs, {name: rows[step + 1] for name, rows in self.trace.states.items()}
-
-
-@dataclasses.dataclass(frozen=True)
-class Failure:
-    """The first place where model and reference disagree.
-
-    Attributes:
-        way: `start`, `fed`, `free` or `chunks`.
-        step: 0 for the first.
-        tensor: `output.NAME` or `state.NAME`.
-        index: of the worst value in that tensor at that step, [] for a scalar.
-        expected, got: the values there.
-        max_error: largest error in that tensor at that step, relative to 1 + |expected|.
-        absolute, relative: what was allowed.
-    """
-
-    way: str
-    step: int
-    tensor: str
-    index: list[int]
-    expected: float
-    got: float
-    max_error: float
-    absolute: float
-    relative: float
-
-    def __str__(self) -> str:
-        """Return it as one line."""
-        place = f"{self.tensor}{self.index}" if self.index else self.tensor
-        return (
-            f"step {self.step}, {place} ({self.way}): expected {self.expected:.9g}, got {self.got:.9g}, "
-            f"max error {self.max_error:.3g}, allowed {self.absolute:g} + {self.relative:g} * |expected|"
-        )
+__all__ = ["Comparison", "Failure", "Reference", "compare_runtimes", "compare_steps", "compare_trace"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,9 +34,15 @@ class Comparison:
         model_id: identity of the model file.
         provider: what computed the model.
         reference: what it was compared with.
-        steps, batch, seed: the size of the comparison, and the seed of its random inputs.
+        steps: number of steps that were compared.
+        batch: rows.
+        seed: of the random inputs.
         max_errors: by way and tensor, the largest error relative to 1 + |expected|.
         failure: the first disagreement, None if all agree.
+        worst: where the largest error was, allowed or not; None if nothing was compared.
+        drift: by tensor, how the error of the free run grew against the network in float64, or, where
+            nobody knows that, against the reference.
+        interrupted: whether it was stopped before its last step.
     """
 
     model_id: str
@@ -132,6 +53,9 @@ class Comparison:
     seed: int | None
     max_errors: Mapping[str, Mapping[str, float]]
     failure: Failure | None
+    worst: Failure | None = None
+    drift: Mapping[str, Drift] = dataclasses.field(default_factory=dict)
+    interrupted: bool = False
 
     @property
     def agrees(self) -> bool:
@@ -141,7 +65,7 @@ class Comparison:
     def to_json(self) -> str:
         """Return the result as JSON; infinite and undefined numbers become text."""
         document = {"agrees": self.agrees, **dataclasses.asdict(self)}
-        return json.dumps(_plain(document), indent=2, allow_nan=False)
+        return json.dumps(plain(document), indent=2, allow_nan=False)
 
     def require(self, *, reproduce: str) -> None:
         """Raise ParityError `parity` unless all agree.
@@ -175,7 +99,7 @@ def compare_steps(
     session: Session,
     reference: Reference,
     *,
-    inputs: Values,
+    inputs: Inputs,
     sizes: Mapping[str, int],
     initial: States | None = None,
     seed: int | None = None,
@@ -186,7 +110,8 @@ def compare_steps(
     Args:
         session: the model.
         reference: what it should equal.
-        inputs: by name, [step, ...]; those without time once. `rnnx.synthetic.random_inputs` makes some.
+        inputs: by name, [step, ...]; those without time once. `rnnx.synthetic.random_inputs` makes some,
+            `rnnx.rows.drawn_inputs` those for long runs.
         sizes: of batch and the free dimensions.
         initial: states that both begin with, in full shape; None lets each begin with its own and compares
             these too.
@@ -196,199 +121,176 @@ def compare_steps(
 
     Raises:
         InputError: inputs that do not fit the contract.
+        ParityError: `reference-steps` or `reference-shape`.
     """
-    run = _Run(session, inputs, sizes, initial, levels or _levels(session))
+    return compare_runtimes(
+        [session],
+        reference,
+        inputs=inputs,
+        sizes=sizes,
+        initial=initial,
+        seed=seed,
+        levels=[levels or default_levels(session)],
+    )[0]
+
+
+def compare_runtimes(
+    sessions: Sequence[Session],
+    reference: Reference,
+    *,
+    inputs: Inputs,
+    sizes: Mapping[str, int],
+    initial: States | None = None,
+    seed: int | None = None,
+    levels: Sequence[Mapping[str, Level]] | None = None,
+    truth: Reference | None = None,
+    loops: Mapping[str, str] | None = None,
+    lenient: bool = False,
+    advanced: Callable[[int], None] | None = None,
+) -> list[Comparison]:
+    """Compare several runtimes of one model with one reference, which is computed once.
+
+    Ctrl-C ends the comparison early: what was compared until then is returned.
+
+    Args:
+        sessions: one for each runtime.
+        reference, inputs, sizes, initial, seed: as `compare_steps`.
+        levels: for each session, the tolerance by tensor; None takes them from the table.
+        truth: the reference in float64, to measure drift against, and to know chaos from a fault.
+        loops: inputs (name -> output) that take what came out a step before: the reference's own where
+            states are fed, their own where they run free. They are compared in steps only.
+        lenient: measure single steps too by the reference's own error: the inputs are extreme.
+        advanced: called with the number of steps done so far.
+
+    Raises:
+        InputError: inputs that do not fit the contract.
+        ParityError: `reference-steps` or `reference-shape`.
+    """
+    contract = sessions[0].contract
+    pairs = dict(loops or {})
+    given, truths = fed_back(inputs, pairs), fed_back(inputs, pairs)
     start = dict(reference.start(sizes) if initial is None else initial)
-    if initial is None:
-        run.check_start(start)
-    recorded = list(reference.steps(inputs, start))
-    if len(recorded) != run.steps:
-        raise ParityError(
-            "reference-steps",
-            expected=f"a reference that gives {run.steps} steps",
-            found=str(len(recorded)),
-            fix="mend the reference: it should yield once for each row of its inputs",
-        )
-    if not session.contract.whole_only:
-        if all(set(after) == set(start) for _, after in recorded):
-            run.check_fed(recorded, start)
-        run.check_free(recorded)
-    run.check_chunks(recorded, seed or 0)
+    setting = Setting(given, sizes, initial, seed or 0, count_steps(contract, inputs), pairs, lenient)
+    tables = list(levels or map(default_levels, sessions))
+    own = Track({name: level.drift.relative for name, level in tables[0].items()}) if truth else None
+    runs = [Beside(session, setting, table, own) for session, table in zip(sessions, tables, strict=True)]
+    interrupted, done = False, 0
+    after: States = start
+    try:
+        for run in runs:
+            run.begin(start, compare=initial is None)
+        true_steps = iter(truth.steps(truths, start)) if truth else None
+        for outputs, after in _exactly(reference.steps(given, start), setting.steps):
+            true = next(true_steps) if true_steps else None
+            if own is not None and true is not None:
+                _note_own(own, contract, given, done, outputs, after, true)
+                push(truths, pairs, true[0])
+            for run in runs:
+                run.advance(done, outputs, after, true)
+            push(given, pairs, outputs)
+            done += 1
+            if advanced is not None:
+                advanced(done)
+    except KeyboardInterrupt:
+        if not done:
+            raise
+        interrupted = True
+    for run in runs:
+        if interrupted:
+            run.finish(done, after)
+        run.close()
+    batch = sizes.get("batch", 1)
+    return [_comparison(run, reference.name, done, batch, seed, own, interrupted) for run in runs]
+
+
+def _comparison(
+    run: Beside,
+    reference: str,
+    steps: int,
+    batch: int,
+    seed: int | None,
+    own: Track | None,
+    interrupted: bool,
+) -> Comparison:
     return Comparison(
-        model_id=session.id,
-        provider=session.provider,
-        reference=reference.name,
-        steps=run.steps,
-        batch=sizes.get("batch", 1),
+        model_id=run.session.id,
+        provider=run.session.provider,
+        reference=reference,
+        steps=steps,
+        batch=batch,
         seed=seed,
         max_errors=run.max_errors,
         failure=run.failure,
+        worst=run.failure or run.worst,
+        drift=run.drift.against(own, _floors(run.contract)),
+        interrupted=interrupted,
     )
 
 
-def _levels(session: Session) -> dict[str, Level]:
-    contract, provider = session.contract, session.provider
-    levels = {f"output.{spec.name}": level_of(spec.dtype, provider) for spec in contract.outputs}
-    return levels | {f"state.{state.name}": level_of(state.dtype, provider) for state in contract.states}
+def _floors(contract: Contract) -> dict[str, float]:
+    """Return by tensor the error of rounding a value once; 0 for whole numbers, which have none."""
+    dtypes = {f"output.{spec.name}": spec.dtype for spec in contract.outputs}
+    dtypes |= {f"state.{spec.name}": spec.dtype for spec in contract.states}
+    kinds = {name: np.dtype(dtype) for name, dtype in dtypes.items()}
+    return {name: float(np.finfo(d).eps) / 2 if d.kind == "f" else 0.0 for name, d in kinds.items()}
 
 
-class _Run:
-    """One comparison under way: keeps the largest errors and the first failure."""
-
-    def __init__(
-        self,
-        session: Session,
-        inputs: Values,
-        sizes: Mapping[str, int],
-        initial: States | None,
-        levels: Mapping[str, Level],
-    ) -> None:
-        self.contract = session.contract
-        self.max_errors: dict[str, dict[str, float]] = {}
-        self.failure: Failure | None = None
-        self.steps = _count_steps(self.contract, inputs)
-        self._session = session
-        self._inputs = inputs
-        self._initial = initial
-        self._batch = sizes.get("batch", 1)
-        self._dims = {name: sizes[name] for name in self.contract.free_dimensions if name in sizes}
-        self._levels = levels
-
-    def check_start(self, start: States) -> None:
-        """Compare the start that the contract gives with the reference's."""
-        with self._stream() as stream:
-            for name, value in stream.state.items():
-                self._note("start", 0, f"state.{name}", start[name], value)
-
-    def check_fed(self, recorded: list[tuple[Values, States]], start: States) -> None:
-        """Give the model the reference's states before each step."""
-        before: States = start
-        with self._stream() as stream:
-            for step, (outputs, after) in enumerate(recorded):
-                stream.state.update(before)
-                self._compare("fed", step, outputs, after, stream.step(self._step_inputs(step)), stream)
-                before = after
-
-    def check_free(self, recorded: list[tuple[Values, States]]) -> None:
-        """Let the model's own states run from the start."""
-        with self._stream() as stream:
-            for step, (outputs, after) in enumerate(recorded):
-                got = stream.step(self._step_inputs(step))
-                self._compare("free", step, outputs, after, got, stream)
-
-    def check_chunks(self, recorded: list[tuple[Values, States]], seed: int) -> None:
-        """Run all again in chunks: one for a whole-only model, of random lengths for others."""
-        cuts = [0, self.steps]
-        if not self.contract.whole_only:
-            random = np.random.default_rng([seed, 0x63686E6B])
-            cuts = sorted({*cuts, *random.integers(0, self.steps + 1, 3).tolist()})
-        with self._stream() as stream:
-            for begin, end in itertools.pairwise(cuts):
-                got = stream.run(self._chunk_inputs(begin, end))
-                self._compare_chunk(begin, end, recorded, got)
-                for name, value in recorded[end - 1][1].items():
-                    self._note("chunks", end - 1, f"state.{name}", value, stream.state[name])
-
-    def _compare_chunk(
-        self, begin: int, end: int, recorded: list[tuple[Values, States]], got: Values
-    ) -> None:
-        for spec in self.contract.outputs:
-            value, tensor = got[spec.name], f"output.{spec.name}"
-            if spec.name not in recorded[end - 1][0]:
-                continue
-            if not has_steps(self.contract, spec):
-                if spec.name in recorded[end - 1][0]:
-                    self._note("chunks", end - 1, tensor, recorded[end - 1][0][spec.name], value)
-                continue
-            rows = to_steps(value, chunk_shape(self.contract, spec))
-            for step in range(begin, end):
-                self._note("chunks", step, tensor, recorded[step][0][spec.name], rows[step - begin])
-
-    def _compare(
-        self, way: str, step: int, outputs: Values, after: States, got: Values, stream: Stream
-    ) -> None:
-        for name, value in outputs.items():
-            self._note(way, step, f"output.{name}", value, got[name])
-        for name, value in after.items():
-            self._note(way, step, f"state.{name}", value, stream.state[name])
-
-    def _note(self, way: str, step: int, tensor: str, expected: Array, got: Array) -> None:
-        expected = np.asarray(expected)
-        level = self._levels[tensor]
-        bound = level.step if way in ("start", "fed") else level.drift
-        if expected.shape != got.shape:
-            found = f"{list(expected.shape)} for {tensor}"
-            raise ParityError(
-                "reference-shape",
-                expected=f"a reference that gives {list(got.shape)}",
-                found=found,
-                fix="mend it",
-            )
-        expected, got = self._valid_rows(step, tensor, expected, got)
-        error = relative_error(expected, got)
-        largest = self.max_errors.setdefault(way, {})
-        largest[tensor] = max(error, largest.get(tensor, 0.0))
-        # Of one step, what was fed comes first: it shows the cause, where free shows what follows from it.
-        if self.failure is not None and (self.failure.way == "start" or self.failure.step <= step):
-            return
-        beyond = error_beyond(bound, expected, got)
-        if (beyond > 0).any():
-            index = np.unravel_index(int(beyond.argmax()), beyond.shape)
-            self.failure = Failure(
-                way=way,
-                step=step,
-                tensor=tensor,
-                index=[int(entry) for entry in index],
-                expected=float(expected[index]),
-                got=float(got[index]),
-                max_error=error,
-                absolute=bound.absolute,
-                relative=bound.relative,
-            )
-
-    def _valid_rows(self, step: int, tensor: str, expected: Array, got: Array) -> tuple[Array, Array]:
-        """Leave out rows of an output whose length ended before this step: nothing says what they hold."""
-        kind, _, name = tensor.partition(".")
-        lengths = next((self._inputs.get(spec.name) for spec in self.contract.inputs if spec.role), None)
-        if kind == "state" or lengths is None:
-            return expected, got
-        shape = next(step_shape(spec) for spec in self.contract.outputs if spec.name == name)
-        batch = axis_index(shape, "batch")
-        if batch is None or not lengths.ndim:
-            return expected, got
-        # Values are blanked rather than dropped, so that indices in reports stay those of the whole tensor.
-        ended = (lengths <= step).reshape(-1, *(1 for _ in shape[batch + 1 :]))
-        return np.where(ended, np.zeros_like(expected), expected), np.where(ended, np.zeros_like(got), got)
-
-    def _stream(self) -> Stream:
-        return self._session.stream(batch=self._batch, dims=self._dims, initial=self._initial)
-
-    def _step_inputs(self, step: int) -> dict[str, Array]:
-        values = {}
-        for spec in self.contract.inputs:
-            if spec.name in self._inputs:
-                value = self._inputs[spec.name]
-                if spec.role == "length":
-                    value = np.clip(value - step, 0, 1)
-                elif has_steps(self.contract, spec):
-                    value = value[step]
-                values[spec.name] = np.asarray(value)
-        return values
-
-    def _chunk_inputs(self, begin: int, end: int) -> dict[str, Array]:
-        values = {}
-        for spec in self.contract.inputs:
-            if spec.name in self._inputs:
-                value = self._inputs[spec.name]
-                if spec.role == "length":
-                    value = np.clip(value - begin, 0, end - begin)
-                elif has_steps(self.contract, spec):
-                    value = from_steps(value[begin:end], chunk_shape(self.contract, spec))
-                values[spec.name] = np.asarray(value)
-        return values
+def _exactly(steps: Any, wanted: int) -> Iterator[tuple[Values, States]]:
+    """Yield what a reference yields. Raises ParityError `reference-steps` unless these are `wanted` steps."""
+    count = 0
+    for count, step in enumerate(steps, 1):
+        if count > wanted:
+            break
+        yield step
+    if count != wanted:
+        raise ParityError(
+            "reference-steps",
+            expected=f"a reference that gives {wanted} steps",
+            found="more" if count > wanted else str(count),
+            fix="mend the reference: it should yield once for each row of its inputs",
+        )
 
 
-def _count_steps(contract: Contract, inputs: Values) -> int:
+def _note_own(
+    own: Track,
+    contract: Contract,
+    inputs: Inputs,
+    step: int,
+    outputs: Values,
+    after: States,
+    truth: tuple[Values, States],
+) -> None:
+    """Measure the reference's own error against the truth."""
+    pairs = {f"output.{name}": (value, outputs[name]) for name, value in truth[0].items()}
+    pairs |= {f"state.{name}": (value, after[name]) for name, value in truth[1].items()}
+    for tensor, (expected, got) in pairs.items():
+        ended = ended_rows(contract, inputs, step, tensor)
+        if ended is not None:
+            expected, got = np.where(ended, 0, expected), np.where(ended, 0, got)
+        own.add(step, tensor, relative_error(np.asarray(expected), np.asarray(got)))
+
+
+def default_levels(
+    session: Session, *, dtype: str | None = None, quantisation: str | None = None
+) -> dict[str, Level]:
+    """Return the tolerance of each tensor from the one table.
+
+    Args:
+        session: the runtime.
+        dtype: what floats were computed in, where that is not the dtype of the contract ("bfloat16").
+        quantisation: as `rnnx.tolerance.level_of`.
+    """
+    contract = session.contract
+    dtypes = {f"output.{spec.name}": spec.dtype for spec in contract.outputs}
+    dtypes |= {f"state.{spec.name}": spec.dtype for spec in contract.states}
+    return {
+        name: level_of(dtype or found if found.startswith("float") else found, session.provider, quantisation)
+        for name, found in dtypes.items()
+    }
+
+
+def count_steps(contract: Contract, inputs: Inputs) -> int:
+    """Return the number of steps in `inputs`. Raises InputError `wrong-time` unless they agree on it."""
     counts = {
         len(inputs[spec.name])
         for spec in contract.inputs
@@ -404,9 +306,12 @@ def _count_steps(contract: Contract, inputs: Values) -> int:
     return counts.pop()
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return a document as JSON can hold it: infinite and undefined numbers become text."""
     if isinstance(value, Mapping):
-        return {name: _plain(entry) for name, entry in value.items()}
+        return {name: plain(entry) for name, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(entry) for entry in value]
     if isinstance(value, float) and not np.isfinite(value):
         return str(value)
     return value

@@ -103,7 +103,7 @@ class Vocabulary(_Struct, frozen=True, kw_only=True):
 
 
 class Proof(_Struct, frozen=True, kw_only=True):
-    """What the exporter checked before it wrote the file."""
+    """What was checked: by the exporter before it wrote the file, or by `rnnx parity --record`."""
 
     reference: str
     tolerance: str
@@ -113,6 +113,7 @@ class Proof(_Struct, frozen=True, kw_only=True):
     way: str | None = None
     not_direct: str | None = None
     max_error: float | None = None
+    runtimes: list[str] | None = None
 
 
 class Contract(_Struct, frozen=True, kw_only=True):
@@ -213,7 +214,7 @@ def _nested(value: Any) -> Initial:
 def _text(value: Any) -> Initial:
     if isinstance(value, float) and not np.isfinite(value):
         return "nan" if value != value else ("inf" if value > 0 else "-inf")
-    return int(value) if isinstance(value, bool) else value  # type: ignore[no-any-return]
+    return int(value) if isinstance(value, bool) else value
 
 
 def _numbers(value: Initial) -> Any:

@@ -44,9 +44,9 @@ class ModelFile:
         opsets: operator set version by domain ("" is ONNX's own).
         inputs, outputs: by name, initializers left out of the inputs.
         operators: how often each operator is used, subgraphs included.
-        parameters: number of entries in all initializers.
+        parameters: number of entries in all initializers, subgraphs included.
         metadata: `metadata_props`.
-        external: whether weights lie in other files beside it.
+        external: whether weights, in subgraphs too, lie in other files beside it.
         id: `sha256:...` of the file without its metadata, then of external data in order.
     """
 
@@ -80,7 +80,7 @@ def read_model(source: str | os.PathLike[str] | bytes) -> ModelFile:
     label = str(path) if path else "the model"
     try:
         return _parse(data, path)
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, UnicodeDecodeError, RecursionError) as error:
         found = f"{len(data)} bytes that are none, or are cut short ({error})"
         raise ModelError(
             "not-onnx",
@@ -161,31 +161,21 @@ def _parse(data: bytes, path: Path | None) -> ModelFile:
             metadata[key] = text
     if graph is None or not ir_version or not opsets:
         raise ValueError("no graph, version or operator set")
-    operators: Counter[str] = Counter()
-    inputs: dict[str, GraphValue] = {}
-    outputs: dict[str, GraphValue] = {}
-    initializers: set[str] = set()
-    parameters = 0
-    _count(graph, operators)
-    for number, value, _, _ in wire.fields(graph):
-        if not isinstance(value, memoryview):
-            continue
-        if number == 5:
-            name, entries = _initializer(value)
-            initializers.add(name)
-            parameters += entries
-        elif number in (11, 12):
-            name, described = _value_info(value)
-            (inputs if number == 11 else outputs)[name] = described
+    graphs = list(_graphs(graph))
+    names = [node for inner in graphs for message in _messages(inner, 1) for node in _messages(message, 4)]
+    operators = Counter(bytes(name).decode() for name in names)
+    inputs = dict(_value_info(message) for message in _messages(graph, 11))
+    outputs = dict(_value_info(message) for message in _messages(graph, 12))
+    initializers = [dict(_initializer(message) for message in _messages(inner, 5)) for inner in graphs]
     return ModelFile(
         data=data,
         path=path,
         ir_version=ir_version,
         opsets=opsets,
-        inputs={name: value for name, value in inputs.items() if name not in initializers},
+        inputs={name: value for name, value in inputs.items() if name not in initializers[0]},
         outputs=outputs,
         operators=dict(sorted(operators.items(), key=lambda item: (-item[1], item[0]))),
-        parameters=parameters,
+        parameters=sum(sum(entries.values()) for entries in initializers),
         metadata=metadata,
         external=any(True for _ in _external(graph)),
         id=model_id(data, path.parent if path else None),
@@ -204,14 +194,13 @@ def _entry(message: memoryview, *, numeric: bool = False) -> tuple[str, str]:
     return first, second or ("0" if numeric else "")
 
 
-def _count(graph: memoryview, operators: Counter[str]) -> None:
+def _graphs(graph: memoryview) -> Iterator[memoryview]:
+    """Yield a graph and those inside its nodes (the body of a Scan): in graph order, depth first."""
+    yield graph
     for node in _messages(graph, 1):
-        for number, value, _, _ in wire.fields(node):
-            if number == 4 and isinstance(value, memoryview):
-                operators[bytes(value).decode()] += 1
-            elif number == 5 and isinstance(value, memoryview):
-                for subgraph in (*_messages(value, 6), *_messages(value, 11)):
-                    _count(subgraph, operators)
+        for attribute in _messages(node, 5):
+            for inner in (*_messages(attribute, 6), *_messages(attribute, 11)):
+                yield from _graphs(inner)
 
 
 def _messages(message: memoryview, field: int) -> Iterator[memoryview]:
@@ -266,7 +255,7 @@ def _dimension(message: memoryview) -> Dimension:
 
 def _external(graph: memoryview) -> Iterator[tuple[str, int, int | None]]:
     """Yield (location, offset, length) of each initializer kept outside the file."""
-    for tensor in _messages(graph, 5):
+    for tensor in (tensor for inner in _graphs(graph) for tensor in _messages(inner, 5)):
         entries = dict(_entry(entry) for entry in _messages(tensor, 13))
         if "location" in entries:
             length = entries.get("length")

@@ -261,7 +261,7 @@ def _onnxruntime(provider: str) -> Any:
             raise ProviderError(
                 "onnxruntime-conflict",
                 expected="one of the packages onnxruntime and onnxruntime-gpu",
-                found="both, which overwrite each other's files",
+                found="both of them, which overwrite each other's files",
                 fix="pip uninstall onnxruntime onnxruntime-gpu, then pip install 'rnnx[cuda]'",
             )
         if _PROVIDERS["cuda"] not in available:

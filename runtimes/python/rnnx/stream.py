@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rnnx import feeds, opening
-from rnnx.contract import axis_index, step_shape, unknown_name
+from rnnx.contract import axis_index, step_shape
 from rnnx.errors import InputError, StreamError
 from rnnx.plan import Plan, symbol_count
 from rnnx.shapes import Array, chunk_shape, fit, from_steps, to_steps
 from rnnx.snapshot import Sampling, Snapshot, decode_snapshot, encode_snapshot
+from rnnx.state_view import StateView
 
 if TYPE_CHECKING:
     from rnnx.session import Session
@@ -359,44 +360,3 @@ class Stream:
             found=found,
             fix="give the whole sequence to run, and call reset() before the next one",
         )
-
-
-class StateView(MutableMapping[str, Array]):
-    """The states of a stream by name. Reading copies; assigning checks dtype, shape and NaN."""
-
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
-
-    def __getitem__(self, name: str) -> Array:
-        """Return a copy of the state called `name`, in its shape in the contract with sizes filled in."""
-        if name not in self._stream._specs:
-            raise unknown_name("state", name, list(self._stream._specs))
-        with self._stream._held():
-            return self._stream._read(name)
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        """Overwrite a state. Raises InputError for another name, dtype or shape, and for NaN."""
-        self.update({name: value})
-
-    def update(self, *others: Any, **values: Any) -> None:
-        """Overwrite several states, all of them or, if one is refused, none. Raises as assigning does."""
-        stream = self._stream
-        given = dict(*others, **values)
-        arrays = {
-            name: opening.state_array(stream._contract, name, value, stream._sizes)
-            for name, value in given.items()
-        }
-        with stream._held():
-            stream._replace({**stream._read_all(), **arrays}, stream.position)
-
-    def __delitem__(self, name: str) -> None:
-        """Refuse: a model always has all of its states."""
-        raise TypeError("a state cannot be deleted; use stream.reset()")
-
-    def __iter__(self) -> Iterator[str]:
-        """Iterate over the names, in the order of the contract."""
-        return iter(self._stream._specs)
-
-    def __len__(self) -> int:
-        """Return the number of states."""
-        return len(self._stream._specs)

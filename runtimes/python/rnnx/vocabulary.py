@@ -34,7 +34,7 @@ def encode(symbols: Sequence[str], text: str, *, what: str = "text") -> IdArray:
             "character-outside-vocabulary",
             expected=f"a {what} of the vocabulary's {len(symbols)} characters",
             found=f"{text[position]!r} (U+{ord(text[position]):04X}) at character {position} (from 0)",
-            fix="leave it out or replace it; 'rnnx inspect' lists the vocabulary",
+            fix="leave it out or replace it; 'rnnx inspect MODEL --json' lists the vocabulary",
         )
     return ids
 

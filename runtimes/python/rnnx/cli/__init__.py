@@ -2,6 +2,8 @@
 
 A verb is imported when it is called, not before, so that `rnnx --help` answers at once. A command parses
 its arguments, calls a public function that a Python user can call too, and prints.
+
+Importing it changes one thing in the process: OMP_WAIT_POLICY, unless it is set already (why, see below).
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ VERBS = {
     "inspect": Verb("rnnx.cli.inspect", "inspect", "Show what a model takes, gives and carries."),
     "run": Verb("rnnx.cli.run", "run", "Run a model: generate text, or stream arrays through it."),
     "parity": Verb("rnnx.cli.parity", "parity", "Compare a model with its reference, step by step."),
+    "trace": Verb("rnnx.cli.trace", "trace", "Record a trace of a network: a test for any language."),
     "doctor": Verb("rnnx.cli.doctor", "doctor", "Show what is installed and which providers work."),
 }
 

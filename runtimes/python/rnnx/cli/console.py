@@ -15,7 +15,9 @@ from typing import Annotated, TextIO
 
 import typer
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but results and errors.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print nothing but errors, and JSON where asked for.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 
 _BAR_WIDTH, _SHORTEST_BAR = 24, 6
@@ -73,10 +75,11 @@ class Progress:
         self.update(self._done + amount, note)
 
     def close(self) -> None:
-        """Show the last state and leave the line."""
-        if self._last != (self._done, self._note):
+        """Show the last state and leave the line; show nothing if nothing was done."""
+        begun = self._last is not None or self._done or self._note
+        if begun and self._last != (self._done, self._note):
             self._show()
-        if self._terminal and self._stream is not None:
+        if begun and self._terminal and self._stream is not None:
             self._stream.write("\n")
             self._stream.flush()
 

@@ -55,25 +55,28 @@ def export(
     Example:
 
         rnnx export poet.safetensors -o poet.onnx
-        rnnx export mymodel.py:Denoiser --weights ckpt.pt --inputs 'x=float32[batch, time, 257]' -o denoiser.onnx
+        rnnx export mymodel.py:Denoiser --weights ckpt.pt \\
+            --inputs 'x=float32[batch, time, 257]' -o denoiser.onnx
     """
-    check_output(output, inputs=tuple(path for path in (Path(source), weights) if path is not None))
-    from rnnx.cli.source import open_network
+    from rnnx.cli.source import files_of, open_network
 
+    for path in (output, output.with_suffix(".trace.safetensors")):
+        check_output(path, inputs=files_of(source, weights))
     network = open_network(
-        source, weights=weights, kwargs=kwargs, inputs=inputs, state=state, constants=constants
+        source,
+        weights=weights,
+        kwargs=kwargs,
+        inputs=inputs,
+        state=state,
+        constants=constants,
+        returns=returns,
     )
-    arguments = dict(network.arguments)
-    if returns is not None:
-        from rnnx_export.source import parse_names
-
-        arguments["returns"] = parse_names(returns)
     if not quiet:
         remark(f"exporting {source}: finding states, capturing, proving")
     from rnnx_export.api import export as export_module
 
     made = export_module(
-        network.module, output, time=time, steps_per_second=steps_per_second, opset=opset, **arguments
+        network.module, output, time=time, steps_per_second=steps_per_second, opset=opset, **network.arguments
     )
     if json:
         from rnnx.contract import to_json

@@ -126,6 +126,8 @@ def _proof(found: Inspection) -> list[tuple[str, str]]:
     ]
     if proof.max_error is not None:
         rows.append(("max error", f"{proof.max_error:.2g}"))
+    if proof.runtimes:
+        rows.append(("on", ", ".join(proof.runtimes)))
     if proof.way:
         reason = f" (not direct: {proof.not_direct})" if proof.not_direct else ""
         rows.append(("way", proof.way + reason))

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnnx.cli.console import Json, Quiet, bold, table
-from rnnx.errors import UsageError
+from rnnx.cli.console import Json, Quiet, bold, remark, table
+from rnnx.errors import ParityError, UsageError
 
 if TYPE_CHECKING:
-    from rnnx.compare import Comparison, Reference
     from rnnx.session import Session
+    from rnnx.verdict import Parity, Request
 
-_FREE_SIZE = 5  # of free dimensions that are not named
+_DRIVES = ("random", "own")
 
 
 def parity(
@@ -39,28 +39,90 @@ def parity(
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="As it was exported with.")
     ] = None,
     trace: Annotated[Path | None, typer.Option(help="A recorded trace, instead of the network.")] = None,
+    runtimes: Annotated[
+        str | None, typer.Option(metavar="LIST", help="Providers to compare: cpu,cuda,native.")
+    ] = None,
+    provider: Annotated[str, typer.Option(help="The same for one provider.")] = "cpu",
     steps: Annotated[int, typer.Option(help="Number of steps.", min=1)] = 64,
     batch: Annotated[int | None, typer.Option(help="Rows; 2 where the model has a batch.", min=1)] = None,
     dim: Annotated[
         list[str] | None,
-        typer.Option(help=f"Size of a free dimension; {_FREE_SIZE} unless given.", metavar="NAME=N"),
+        typer.Option(help="Size of a free dimension; 5 unless given.", metavar="NAME=N"),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the random inputs.", min=0)] = 0,
-    provider: Annotated[str, typer.Option(help="cpu, cuda, native or auto.")] = "cpu",
+    input: Annotated[
+        Path | None, typer.Option(help="Recorded inputs: .npy, .npz or .safetensors, as for 'rnnx run'.")
+    ] = None,
+    drive: Annotated[
+        str, typer.Option(help="Without --input: random inputs, or 'own': the output fed back.")
+    ] = "random",
+    text: Annotated[Path | None, typer.Option(help="Held-out text, for models over symbols.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a report for people: one HTML file.")] = None,
+    record: Annotated[
+        bool, typer.Option("--record", help="Keep the verdict in MODEL, bound to its id.")
+    ] = False,
+    bisect: Annotated[
+        bool, typer.Option("--bisect", help="Where they disagree, find the first node and its module.")
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Compare a model with its reference, outputs and every state, at every step.
 
     Each step runs from the reference's states (fed), then all of them from the model's own (free), then in
-    chunks. Exits with 0 if all agree, with 1 if not, with 2 if it cannot be compared.
+    chunks; the drift is measured against the network in float64. Then its behaviour: chunkings, resets,
+    batches, snapshots, extreme inputs. Exits with 0 if all agree, with 1 if not, with 2 if it cannot be
+    compared, with 130 if it was interrupted, after saying what was found until then.
 
     Example:
 
-        rnnx parity poet.onnx --against poet.safetensors
+        rnnx parity poet.onnx --against poet.safetensors --text a.txt
+        rnnx parity poet.onnx --against poet.safetensors --runtimes cpu --steps 300 --report report.html
         rnnx parity poet.onnx --trace poet.trace.safetensors --json
     """
+    _check_arguments(model, against, trace, drive, input, report, record, bisect)
     import rnnx
+
+    names = runtimes.split(",") if runtimes else [provider]
+    sessions = [rnnx.load(model, name.strip()) for name in names]
+    command = _command(context)
+    if trace is not None:
+        found = _replay(sessions, trace, command)
+    else:
+        from rnnx.cli.comparison import Source, compare_network
+
+        found = compare_network(
+            sessions,
+            Source(against or "", weights, kwargs, inputs, state, constants),
+            _request(sessions[0], steps, batch, parse_sizes(dim or []), seed, input, drive, text),
+            command=command,
+            bisect=bisect,
+            quiet=quiet,
+        )
+    _tell(found, report=report, json=json, quiet=quiet)
+    if record:
+        from rnnx.record import record_parity
+
+        contract = record_parity(model, found)
+        remark(f"recorded in {model}, for id {contract.id[:19]}... (tamper-evident, not signed)", quiet=quiet)
+    if found.interrupted:
+        raise typer.Exit(130)
+    if not found.agrees:
+        _fail(found, command, json=json)
+
+
+def _check_arguments(
+    model: Path,
+    against: str | None,
+    trace: Path | None,
+    drive: str,
+    input: Path | None,
+    report: Path | None,
+    record: bool,
+    bisect: bool,
+) -> None:
+    """Refuse what cannot end well before anything is loaded or computed."""
+    from rnnx.files import check_output
 
     if (against is None) == (trace is None):
         raise UsageError(
@@ -69,52 +131,133 @@ def parity(
             found="neither" if trace is None else "both",
             fix="add --against with the checkpoint the model was exported from",
         )
-    sizes = _sizes(dim or [])
-    session = rnnx.load(model, provider)
-    if trace is not None:
-        from rnnx.compare import compare_trace
-        from rnnx.trace_file import read_trace
-
-        result = compare_trace(session, read_trace(trace, session.contract, model_id=session.id))
-    else:
-        assert against is not None
-        from rnnx.cli.source import open_network, open_reference
-
-        network = open_network(
-            against, weights=weights, kwargs=kwargs, inputs=inputs, state=state, constants=constants
+    if drive not in _DRIVES or (drive != "random" and input is not None):
+        found = f"--drive {drive}" + (" with --input" if input is not None else "")
+        raise UsageError(
+            "arguments", expected="--drive random, --drive own, or --input", found=found, fix="choose one"
         )
-        reference = open_reference(network, session.contract)
-        result = _compare(session, reference, steps=steps, batch=batch, sizes=sizes, seed=seed)
-    if json:
-        typer.echo(result.to_json())
-    elif not quiet:
-        typer.echo(report(result))
-    if not result.agrees:
-        if json:
-            raise typer.Exit(1)
-        result.require(reproduce=_command(context))
+    if bisect and against is None:
+        raise UsageError(
+            "arguments", expected="--against with --bisect", found="--trace", fix="name the network"
+        )
+    if report is not None:
+        check_output(report, inputs=tuple(path for path in (model, trace, input) if path is not None))
+    if record:
+        check_output(model)
 
 
-def _compare(
+def _replay(sessions: list[Session], path: Path, command: str) -> Parity:
+    from rnnx.reference import TraceReference
+    from rnnx.tolerance import Level
+    from rnnx.trace_file import read_trace, trace_sizes
+    from rnnx.verdict import Request, check_parity
+
+    contract = sessions[0].contract
+    found = read_trace(path, contract, model_id=sessions[0].id)
+    levels = {name: Level("trace", bound, bound, "") for name, bound in found.tolerances.items()}
+    request = Request(
+        steps=found.steps,
+        sizes={"batch": 1, **trace_sizes(found, contract)},
+        inputs=found.inputs,
+        inputs_label="the trace's",
+        initial={name: rows[0] for name, rows in found.states.items()},
+        levels=[levels] * len(sessions),
+        behaviour=False,
+    )
+    return check_parity(sessions, TraceReference(found), request, command=command)
+
+
+def _request(
     session: Session,
-    reference: Reference,
-    *,
     steps: int,
     batch: int | None,
-    sizes: dict[str, int],
+    dims: dict[str, int],
     seed: int,
-) -> Comparison:
-    from rnnx.compare import compare_steps
-    from rnnx.synthetic import random_inputs
+    input: Path | None,
+    drive: str,
+    text: Path | None,
+) -> Request:
+    import dataclasses
+
+    from rnnx.array_files import read_arrays
+    from rnnx.files import read_bytes
+    from rnnx.rows import loops
+    from rnnx.verdict import make_request
 
     contract = session.contract
-    rows = batch or (2 if contract.has_batch else 1)
-    sizes = {**dict.fromkeys(contract.free_dimensions, _FREE_SIZE), **sizes, "batch": rows}
-    inputs = random_inputs(contract, steps=steps, sizes=sizes, seed=seed)
-    return compare_steps(session, reference, inputs=inputs, sizes=sizes, seed=seed)
+    recorded = None if input is None else read_arrays(input)
+    request = make_request(contract, steps=steps, batch=batch, dims=dims, seed=seed, recorded=recorded)
+    if drive == "own":
+        request = dataclasses.replace(request, loops=loops(contract), inputs_label="its own outputs as")
+    if text is not None:
+        if contract.vocabulary is None:
+            raise UsageError(
+                "not-symbols",
+                expected="a model with a vocabulary for --text",
+                found="one without",
+                fix="leave --text out",
+            )
+        request = dataclasses.replace(request, text=read_bytes(text, what="text").decode("utf-8", "replace"))
+    return request
 
 
-def _sizes(pairs: list[str]) -> dict[str, int]:
+def _tell(found: Parity, *, report: Path | None, json: bool, quiet: bool) -> None:
+    """Write and print the verdict in every form that was asked for."""
+    if report is not None:
+        from rnnx.files import write_bytes
+        from rnnx.report import to_html
+
+        write_bytes(report, to_html(found).encode())
+    if json:
+        typer.echo(found.to_json())
+    elif not quiet:
+        typer.echo(show(found))
+
+
+def show(found: Parity) -> str:
+    """Return the verdict as a line and a table for people."""
+    from rnnx.report import growth, horizon
+
+    rows = [["", "verdict", "start", "fed", "free", "chunks", "drift", "grows", "leaves tolerance"]]
+    for runtime in found.runtimes:
+        ways = [runtime.max_errors.get(way) for way in ("start", "fed", "free", "chunks")]
+        errors = ["-" if not errors else f"{max(errors.values()):.1e}" for errors in ways]
+        ratio = "-" if runtime.ratio is None else f"{runtime.ratio:.2g}x"
+        word = "agrees" if runtime.agrees else "DISAGREES"
+        rows.append(
+            [runtime.provider, word, *errors, ratio, growth(runtime.drift.values()), horizon(runtime)]
+        )
+    lines = [bold(found.summary), "largest errors, relative to 1 + |expected|:", table(rows)]
+    for runtime in found.runtimes:
+        held = [check.name for check in runtime.checks if check.holds]
+        if held:
+            lines.append(f"{runtime.provider} also holds: {', '.join(held)}")
+        lines += [
+            f"{runtime.provider} FAILS {check.name}: {check.detail}"
+            for check in runtime.checks
+            if check.holds is False
+        ]
+    if found.finding is not None:
+        lines.append(f"begins at {found.finding}")
+    return "\n".join(lines)
+
+
+def _fail(found: Parity, command: str, *, json: bool) -> None:
+    from rnnx.verdict import why
+
+    if json:
+        raise typer.Exit(1)
+    where = f"; begins at {found.finding}" if found.finding is not None else ""
+    raise ParityError(
+        "parity",
+        expected=f"the model to agree with {found.reference}",
+        found=why(found) + where,
+        fix=f"find the cause; '{command}' shows it again",
+    )
+
+
+def parse_sizes(pairs: list[str]) -> dict[str, int]:
+    """Return sizes by name from `NAME=N` texts. Raises UsageError `arguments`."""
     sizes = {}
     for pair in pairs:
         name, _, size = pair.partition("=")
@@ -124,25 +267,12 @@ def _sizes(pairs: list[str]) -> dict[str, int]:
     return sizes
 
 
-def report(result: Comparison) -> str:
-    """Return the largest errors as a table for people."""
-    ways = list(result.max_errors)
-    tensors = list(dict.fromkeys(tensor for errors in result.max_errors.values() for tensor in errors))
-    rows = [["", *ways]]
-    for tensor in tensors:
-        errors = [result.max_errors[way].get(tensor) for way in ways]
-        rows.append([tensor, *("-" if error is None else f"{error:.1e}" for error in errors)])
-    verdict = "agrees with" if result.agrees else "DISAGREES with"
-    head = f"{verdict} {result.reference}: {result.steps} steps, batch {result.batch}, on {result.provider}"
-    return "\n".join([bold(head), "largest errors, relative to 1 + |expected|:", table(rows)])
-
-
 def _command(context: typer.Context) -> str:
     """Return the command line as it was given: what it leaves open has a fixed default."""
     parts = ["rnnx", "parity", str(context.params["model"])]
     for name, value in context.params.items():
         source = context.get_parameter_source(name)
-        if name == "model" or source is None or source.name != "COMMANDLINE":
+        if name in ("model", "record", "report") or source is None or source.name != "COMMANDLINE":
             continue
         flag = f"--{name.replace('_', '-')}"
         values = value if isinstance(value, (list, tuple)) else [value]

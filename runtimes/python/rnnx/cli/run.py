@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnnx.cli.console import Quiet
 from rnnx.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,7 +38,9 @@ def run(
     provider: Annotated[str, typer.Option(help="cpu, cuda, native or auto.")] = "cpu",
     load_state: Annotated[Path | None, typer.Option(help="Continue where --save-state stopped.")] = None,
     save_state: Annotated[Path | None, typer.Option(help="Write what it takes to continue.")] = None,
-    quiet: Quiet = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print nothing but errors, and the text or arrays made.")
+    ] = False,
 ) -> None:
     """Run a model: make text, or stream arrays through it.
 
@@ -55,7 +56,9 @@ def run(
     """
     import rnnx
 
-    _check_arguments(model, prompt, input, output, load_state, save_state)
+    if input is not None and any(value is not None for value in (prompt, temperature, seed)):
+        raise _usage("--input, or the flags of text", "both", "leave out --prompt, --temperature and --seed")
+    _check_arguments(model, input, output, load_state, save_state)
     session = rnnx.load(model, provider)
     if provider == "auto" and not quiet:
         typer.echo(f"provider: {session.provider}", err=True)
@@ -70,7 +73,6 @@ def run(
 
 def _check_arguments(
     model: Path,
-    prompt: str | None,
     source: str | None,
     output: str | None,
     load_state: Path | None,
@@ -81,8 +83,6 @@ def _check_arguments(
 
     if source is None and output is not None:
         raise _usage("--output with --input", "--output alone", "text goes to standard output: use '> FILE'")
-    if source is not None and prompt is not None:
-        raise _usage("--prompt or --input", "both", "leave one out")
     if source is not None and output is None:
         raise _usage("an --output for the results", "none", "add --output y.npy, or '-' for raw values")
     read = [model] if source is None or source == _STANDARD else [model, Path(source)]

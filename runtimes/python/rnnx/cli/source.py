@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rnnx.contract import Contract
+from rnnx.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,21 +24,31 @@ class Network:
 
 
 def open_network(
-    source: str, *, weights: Path | None = None, kwargs: list[str] | None = None, inputs: list[str] | None = None,
-    state: list[str] | None = None, constants: list[str] | None = None,
-) -> Network:  # fmt: skip
+    source: str,
+    *,
+    weights: Path | None = None,
+    kwargs: list[str] | None = None,
+    inputs: list[str] | None = None,
+    state: list[str] | None = None,
+    constants: list[str] | None = None,
+    returns: str | None = None,
+) -> Network:
     """Return the network behind a source given on the command line.
 
     Raises:
+        UsageError: `arguments` for flags that a checkpoint settles itself.
         UsageError, FileError, ModelError: as `rnnx_models.checkpoint.load_checkpoint` and
             `rnnx_export.source.open_source` do.
     """
-    if ":" not in Path(source).name:
+    if not _is_module(source):
+        flags: dict[str, object] = {"weights": weights, "kwargs": kwargs, "inputs": inputs, "state": state}
+        flags |= {"constants": constants, "returns": returns}
+        _refuse_flags(source, [name for name, value in flags.items() if value])
         from rnnx_models.checkpoint import export_arguments, load_checkpoint
 
         checkpoint = load_checkpoint(source)
         return Network(checkpoint.module, {**export_arguments(checkpoint), "returns": ("logits", "state")})
-    from rnnx_export.source import open_source, parse_specs, parse_values
+    from rnnx_export.source import open_source, parse_names, parse_specs, parse_values
 
     found = open_source(
         source,
@@ -50,7 +61,36 @@ def open_network(
         "constants": parse_values(constants or [], "--constants"),
         "method": found.method,
     }
+    if returns is not None:
+        arguments["returns"] = parse_names(returns)
     return Network(found.module, arguments)
+
+
+def files_of(source: str, weights: Path | None) -> tuple[Path, ...]:
+    """Return the files that a network is read from, which no command may overwrite."""
+    home = Path(source.rpartition(":")[0]) if _is_module(source) else Path(source)
+    return (home,) if weights is None else (home, weights)
+
+
+def _is_module(source: str) -> bool:
+    return ":" in Path(source).name
+
+
+def _refuse_flags(source: str, names: list[str]) -> None:
+    if Path(source).suffix == ".py":
+        raise UsageError(
+            "arguments",
+            expected="a checkpoint (.safetensors) or a module as file.py:Name",
+            found=source,
+            fix=f"name what is in it: {source}:Name",
+        )
+    if names:
+        raise UsageError(
+            "arguments",
+            expected="a checkpoint alone, which says all there is to say, or a module as file.py:Name",
+            found=f"{source} with {', '.join(f'--{name}' for name in names)}",
+            fix="leave these flags out",
+        )
 
 
 def open_reference(network: Network, contract: Contract) -> StepReference:

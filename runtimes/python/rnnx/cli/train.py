@@ -63,7 +63,7 @@ def train(
     Example:
 
         rnnx train texts/ -o poet.safetensors
-        rnnx train a.txt b.txt -o poet.safetensors --cell gru --hidden-size 256 --minutes 5
+        rnnx train a.txt b.txt -o novel.safetensors --cell gru --hidden-size 256 --minutes 5
         rnnx train texts/ -o poet.safetensors --steps 2000 --resume
     """
     from rnnx_models.count_model import CountModel
@@ -104,7 +104,10 @@ def train(
         "held_out_characters": len(corpus.held_out),
         "interrupted": result.interrupted,
     }
-    typer.echo(json_module.dumps(summary) if json else _summary(result, count_model_nats, picture))
+    if json:
+        typer.echo(json_module.dumps(summary))
+    elif not quiet:
+        typer.echo(_summary(result, count_model_nats, picture))
     if result.interrupted:
         raise typer.Exit(INTERRUPTED)
 

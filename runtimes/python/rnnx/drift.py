@@ -1,0 +1,133 @@
+"""Drift: how an error grows over a run whose states run free.
+
+The truth is the same network in float64. An error against it says little by itself; over the error that
+PyTorch's own float32 makes against it, it does: 1 is as good as PyTorch, a fault gives thousands.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+# More times the reference's own error than rounding in another order gives: see docs/tolerances.md.
+WORSE = 30.0
+_POINTS = 256
+_FLAT = 1e-9
+
+
+class Curve:
+    """The largest errors over the steps, in at most 256 stretches of equal length: memory stays bounded."""
+
+    def __init__(self) -> None:
+        self.width = 1  # steps in a stretch
+        self.largest: list[float] = []
+        self.maximum = 0.0
+
+    def add(self, step: int, error: float) -> None:
+        """Take the error of `step`; steps come in order."""
+        place = step // self.width
+        if place >= _POINTS:
+            self.largest = [max(self.largest[i : i + 2]) for i in range(0, len(self.largest), 2)]
+            self.width *= 2
+            place = step // self.width
+        if place < len(self.largest):
+            self.largest[place] = max(self.largest[place], error)
+        else:
+            self.largest.append(error)
+        self.maximum = max(self.maximum, error)
+
+    def points(self) -> list[tuple[int, float]]:
+        """Return (first step, largest error) of every stretch."""
+        return [(index * self.width, error) for index, error in enumerate(self.largest)]
+
+    def growth(self) -> float:
+        """Return by how many powers of e the error grows a step, 0 where it does not grow.
+
+        A straight line through the logarithms (least squares), from the first error that is not 0 up to
+        a tenth of the largest: past that, an error that grew has reached the size of the values.
+        """
+        rows = [(step, error) for step, error in self.points() if 0 < error < math.inf]
+        if len(rows) < 4:
+            return 0.0
+        top = max(error for _, error in rows)
+        end = next((i for i, (_, error) in enumerate(rows) if error >= top / 10), len(rows))
+        # A curve that begins within a tenth of its top never grew: all of it is the line.
+        part = rows[:end] if end >= 4 else rows
+        steps = np.array([step for step, _ in part], np.float64)
+        logs = np.log([error for _, error in part])
+        steps -= steps.mean()
+        slope = float((steps * (logs - logs.mean())).sum() / max((steps * steps).sum(), _FLAT))
+        # Less than a factor of e over all steps is the scatter of rounding.
+        return slope if slope * (rows[-1][0] - rows[0][0]) > 1 and end >= 4 else 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Drift:
+    """How far one tensor of a runtime drifted.
+
+    Attributes:
+        curve: (first step, largest error) of stretches of steps, relative to 1 + |true value|.
+        reference: the same for the reference's own error, empty where nobody knows the truth.
+        largest: of all errors.
+        ratio: largest over the reference's largest; None without truth.
+        growth_per_step: powers of e by which the error grows a step, 0 for an error that stays.
+        bound: the tolerance.
+        left: the step at which the error leaves the tolerance, None if it never does.
+        reference_left: the same for the reference: trajectories are comparable until then.
+    """
+
+    curve: list[tuple[int, float]]
+    reference: list[tuple[int, float]]
+    largest: float
+    ratio: float | None
+    growth_per_step: float
+    bound: float
+    left: int | None
+    reference_left: int | None
+
+
+class Track:
+    """The errors of every tensor of one free run against the truth."""
+
+    def __init__(self, bounds: Mapping[str, float]) -> None:
+        self.curves: dict[str, Curve] = {}
+        self.left: dict[str, int] = {}
+        self.bounds = bounds
+
+    def add(self, step: int, tensor: str, error: float) -> None:
+        """Take the error of `tensor` at `step`."""
+        self.curves.setdefault(tensor, Curve()).add(step, error)
+        if error > self.bounds[tensor]:
+            self.left.setdefault(tensor, step)
+
+    def largest(self, tensor: str) -> float:
+        """Return the largest error of `tensor` so far."""
+        curve = self.curves.get(tensor)
+        return curve.maximum if curve else 0.0
+
+    def against(self, reference: Track | None, floors: Mapping[str, float]) -> dict[str, Drift]:
+        """Return the drift of each tensor.
+
+        Args:
+            reference: the reference's own errors against the truth.
+            floors: by tensor, the error that rounding one value gives: no ratio is taken of less.
+        """
+        found = {}
+        for tensor, curve in self.curves.items():
+            own = reference.curves.get(tensor) if reference else None
+            floor = floors[tensor]
+            ratio = max(curve.maximum, floor) / max(own.maximum, floor) if own and floor else None
+            found[tensor] = Drift(
+                curve=curve.points(),
+                reference=own.points() if own else [],
+                largest=curve.maximum,
+                ratio=None if ratio is None or math.isnan(ratio) else ratio,
+                growth_per_step=curve.growth(),
+                bound=self.bounds[tensor],
+                left=self.left.get(tensor),
+                reference_left=reference.left.get(tensor) if reference else None,
+            )
+        return found

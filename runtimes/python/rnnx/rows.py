@@ -1,0 +1,237 @@
+"""Inputs of a long comparison, made when they are needed, so that 100,000 steps fit in any memory.
+
+Each kind behaves like an array [step, ...]: it has a length, and entries and slices are rows. Rows can be
+asked for again as long as they are not further back than a few blocks; random ones always.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from rnnx.contract import Contract, InputSpec, step_shape
+from rnnx.errors import InputError, UsageError
+from rnnx.reference import Inputs, Values
+from rnnx.shapes import Array, chunk_shape, has_steps, to_steps
+from rnnx.synthetic import random_inputs
+
+BLOCK = 256  # steps drawn at a time, and the longest chunk of a comparison
+_KEPT_BLOCKS = 4
+
+Kind = Literal["random", "zeros", "large", "denormal"]
+KINDS: tuple[Kind, ...] = ("random", "zeros", "large", "denormal")
+Ranges = Mapping[str, tuple[float, float]]
+
+
+def drawn_inputs(
+    contract: Contract,
+    *,
+    steps: int,
+    sizes: Mapping[str, int],
+    seed: int = 0,
+    kind: Kind = "random",
+    ranges: Ranges | None = None,
+) -> dict[str, Any]:
+    """Return inputs that are drawn block by block, the same for the same seed.
+
+    Args:
+        contract: of the model.
+        steps: number of steps, 1 or more.
+        sizes: of batch and every free dimension.
+        seed: of the generator.
+        kind: `random`: as `rnnx.synthetic.random_inputs`; `zeros`; `large`: a thousand times as large (30
+            times for float16); `denormal`: so small that they have no leading bit. Floats only: symbols,
+            integers and inputs with a range are random always.
+        ranges: least and greatest value of inputs, where they are known.
+
+    Returns:
+        By input name: rows [step, ...], or an array once for inputs without time.
+
+    Raises:
+        InputError: `missing-dimension` for a free dimension that `sizes` lacks.
+    """
+    blocks = _Blocks(contract, steps, sizes, seed, kind, ranges or {})
+    first = blocks.get(0)
+    specs = {spec.name: spec for spec in contract.inputs if spec.name in first}
+    return {
+        name: _Drawn(blocks, name, steps) if has_steps(contract, spec) else first[name]
+        for name, spec in specs.items()
+    }
+
+
+class _Blocks:
+    """All inputs of a few blocks of steps, drawn again where they are gone."""
+
+    def __init__(
+        self,
+        contract: Contract,
+        steps: int,
+        sizes: Mapping[str, int],
+        seed: int,
+        kind: Kind,
+        ranges: Ranges,
+    ) -> None:
+        self._contract, self._steps, self._sizes, self._seed = contract, steps, sizes, seed
+        self._kind, self._ranges = kind, ranges
+        self._kept: OrderedDict[int, dict[str, Array]] = OrderedDict()
+
+    def get(self, block: int) -> dict[str, Array]:
+        if block not in self._kept:
+            self._kept[block] = self._draw(block)
+            if len(self._kept) > _KEPT_BLOCKS:
+                self._kept.popitem(last=False)
+        return self._kept[block]
+
+    def _draw(self, block: int) -> dict[str, Array]:
+        count = min(BLOCK, self._steps - block * BLOCK)
+        seed = (self._seed << 32) + block
+        values = random_inputs(self._contract, steps=count, sizes=self._sizes, seed=seed)
+        for index, spec in enumerate(self._contract.inputs):
+            if spec.name in self._ranges and spec.name in values:
+                random = np.random.default_rng([seed, index])
+                values[spec.name] = _in_range(values[spec.name], self._ranges[spec.name], random)
+            elif spec.name in values:
+                values[spec.name] = _of_kind(values[spec.name], self._kind)
+        return values
+
+
+def _in_range(value: Array, bounds: tuple[float, float], random: np.random.Generator) -> Array:
+    low, high = bounds
+    if value.dtype.kind == "f":
+        return (low + (high - low) * random.random(value.shape)).astype(value.dtype)
+    return random.integers(int(low), int(high) + 1, value.shape).astype(value.dtype)
+
+
+def _of_kind(value: Array, kind: Kind) -> Array:
+    if value.dtype.kind != "f" or kind == "random":
+        return value
+    if kind == "zeros":
+        return np.zeros_like(value)
+    if kind == "large":
+        return np.asarray(value * (30 if value.dtype.itemsize == 2 else 1000), value.dtype)
+    tiny = np.finfo(value.dtype).smallest_normal / 4
+    return np.asarray(np.clip(value, -3, 3) * tiny, value.dtype)
+
+
+class _Rows:
+    """What all lazy rows share: they can stand wherever an array [step, ...] is read row by row."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __getitem__(self, place: int | slice) -> Array:
+        if isinstance(place, slice):
+            return np.stack([self._row(step) for step in range(*place.indices(self._steps))])
+        if not 0 <= place < self._steps:
+            raise IndexError(place)
+        return self._row(place)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return np.asarray(self[:], dtype)
+
+    def _row(self, step: int) -> Array:
+        raise NotImplementedError
+
+
+class _Drawn(_Rows):
+    def __init__(self, blocks: _Blocks, name: str, steps: int) -> None:
+        super().__init__(steps)
+        self._blocks, self._name = blocks, name
+
+    def _row(self, step: int) -> Array:
+        row: Array = self._blocks.get(step // BLOCK)[self._name][step % BLOCK]
+        return row
+
+
+class FedBack(_Rows):
+    """An input whose every row but the first is what came out a step before.
+
+    Args:
+        first: row 0.
+        steps: number of rows.
+    """
+
+    def __init__(self, first: Array, steps: int) -> None:
+        super().__init__(steps)
+        self._dtype = first.dtype  # a reference in float64 gives more than its input takes
+        self._kept = {0: np.array(first)}
+        self._next = 1
+
+    def push(self, output: Array) -> None:
+        """Make `output` the next row."""
+        self._kept[self._next] = np.array(output, dtype=self._dtype)
+        self._kept.pop(self._next - 2 * BLOCK, None)
+        self._next += 1
+
+    def _row(self, step: int) -> Array:
+        return self._kept[step]
+
+
+def loops(contract: Contract) -> dict[str, str]:
+    """Return which output can be fed back as which input: the same dtype and shape of a step.
+
+    Raises:
+        UsageError: `nothing-to-feed-back`.
+    """
+    found: dict[str, str] = {}
+    for spec in contract.inputs:
+        for output in contract.outputs:
+            fits = output.dtype == spec.dtype and step_shape(output) == step_shape(spec)
+            if fits and _is_fed(contract, spec) and output.name not in found.values():
+                found[spec.name] = output.name
+                break
+    if not found:
+        raise UsageError(
+            "nothing-to-feed-back",
+            expected="an output with the dtype and shape of an input",
+            found="none",
+            fix="use random or recorded inputs",
+        )
+    return found
+
+
+def _is_fed(contract: Contract, spec: InputSpec) -> bool:
+    return spec.role is None and has_steps(contract, spec)
+
+
+def fed_back(inputs: Inputs, pairs: Mapping[str, str]) -> dict[str, Any]:
+    """Return `inputs` with each input in `pairs` (input -> output name) waiting for its output."""
+    return {name: FedBack(rows[0], len(rows)) if name in pairs else rows for name, rows in inputs.items()}
+
+
+def push(inputs: Inputs, pairs: Mapping[str, str], outputs: Values) -> None:
+    """Hand the outputs of a step to the inputs that wait for them."""
+    for name, output in pairs.items():
+        inputs[name].push(outputs[output])
+
+
+def recorded_inputs(contract: Contract, arrays: Array | Mapping[str, Array]) -> dict[str, Array]:
+    """Return recorded chunks as rows.
+
+    Args:
+        contract: of the model.
+        arrays: by input name, in the shape of a chunk, batch and time included; the bare array will do for
+            a model with one input.
+
+    Raises:
+        InputError: `wrong-time` for an array without the axes of a chunk.
+    """
+    named = dict(arrays) if isinstance(arrays, Mapping) else {contract.inputs[0].name: arrays}
+    for spec in contract.inputs:
+        if spec.name in named and has_steps(contract, spec):
+            shape = chunk_shape(contract, spec)
+            if named[spec.name].ndim != len(shape):
+                raise InputError(
+                    "wrong-time",
+                    expected=f"input {spec.name!r} as {spec.dtype}{shape}".replace("'", ""),
+                    found=f"an array {list(named[spec.name].shape)}",
+                    fix="give whole sequences, with the batch and time axes that 'rnnx inspect' shows",
+                )
+            named[spec.name] = to_steps(named[spec.name], shape)
+    return named

@@ -1,0 +1,69 @@
+"""For your own tests: a model that agrees with the network it was exported from, or a failure that says where."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from rnnx.session import Session, load
+from rnnx.verdict import Parity, check_parity, make_request
+
+
+def assert_parity(
+    model: str | os.PathLike[str] | bytes | Session,
+    network: Any,
+    *,
+    steps: int = 200,
+    batch: int | None = None,
+    dims: Mapping[str, int] | None = None,
+    seed: int = 0,
+    inputs: Any = None,
+    provider: str = "cpu",
+    **exported_with: Any,
+) -> Parity:
+    """Fail unless a model computes what its network computes: stepwise, running free, in chunks.
+
+    Args:
+        model: the ONNX file, its bytes, or a session.
+        network: the `torch.nn.Module` that it was exported from; it is not touched.
+        steps: number of steps of random inputs.
+        batch: rows; 2 where the model has a batch.
+        dims: sizes of free dimensions.
+        seed: of the random inputs.
+        inputs: recorded inputs instead: arrays by name in the shape of a chunk, batch and time included,
+            such as float32[batch, time, 257]; the bare array will do for one input.
+        provider: what runs the model.
+        exported_with: `inputs_spec`, `state`, `returns`, `method`, `constants` as given to `rnnx.export`, where
+            these cannot be read from the model (ranges of values, nested arguments).
+
+    Returns:
+        The verdict, for a report: `rnnx.report.to_html`.
+
+    Raises:
+        AssertionError: they disagree; the message says at which step, in which tensor, and by how much.
+        RnnxError: they cannot be compared.
+    """
+    session = model if isinstance(model, Session) else load(model, provider)
+    arguments = dict(exported_with)
+    if "inputs_spec" in arguments:
+        arguments["inputs"] = arguments.pop("inputs_spec")
+    contract = session.contract
+    # By name, for this package never imports the ones that need torch unless it is asked to compare with it.
+    reference = importlib.import_module("rnnx_export.reference").open_reference(network, contract, arguments)
+    truths = importlib.import_module("rnnx_export.truth")
+    request = make_request(
+        contract,
+        steps=steps,
+        batch=batch,
+        dims=dims or {},
+        seed=seed,
+        recorded=inputs,
+        ranges=truths.known_ranges(reference),
+    )
+    truth = truths.open_truth(reference, request.rows(contract), request.sizes)
+    found = check_parity([session], reference, request, truth=truth)
+    if not found.agrees:
+        raise AssertionError(found.summary)
+    return found
