@@ -15,10 +15,19 @@ from torch import nn
 
 import rnnx
 from rnnx.contract import Contract, InputSpec, OutputSpec, Vocabulary
-from rnnx.errors import RefusedError
+from rnnx.errors import RefusedError, UsageError
 from rnnx.files import check_output, write_all, write_bytes
 from rnnx.model_file import model_id, write_contract
-from rnnx_export.build import DIRECT, SCAN, build, move_weights_out, state_specs, to_bytes
+from rnnx_export.build import (
+    DIRECT,
+    NEWEST_OPSET,
+    OPSET,
+    SCAN,
+    build,
+    move_weights_out,
+    state_specs,
+    to_bytes,
+)
 from rnnx_export.capture import CaptureError
 from rnnx_export.discover import discover
 from rnnx_export.plan import Plan
@@ -62,7 +71,7 @@ def export(
     steps_per_second: float | None = None,
     name: str | None = None,
     user: Mapping[str, Any] | None = None,
-    opset: int = 18,
+    opset: int = OPSET,
 ) -> Exported:
     """Export a module with memory to ONNX with explicit states, proved against the module.
 
@@ -86,7 +95,7 @@ def export(
         steps_per_second: how fast time runs, for people.
         name: the model's name; the file's by default.
         user: anything JSON can hold, passed through untouched.
-        opset: operator set version.
+        opset: operator set version, 18 to 21.
 
     Returns:
         Where the files are, the contract, and what the user should know.
@@ -96,6 +105,7 @@ def export(
         UsageError: the arguments make no sense.
         FileError: the files cannot be written.
     """
+    _check(opset, steps_per_second)
     path = check_output(path)
     trace_path = check_output(path.with_suffix(".trace.safetensors"))
     weights_path = check_output(path.with_name(f"{path.name}.data"))
@@ -121,6 +131,23 @@ def export(
     files = {path: made.data, trace_path: made.trace}
     write_all(files if not made.weights else {**files, weights_path: made.weights})
     return Exported(path, trace_path, made.contract, plan.notes)
+
+
+def _check(opset: int, steps_per_second: float | None) -> None:
+    if not OPSET <= opset <= NEWEST_OPSET:
+        raise UsageError(
+            "bad-opset",
+            expected=f"an operator set from {OPSET} to {NEWEST_OPSET}",
+            found=str(opset),
+            fix=f"leave it out: {OPSET} is what the oldest runtimes open",
+        )
+    if steps_per_second is not None and not 0 < steps_per_second < float("inf"):
+        raise UsageError(
+            "bad-rate",
+            expected="steps_per_second above 0",
+            found=str(steps_per_second),
+            fix="give the steps that one second of the sequence has, such as 62.5",
+        )
 
 
 @dataclasses.dataclass(frozen=True)

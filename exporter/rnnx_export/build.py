@@ -20,7 +20,7 @@ from rnnx_export.spec import boundary_dtype
 from rnnx_export.subject import quiet
 
 DIRECT, SCAN = "direct", "scan"
-OPSET = 18
+OPSET, NEWEST_OPSET = 18, 21
 # A protobuf message holds less than 2 GiB; the graph itself needs room too.
 WEIGHTS_LIMIT = 2**31 - 2**24
 _SMALL = 1024

@@ -82,13 +82,21 @@ def part_names(result: Any, returns: Any) -> dict[Path, str]:
         if path not in dict(_nodes(result)):
             raise UsageError(
                 "bad-returns",
-                expected="names for the parts " + ", ".join(".".join(p) for p, _ in flatten(result)),
+                expected=_parts(result),
                 found=f"{returns!r}",
                 fix="give one name for each part, nested as the result is",
             )
         if name is not None:
             names[path] = str(name)
     return names
+
+
+def _parts(result: Any) -> str:
+    """Return what a result has to be named, for a message."""
+    paths = [".".join(path) for path, _ in flatten(result) if path]
+    return (
+        f"names for the parts {', '.join(paths)} of the result" if paths else "one name for the only result"
+    )
 
 
 def _walk(returns: Any, path: Path = ()) -> list[tuple[Path, Any]]:

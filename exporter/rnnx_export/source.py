@@ -245,10 +245,14 @@ def _torch_file(path: str) -> dict[str, torch.Tensor]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load fails on bad files in many ways
+        # What torch says of it is to load the file unsafely, which is no advice to pass on.
+        pickled = "weights_only" in str(error) or "Unsupported" in str(error)
         raise FileError(
             "not-weights",
             expected=f"a state dict in {path}",
-            found=one_line(f"{type(error).__name__}: {error}"),
+            found="pickled objects of other kinds"
+            if pickled
+            else f"a file that is none ({type(error).__name__})",
             fix="save it with torch.save(module.state_dict(), path), or as safetensors",
         ) from error
     state = found.get("state_dict", found) if isinstance(found, dict) else found
