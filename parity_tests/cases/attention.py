@@ -14,9 +14,12 @@ H = "float32[batch, 8]"
 
 
 @case(
-    "attention_decoder", "decoders", states=["h"],
-    inputs={"token": "int64[batch] in 0..9", "memory": "float32[batch, memory, 8]"}, state={"h": H},
-)  # fmt: skip
+    "attention_decoder",
+    "decoders",
+    states=["h"],
+    inputs={"token": "int64[batch] in 0..9", "memory": "float32[batch, memory, 8]"},
+    state={"h": H},
+)
 class Decoder(nn.Module):
     def __init__(self):
         super().__init__()
@@ -30,9 +33,12 @@ class Decoder(nn.Module):
 
 
 @case(
-    "encoder_decoder_step", "decoders", states=["h"],
-    inputs={"token": "int64[batch] in 0..9", "source": "float32[batch, memory, 6]"}, state={"h": H},
-)  # fmt: skip
+    "encoder_decoder_step",
+    "decoders",
+    states=["h"],
+    inputs={"token": "int64[batch] in 0..9", "source": "float32[batch, memory, 6]"},
+    state={"h": H},
+)
 class EncoderDecoder(nn.Module):
     """The encoder reads its whole input at every step; it must not be lifted."""
 
@@ -50,9 +56,12 @@ class EncoderDecoder(nn.Module):
 
 
 @case(
-    "transducer_predictor", "decoders", states=["state.0", "state.1"],
-    inputs={"token": "int64[batch, time] in 0..29"}, state={"state": ("float32[2, batch, 8]",) * 2},
-)  # fmt: skip
+    "transducer_predictor",
+    "decoders",
+    states=["state.0", "state.1"],
+    inputs={"token": "int64[batch, time] in 0..29"},
+    state={"state": ("float32[2, batch, 8]",) * 2},
+)
 class Predictor(nn.Module):
     def __init__(self):
         super().__init__()
@@ -65,11 +74,14 @@ class Predictor(nn.Module):
 
 
 @case(
-    "windowed_attention_cache", "decoders", states=["k", "v", "seen"], inputs=STEP,
+    "windowed_attention_cache",
+    "decoders",
+    states=["k", "v", "seen"],
+    inputs=STEP,
     state={"k": "float32[batch, 4, 6]", "v": "float32[batch, 4, 6]", "seen": "int64[] in 0..4"},
-)  # fmt: skip
+)
 class Windowed(nn.Module):
-    """Attention over the last four frames, with a counter of how many are real: a streaming Conformer's cache."""
+    """Attention over the last four frames and how many are real, as in streaming Conformers."""
 
     def __init__(self):
         super().__init__()
@@ -110,10 +122,13 @@ class Hops(nn.Module):
 
 
 @case(
-    "stft_denoiser_step", "audio", states=["past", "tail", "h"], inputs={"hop": "float32[batch, 16]"},
+    "stft_denoiser_step",
+    "audio",
+    states=["past", "tail", "h"],
+    inputs={"hop": "float32[batch, 16]"},
     state={"past": "float32[batch, 16]", "tail": "float32[batch, 16]", "h": "float32[batch, 12]"},
     returns=("y", "past", "tail", "h"),
-)  # fmt: skip
+)
 class StftStep(nn.Module):
     """A window of two hops, its spectrum, a mask, and overlap-add."""
 

@@ -164,15 +164,23 @@ case("liquid_cell", "cells", states=["state"], way="scan", inputs=X, state={"sta
 )
 case("indrnn", "cells", states=["state"], way="scan", inputs=X, state={"state": H})(lambda: Loop(IndRnn()))
 case(
-    "legendre_memory", "cells", states=["state.0", "state.1"], way="scan", inputs=X,
+    "legendre_memory",
+    "cells",
+    states=["state.0", "state.1"],
+    way="scan",
+    inputs=X,
     state={"state": (H, "float32[batch, 4]")},
-)(lambda: Loop(Lmu()))  # fmt: skip
+)(lambda: Loop(Lmu()))
 
 
 @case(
-    "conv_lstm", "cells", states=["h", "c"], inputs={"x": "float32[batch, time, 2, 5, 5]"},
-    state={"h": "float32[batch, 3, 5, 5]", "c": "float32[batch, 3, 5, 5]"}, returns=("y", ("h", "c")),
-)  # fmt: skip
+    "conv_lstm",
+    "cells",
+    states=["h", "c"],
+    inputs={"x": "float32[batch, time, 2, 5, 5]"},
+    state={"h": "float32[batch, 3, 5, 5]", "c": "float32[batch, 3, 5, 5]"},
+    returns=("y", ("h", "c")),
+)
 class ConvLSTM(nn.Module):
     def __init__(self):
         super().__init__()
@@ -250,9 +258,12 @@ class Retention(nn.Module):
 
 
 @case(
-    "rwkv_time_mix", "cells", states=["state.x", "state.num", "state.den", "state.top"], inputs=X,
+    "rwkv_time_mix",
+    "cells",
+    states=["state.x", "state.num", "state.den", "state.top"],
+    inputs=X,
     state={"state": dict.fromkeys(("x", "num", "den", "top"), "float32[batch, 6]")},
-)  # fmt: skip
+)
 class Rwkv(nn.Module):
     def __init__(self):
         super().__init__()
@@ -509,7 +520,7 @@ class _OwnLoop(nn.Module):
 
 @case("loop_own_lstm_layer_norm", "loops", way="scan", inputs={"x": "float32[time, batch, 6]"})
 class OwnLstm(nn.Module):
-    """A cell whose state is normalised between the steps, started from nothing; only the last step is read."""
+    """A cell whose state is normalised between the steps, started from nothing."""
 
     def __init__(self):
         super().__init__()

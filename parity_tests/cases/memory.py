@@ -62,9 +62,12 @@ class Data(_Cell):
 
 
 @case(
-    "state_nested", "memory", states=["state.0.h", "state.0.c", "state.1.h", "state.1.c"], inputs=STEP,
+    "state_nested",
+    "memory",
+    states=["state.0.h", "state.0.c", "state.1.h", "state.1.c"],
+    inputs=STEP,
     state={"state": [{"h": H, "c": H}, {"h": H, "c": H}]},
-)  # fmt: skip
+)
 class Nested(nn.Module):
     def __init__(self):
         super().__init__()
@@ -136,9 +139,13 @@ class Swapped(nn.Module):
 
 
 @case(
-    "two_states_ambiguous", "memory", refused="state-ambiguous", mentions="returns=",
-    inputs=STEP, state={"a": H, "b": H},
-)  # fmt: skip
+    "two_states_ambiguous",
+    "memory",
+    refused="state-ambiguous",
+    mentions="returns=",
+    inputs=STEP,
+    state={"a": H, "b": H},
+)
 class Ambiguous(nn.Module):
     def __init__(self):
         super().__init__()
@@ -320,8 +327,13 @@ class ResetFlag(nn.Module):
 
 
 @case(
-    "constant_flag", "memory", states=["h"], inputs=STEP, state={"h": H}, constants={"start": 0.0, "scale": 2},
-)  # fmt: skip
+    "constant_flag",
+    "memory",
+    states=["h"],
+    inputs=STEP,
+    state={"h": H},
+    constants={"start": 0.0, "scale": 2},
+)
 class ConstantFlag(nn.Module):
     def __init__(self):
         super().__init__()
@@ -451,13 +463,18 @@ class Cache:
         self.keys, self.seen = keys, seen
 
 
-register_structure(Cache, lambda cache: {"keys": cache.keys, "seen": cache.seen}, lambda parts: Cache(**parts))
+register_structure(
+    Cache, lambda cache: {"keys": cache.keys, "seen": cache.seen}, lambda parts: Cache(**parts)
+)
 
 
 @case(
-    "state_cache_object", "memory", states=["cache.keys", "cache.seen"], inputs=STEP,
+    "state_cache_object",
+    "memory",
+    states=["cache.keys", "cache.seen"],
+    inputs=STEP,
     state={"cache": Cache("float32[batch, 4, 6]", "int64[] in 0..9")},
-)  # fmt: skip
+)
 class CacheObject(nn.Module):
     def forward(self, x, cache):
         keys = torch.cat([cache.keys[:, 1:], x[:, None]], 1)

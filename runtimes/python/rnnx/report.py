@@ -79,7 +79,7 @@ def _runtimes(found: Parity) -> str:
         "Largest errors, relative to 1 + |expected|. Drift is the error against the network in float64 over "
         "the error that PyTorch's own float32 makes: 1 is as good as PyTorch, a fault gives thousands."
         if found.truth
-        else "Largest errors, relative to 1 + |expected|. There was no float64 network to measure drift against."
+        else "Largest errors, relative to 1 + |expected|. No float64 network was there to measure drift by."
     )
     levels = ", ".join(dict.fromkeys(name for runtime in found.runtimes for name in runtime.tolerance))
     more = f" Tolerance: {_text(levels)}."

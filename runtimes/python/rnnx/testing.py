@@ -1,4 +1,4 @@
-"""For your own tests: a model that agrees with the network it was exported from, or a failure that says where."""
+"""For your own tests: a model that agrees with its network, or a failure that says where."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def assert_parity(
         inputs: recorded inputs instead: arrays by name in the shape of a chunk, batch and time included,
             such as float32[batch, time, 257]; the bare array will do for one input.
         provider: what runs the model.
-        exported_with: `inputs_spec`, `state`, `returns`, `method`, `constants` as given to `rnnx.export`, where
-            these cannot be read from the model (ranges of values, nested arguments).
+        exported_with: `inputs_spec`, `state`, `returns`, `method` and `constants` as `rnnx.export` got them,
+            where these cannot be read from the model (ranges of values, nested arguments).
 
     Returns:
         The verdict, for a report: `rnnx.report.to_html`.
@@ -63,7 +63,8 @@ def assert_parity(
         ranges=truths.known_ranges(reference),
     )
     truth = truths.open_truth(reference, request.rows(contract), request.sizes)
-    found = check_parity([session], reference, request, truth=truth)
+    with importlib.import_module("rnnx_export.subject").one_thread():
+        found = check_parity([session], reference, request, truth=truth)
     if not found.agrees:
         raise AssertionError(found.summary)
     return found

@@ -266,8 +266,11 @@ def check_parity(
     )
     interrupted = any(each.interrupted for each in compared)
     checks: list[list[Check]] = [[] for _ in sessions]
-    if request.behaviour and not interrupted:
-        checks = _checks(sessions, reference, request, levels, truth)
+    if request.behaviour and not interrupted and not contract.whole_only:
+        try:
+            _check(checks, sessions, reference, request, levels, truth)
+        except KeyboardInterrupt:
+            interrupted = True
     runtimes = [
         _runtime(result, table, more) for result, table, more in zip(compared, levels, checks, strict=True)
     ]
@@ -296,37 +299,40 @@ def check_parity(
     return dataclasses.replace(found, summary=summarise(found))
 
 
-def _checks(
+def _check(
+    checks: list[list[Check]],
     sessions: Sequence[Session],
     reference: Reference,
     request: Request,
     levels: Sequence[Mapping[str, Level]],
     truth: Reference | None,
-) -> list[list[Check]]:
-    """Return what is checked beside the long comparison, for each session."""
-    if sessions[0].contract.whole_only:
-        return [[] for _ in sessions]
-    checks = [
-        check_behaviour(each, table, sizes=request.sizes, seed=request.seed, ranges=request.ranges)
-        for each, table in zip(sessions, levels, strict=True)
-    ]
+) -> None:
+    """Add to `checks`, for each session, what is checked beside the long comparison."""
+    for row, each, table in zip(checks, sessions, levels, strict=True):
+        row += check_behaviour(each, table, sizes=request.sizes, seed=request.seed, ranges=request.ranges)
     for kind in KINDS[1:]:
         # Without the truth, nobody can say how far large values may be off.
         if kind == "large" and truth is None:
             continue
         drawn = drawn_inputs(
-            sessions[0].contract, steps=_EXTREME_STEPS, sizes=request.sizes, seed=request.seed, kind=kind
+            sessions[0].contract,
+            steps=_EXTREME_STEPS,
+            sizes=request.sizes,
+            seed=request.seed,
+            kind=kind,
+            ranges=request.ranges,
         )
         results = compare_runtimes(
             sessions, reference, inputs=drawn, sizes=request.sizes, levels=levels, truth=truth, lenient=True
         )
+        if any(result.interrupted for result in results):
+            raise KeyboardInterrupt
         for row, result in zip(checks, results, strict=True):
             said = str(result.failure) if result.failure else f"{_EXTREME_STEPS} steps agree"
             row.append(Check(f"{kind} inputs", result.agrees, said, _largest(result)))
     if sessions[0].contract.vocabulary is not None:
         for row, session in zip(checks, sessions, strict=True):
             row += check_text(session, reference, request.text, seed=request.seed)
-    return checks
 
 
 def _runtime(result: Comparison, levels: Mapping[str, Level], checks: list[Check]) -> Runtime:

@@ -63,6 +63,7 @@ def compare_network(
     from rnnx.model_file import read_model
     from rnnx.tolerance import quantisation_of
     from rnnx.verdict import check_parity
+    from rnnx_export.subject import one_thread
     from rnnx_export.truth import known_ranges, open_truth
 
     network = source.open()
@@ -73,7 +74,8 @@ def compare_network(
         request, ranges=known_ranges(reference), quantisation=quantisation_of(operators)
     )
     truth = None if contract.whole_only else open_truth(reference, request.rows(contract), request.sizes)
-    with progress("comparing", request.steps, quiet=quiet) as bar:
+    # PyTorch's threads cost more than they give for single steps, and far more where a core is taken.
+    with one_thread(), progress("comparing", request.steps, quiet=quiet) as bar:
         found = check_parity(
             sessions,
             reference,
