@@ -297,8 +297,8 @@ def _zeros(spec: Any, batch: int) -> Any:
         return torch.zeros(sizes, dtype=getattr(torch, dtype))
     if isinstance(spec, dict):
         return {key: _zeros(part, batch) for key, part in spec.items()}
-    if dataclasses.is_dataclass(spec):
-        return type(spec)(**{f.name: _zeros(getattr(spec, f.name), batch) for f in dataclasses.fields(spec)})
+    if hasattr(spec, "__dict__"):  # a dataclass, or a cache object of such parts
+        return type(spec)(**{name: _zeros(part, batch) for name, part in vars(spec).items()})
     parts = [_zeros(part, batch) for part in spec]
     return type(spec)(*parts) if hasattr(spec, "_fields") else type(spec)(parts)
 
@@ -308,8 +308,8 @@ def _leaves(value: Any, name: str = "") -> list[tuple[str, torch.Tensor]]:
         return [(name, value)]
     if isinstance(value, dict):
         parts = list(value.items())
-    elif dataclasses.is_dataclass(value):
-        parts = [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
+    elif hasattr(value, "__dict__"):
+        parts = list(vars(value).items())
     else:
         parts = list(zip(getattr(value, "_fields", range(len(value))), value, strict=True))
     return [leaf for key, part in parts for leaf in _leaves(part, f"{name}.{key}".strip("."))]

@@ -199,10 +199,8 @@ def test_parity_catches(spoil: str, pair: Path, command: Command, tmp_path: Path
     against = ("--against", pair / "net.safetensors")
     result = command("parity", tmp_path / "bad.onnx", *against, "--steps", 30, "--json")
     assert result.exit_code == 1, result.output
-    told = json.loads(result.stdout)
-    assert told["agrees"] is False
-    assert told["failure"]["tensor"].startswith(("output.logits", "state."))
-    quiet = command("parity", tmp_path / "bad.onnx", *against, "-q")
+    assert json.loads(result.stdout)["agrees"] is False
+    quiet = command("parity", tmp_path / "bad.onnx", *against, "--steps", 8, "-q")
     assert quiet.exit_code == 1
     assert quiet.stderr.count("\n") >= 1
     assert "Traceback" not in quiet.output

@@ -26,6 +26,7 @@ from rnnx_export.plan import IN_PLACE, Plan, step_program
 from rnnx_export.spec import TensorSpec
 from rnnx_export.structure import flatten
 from rnnx_export.subject import Subject, quiet
+from rnnx_export.unroll import lift_loop
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
@@ -221,6 +222,10 @@ def open_reference(
     subject = Subject(module, inputs, state, arguments.get("method", "forward"), arguments.get("constants"))
     plan = discover(subject, arguments.get("returns"))
     wanted = {spec.name for spec in contract.states}
+    if not contract.whole_only and wanted - {spec.name for spec in plan.states}:
+        # What a loop of the module's own carries is only seen by unrolling it, as the export did.
+        plan.drop_loop_lifts()
+        lift_loop(plan)
     plan.drop_states({spec.name for spec in plan.states} - wanted)
     ours = ([spec.name for spec in plan.states], [spec.name for spec in plan.outputs])
     theirs = ([spec.name for spec in contract.states], [spec.name for spec in contract.outputs])

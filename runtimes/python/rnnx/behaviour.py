@@ -93,7 +93,10 @@ class _Runner:
         drawn = drawn_inputs(
             self.contract, steps=STEPS, sizes=sizes, seed=self._seed + seed, ranges=self._ranges
         )
-        return {name: np.asarray(rows) for name, rows in drawn.items()}
+        values = {name: np.asarray(rows) for name, rows in drawn.items()}
+        # Nothing says what a row gives past its length, so that all are valid to the end here.
+        ends = {spec.name for spec in self.contract.inputs if spec.role == "length"}
+        return values | {name: np.full_like(values[name], STEPS) for name in ends}
 
     def stream(self, batch: int | None = None) -> Stream:
         """Open a stream."""

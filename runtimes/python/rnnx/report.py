@@ -148,7 +148,7 @@ def _curves(found: Parity) -> str:
 def _checks(found: Parity) -> str:
     if not any(runtime.checks for runtime in found.runtimes):
         return ""
-    rows = [["runtime", "check", "", "what was done"]]
+    rows = [["runtime", "check", "result", "what was done"]]
     for runtime in found.runtimes:
         for check in runtime.checks:
             rows.append(

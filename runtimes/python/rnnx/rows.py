@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from rnnx.contract import Contract, InputSpec, step_shape
+from rnnx.contract import Contract, InputSpec, resolve, step_shape
 from rnnx.errors import InputError, UsageError
 from rnnx.reference import Inputs, Values
 from rnnx.shapes import Array, chunk_shape, has_steps, to_steps
@@ -44,7 +44,7 @@ def drawn_inputs(
         seed: of the generator.
         kind: `random`: as `rnnx.synthetic.random_inputs`; `zeros`; `large`: a thousand times as large (30
             times for float16); `denormal`: so small that they have no leading bit. Floats only: symbols,
-            integers and inputs with a range are random always.
+            integers and inputs with a range are random always; so are lengths, of which the first is whole.
         ranges: least and greatest value of inputs, where they are known.
 
     Returns:
@@ -55,11 +55,21 @@ def drawn_inputs(
     """
     blocks = _Blocks(contract, steps, sizes, seed, kind, ranges or {})
     first = blocks.get(0)
-    specs = {spec.name: spec for spec in contract.inputs if spec.name in first}
-    return {
-        name: _Drawn(blocks, name, steps) if has_steps(contract, spec) else first[name]
-        for name, spec in specs.items()
-    }
+    values: dict[str, Any] = {}
+    for spec in contract.inputs:
+        if spec.role == "length":
+            values[spec.name] = _lengths(resolve(spec.shape, sizes), steps, seed)
+        else:
+            stepped = has_steps(contract, spec)
+            values[spec.name] = _Drawn(blocks, spec.name, steps) if stepped else first[spec.name]
+    return values
+
+
+def _lengths(shape: tuple[int, ...], steps: int, seed: int) -> Array:
+    """Return random lengths of rows, the first of which is valid to the end."""
+    lengths = np.random.default_rng([seed, 0x6C656E]).integers(1, steps + 1, shape)
+    lengths.reshape(-1)[:1] = steps
+    return lengths.astype(np.int64)
 
 
 class _Blocks:

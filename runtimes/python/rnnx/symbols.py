@@ -101,7 +101,7 @@ def _held_out(session: Session, reference: Reference, text: str) -> Check:
         scores = stream.step({vocabulary.input: ids[step]})[vocabulary.output]
         pair = (scores, outputs[vocabulary.output])
         total += [_nats(np.asarray(each).reshape(-1), symbols[step + 1]) for each in pair]
-    ours, theirs = total / (len(symbols) - 1)
+    ours, theirs = (total / (len(symbols) - 1)).tolist()
     spec = next(spec for spec in contract.outputs if spec.name == vocabulary.output)
     bound = level_of(spec.dtype, session.provider).drift.absolute
     said = f"{ours:.6f} nats a character, the reference {theirs:.6f}: {ours - theirs:+.1e} over "

@@ -25,6 +25,7 @@ class Source:
     inputs: list[str] | None = None
     state: list[str] | None = None
     constants: list[str] | None = None
+    returns: str | None = None
 
     def open(self) -> Network:
         """Return the network. Raises as `rnnx.cli.source.open_network`."""
@@ -37,6 +38,7 @@ class Source:
             inputs=self.inputs,
             state=self.state,
             constants=self.constants,
+            returns=self.returns,
         )
 
     def digests(self) -> dict[str, str]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rnnx.verdict import Parity, Request
 
 _DRIVES = ("random", "own")
+# What the command that shows a failure again leaves out: MODEL stands in front, the others only write.
+_NO_PART = ("model", "record", "report", "json", "quiet")
 
 
 def parity(
@@ -37,6 +39,9 @@ def parity(
     ] = None,
     constants: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="As it was exported with.")
+    ] = None,
+    returns: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="As it was exported with: 'y, (h, c)'.")
     ] = None,
     trace: Annotated[Path | None, typer.Option(help="A recorded trace, instead of the network.")] = None,
     runtimes: Annotated[
@@ -93,7 +98,7 @@ def parity(
 
         found = compare_network(
             sessions,
-            Source(against or "", weights, kwargs, inputs, state, constants),
+            Source(against or "", weights, kwargs, inputs, state, constants, returns),
             _request(sessions[0], steps, batch, parse_sizes(dim or []), seed, input, drive, text),
             command=command,
             bisect=bisect,
@@ -272,7 +277,7 @@ def _command(context: typer.Context) -> str:
     parts = ["rnnx", "parity", str(context.params["model"])]
     for name, value in context.params.items():
         source = context.get_parameter_source(name)
-        if name in ("model", "record", "report") or source is None or source.name != "COMMANDLINE":
+        if name in _NO_PART or source is None or source.name != "COMMANDLINE":
             continue
         flag = f"--{name.replace('_', '-')}"
         values = value if isinstance(value, (list, tuple)) else [value]

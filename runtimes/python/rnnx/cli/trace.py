@@ -33,6 +33,9 @@ def trace(
     constants: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="As it was exported with.")
     ] = None,
+    returns: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="As it was exported with: 'y, (h, c)'.")
+    ] = None,
     steps: Annotated[int, typer.Option(help="Number of steps.", min=1)] = 64,
     batch: Annotated[int | None, typer.Option(help="Rows; 2 where the model has a batch.", min=1)] = None,
     dim: Annotated[
@@ -74,7 +77,7 @@ def trace(
             fix=f"rnnx trace NETWORK --model {source} -o {output}",
         )
     found = inspect_model(model)
-    network = Source(source, weights, kwargs, inputs, state, constants).open()
+    network = Source(source, weights, kwargs, inputs, state, constants, returns).open()
     reference = open_reference(network, found.contract)
     recorded = None if input is None else read_arrays(input)
     sizes = parse_sizes(dim or [])

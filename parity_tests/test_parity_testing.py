@@ -1,0 +1,63 @@
+"""`assert_parity` for users' own tests, as its page shows it; and good networks, which sound no alarm."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+import rnnx
+from conftest import REPOSITORY
+from rnnx.testing import assert_parity
+
+
+def test_the_example_of_the_page_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (text,) = re.findall(r"^```python\n(.*?)^```$", (REPOSITORY / "docs/parity.md").read_text(), re.S | re.M)
+    monkeypatch.chdir(tmp_path)
+    space: dict[str, Any] = {}
+    exec(compile(text, "docs/parity.md", "exec"), space)
+    space["test_the_deployed_network_is_the_trained_one"]()
+
+
+def test_it_fails_with_step_tensor_index_and_values(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = torch.nn.GRU(3, 4, batch_first=True)
+    path = tmp_path / "gru.onnx"
+    rnnx.export(network, path, inputs={"input": "float32[batch, time, 3]"})
+    found = assert_parity(path, network, steps=30, batch=3)
+    assert (found.steps, found.batch, found.truth) == (30, 3, True)
+    assert_parity(path, network, inputs=np.ones((2, 9, 3), np.float32))
+    model = onnx.load(path)
+    node = next(node for node in model.graph.node if node.op_type == "GRU")
+    tensor = next(tensor for tensor in model.graph.initializer if tensor.name == node.input[2])
+    value = onnx.numpy_helper.to_array(tensor).copy()
+    value[0, 1, 1] += 0.3
+    tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
+    onnx.save(model, path)
+    with pytest.raises(AssertionError, match=r"step \d+, .*\(fed\): expected .*, got .*, max error"):
+        assert_parity(path, network, steps=30)
+
+
+def test_good_networks_give_no_alarm() -> None:
+    """A sample of `scripts/false_alarms`, which takes a thousand."""
+    place = REPOSITORY / "scripts" / "false_alarms.py"
+    spec = importlib.util.spec_from_file_location("false_alarms", place)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["false_alarms"] = module
+    spec.loader.exec_module(module)
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        sample = module.Sample(Path(folder), 40)
+        for seed in range(8):
+            found = sample.verdict(module.Setup.of(seed))
+            assert found.agrees, (module.Setup.of(seed), found.summary)
