@@ -188,7 +188,7 @@ def by_chunks(
 def assert_agrees(
     contract: Contract, run: PlainRun, got: tuple[Mapping[str, Array], Mapping[str, Array]], how: str
 ) -> None:
-    """Hold outputs, and the declared states at the end, to the tolerance of their dtype."""
+    """Hold outputs, and the declared states at the end, to the tolerance of a single step: runs are short."""
     lengths = next((run.inputs[spec.name] for spec in contract.inputs if spec.role), None)
     for spec in contract.outputs:
         expected, value = run.outputs[spec.name], got[0][spec.name]
@@ -202,7 +202,7 @@ def assert_agrees(
 
 def _assert_close(what: str, expected: Array, got: Array) -> None:
     assert expected.shape == got.shape, f"{what}: {expected.shape} in PyTorch, {got.shape}"
-    beyond = error_beyond(level_of(got.dtype).drift, expected, got)
+    beyond = error_beyond(level_of(got.dtype).step, expected, got)
     assert (beyond <= 0).all(), f"{what}: error {relative_error(expected, got):.2g}"
 
 

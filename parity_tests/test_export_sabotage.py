@@ -16,6 +16,7 @@ from plain_torch import CASES, build
 from rnnx.errors import RefusedError
 from rnnx.model_file import read_contract, read_model
 from rnnx_export import api
+from test_export_cases import assert_streams
 
 # One of each way: recurrent operators, a Scan over a captured step.
 NETWORKS = {"direct": "lstm", "scan": "layer_norm_lstm"}
@@ -130,3 +131,13 @@ def test_the_spoils_themselves_change_what_a_model_gives(tmp_path: Path) -> None
         streams = [session.stream(batch=3) for session in (good, bad)]
         halves = [[stream.run({"x": part})["y"] for part in (x[:, :110], x[:, 110:])] for stream in streams]
         assert any((a != b).any() for a, b in zip(*halves, strict=True)), spoil.__name__
+
+
+def test_plain_pytorch_tells_the_spoiled_from_the_good(network: Any, tmp_path: Path) -> None:
+    """The comparison that all cases go through can fail: each spoil that a tolerance can show is shown."""
+    made = rnnx.export(build(network), tmp_path / "model.onnx", **network.arguments)
+    assert_streams(network, build(network), rnnx.load(made.path))
+    for spoil in set(SPOILS) - {sabotage.look_ahead, sabotage.short_memory}:  # a millionth; after 100 steps
+        bad = rnnx.load(sabotage.spoiled(made.path.read_bytes(), spoil))
+        with pytest.raises(AssertionError):
+            assert_streams(network, build(network), bad)

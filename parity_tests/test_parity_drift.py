@@ -108,6 +108,52 @@ def test_a_fault_in_a_chaotic_network_is_caught_by_single_steps() -> None:
     assert result.failure.way == "fed"
 
 
+class Given(Chaos):
+    """Gives 0.5, and from one step on a little more, whatever its states are."""
+
+    def __init__(self, since: int, more: float) -> None:
+        super().__init__(np.float32)
+        self.name, self._since, self._more = "given", since, more
+
+    def steps(self, inputs: Any, states: Any) -> Iterator[tuple[dict[str, Array], dict[str, Array]]]:
+        for step in range(len(inputs["x"])):
+            value = np.full((2, 5), 0.5 + (self._more if step >= self._since else 0), np.float32)
+            yield {"y": value}, {"h": value[None]}
+
+
+@pytest.mark.parametrize(("since", "agrees"), [(8, False), (12, True)])
+def test_nothing_is_compared_past_the_step_at_which_pytorch_is_lost(since: int, agrees: bool) -> None:
+    """PyTorch leaves the tolerance at step 10: a runtime that is 160 times as far may be so from then on."""
+
+    class Runs(FakeStream):
+        def __init__(self) -> None:
+            super().__init__(Given(since, 0.1), 2)
+            self._rows = self._system.steps({"x": range(20)}, {})
+
+        def step(self, inputs: dict[str, Array]) -> dict[str, Array]:
+            outputs, self.state = next(self._rows)
+            return outputs
+
+    session = Fake(Given(since, 0.1))
+    truth, opened = Given(10, 6e-4), iter((True, False, False))
+
+    class Fed(FakeStream):
+        def step(self, inputs: dict[str, Array]) -> dict[str, Array]:
+            outputs, self.state = next(iter(Given(99, 0).steps({"x": [0]}, {})))
+            return outputs
+
+    session.stream = lambda **others: Fed(Given(99, 0), 2) if next(opened) else Runs()  # type: ignore[method-assign]
+    result = compare_runtimes(
+        [session],  # type: ignore[list-item]
+        Given(99, 0),
+        inputs={"x": np.zeros((20, 2, 2), np.float32)},
+        sizes={"batch": 2},
+        initial={"h": np.full((1, 2, 5), 0.5, np.float32)},
+        truth=truth,
+    )[0]
+    assert result.agrees is agrees, result.failure
+
+
 def test_a_free_run_of_a_network_that_is_not_chaotic_is_held_to_the_tolerance() -> None:
     """What PyTorch's own drift excuses is measured by it, and here it has none."""
     calm = Chaos(np.float32, rate=2.5)

@@ -83,7 +83,7 @@ def torch_gives(network: CharNetwork, token: Array) -> tuple[Array, list[Array]]
 
 def close(expected: Array, got: Array) -> bool:
     assert expected.shape == got.shape
-    return bool((error_beyond(level_of("float32").drift, expected, got) <= 0).all())
+    return bool((error_beyond(level_of("float32").step, expected, got) <= 0).all())
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import torch
 
 import rnnx
 from conftest import REPOSITORY
+from plain_torch import CASES
 from rnnx.testing import assert_parity
 
 
@@ -61,3 +62,15 @@ def test_good_networks_give_no_alarm() -> None:
         for seed in range(8):
             found = sample.verdict(module.Setup.of(seed))
             assert found.agrees, (module.Setup.of(seed), found.summary)
+
+
+@pytest.mark.parametrize("name", ["packed_gru", "loop_own_lstm_layer_norm"])
+def test_lengths_and_loops_of_the_modules_own_are_compared(name: str, tmp_path: Path) -> None:
+    case = CASES[name]
+    torch.manual_seed(0)
+    module = case.build()
+    rnnx.export(module, tmp_path / "m.onnx", **case.arguments)
+    given = dict(case.arguments)
+    specs = given.pop("inputs")
+    found = assert_parity(tmp_path / "m.onnx", module, steps=30, inputs_spec=specs, **given)
+    assert found.truth

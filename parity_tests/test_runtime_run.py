@@ -339,7 +339,7 @@ def test_parity_against_a_trace(command: Command, tmp_path: Path) -> None:
     assert f"rnnx parity {model} --trace {path}" in bad.stderr
     told = command("parity", model, "--trace", path, "--json")
     assert told.exit_code == 1
-    assert json.loads(told.stdout)["failure"]["step"] == 3
+    assert json.loads(told.stdout)["runtimes"][0]["failure"]["step"] == 3
     refused(command("parity", model), "arguments")
     refused(command("parity", model, "--trace", path, "--against", "x"), "arguments")
     refused(command("parity", model, "--trace", path, "--dim", "memory"), "arguments")

@@ -92,6 +92,8 @@ def one_line(text: str) -> str:
 
 
 def _first_line(error: Exception) -> str:
+    if "data-dependent" in str(error):
+        return "a decision that depends on a tensor's value (data-dependent)"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return one_line(lines[0] if lines else type(error).__name__)
 

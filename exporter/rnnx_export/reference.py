@@ -36,7 +36,20 @@ def reference_name() -> str:
     return f"torch {torch.__version__.split('+')[0]}"
 
 
-class StepReference:
+class _Reference:
+    """What both views share: a name, a plan, a start, and the precision computed in."""
+
+    def __init__(self, plan: Plan, dtype: torch.dtype | None = None) -> None:
+        self.name = reference_name()
+        self.plan = plan
+        self._dtype = dtype
+
+    def start(self, sizes: Mapping[str, int]) -> dict[str, np.ndarray[Any, Any]]:
+        """Return the start of every state in full shape."""
+        return {name: to_numpy(value) for name, value in self.plan.start(sizes).items()}
+
+
+class StepReference(_Reference):
     """A module advanced one step at a time, from any states, all states shown.
 
     Memory in arguments, buffers and attributes is the module's own; what hides inside it is carried by the
@@ -48,14 +61,8 @@ class StepReference:
     """
 
     def __init__(self, plan: Plan, dtype: torch.dtype | None = None) -> None:
-        self.name = reference_name()
-        self.plan = plan
-        self._dtype = dtype
+        super().__init__(plan, dtype)
         self._program = step_program(plan, dtype)
-
-    def start(self, sizes: Mapping[str, int]) -> dict[str, np.ndarray[Any, Any]]:
-        """Return the start of every state in full shape."""
-        return {name: to_numpy(value) for name, value in self.plan.start(sizes).items()}
 
     def steps(self, inputs: Arrays, states: Arrays) -> Iterator[tuple[Arrays, Arrays]]:
         """Yield outputs and next states after each step."""
@@ -77,22 +84,13 @@ class StepReference:
             )
 
 
-class WholeReference:
+class WholeReference(_Reference):
     """A module called once on the whole sequence from its own start.
 
     Args:
         plan: what was found in the module.
         dtype: compute in this precision instead of the module's own.
     """
-
-    def __init__(self, plan: Plan, dtype: torch.dtype | None = None) -> None:
-        self.name = reference_name()
-        self.plan = plan
-        self._dtype = dtype
-
-    def start(self, sizes: Mapping[str, int]) -> dict[str, np.ndarray[Any, Any]]:
-        """Return the start of every state in full shape."""
-        return {name: to_numpy(value) for name, value in self.plan.start(sizes).items()}
 
     def steps(self, inputs: Arrays, states: Arrays) -> Iterator[tuple[Arrays, Arrays]]:
         """Yield outputs after each step; those without time, and the states it shows, after the last."""

@@ -103,10 +103,10 @@ class Track:
         if error > self.bounds[tensor]:
             self.left.setdefault(tensor, step)
 
-    def largest(self, tensor: str) -> float:
-        """Return the largest error of `tensor` so far."""
-        curve = self.curves.get(tensor)
-        return curve.maximum if curve else 0.0
+    @property
+    def maximum(self) -> float:
+        """The largest error of any tensor so far."""
+        return max((curve.maximum for curve in self.curves.values()), default=0.0)
 
     def against(self, reference: Track | None, floors: Mapping[str, float]) -> dict[str, Drift]:
         """Return the drift of each tensor.

@@ -181,7 +181,8 @@ def render() -> str:
         "run in which the states run free, however long: networks that forget also forget rounding errors,",
         "and one whose error grows fails here. Unless it is chaotic: where the network in float64 is known",
         "and PyTorch's own float32 drifts from it, a runtime may drift up to 30 times as far (a fault drifts",
-        "thousands of times as far). Inputs a thousand times larger than usual are judged in the same way.",
+        "thousands of times as far), and trajectories are compared only until PyTorch itself has left the",
+        "tolerance. Inputs a thousand times larger than usual may be off by 30 times PyTorch's own error.",
         "",
         "| level | dtype | provider | quantised | step: absolute, relative | drift: absolute, relative "
         "| why it is this and not less |",

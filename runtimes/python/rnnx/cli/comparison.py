@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from rnnx.cli.console import progress
 
@@ -13,6 +15,21 @@ if TYPE_CHECKING:
     from rnnx.cli.source import Network
     from rnnx.session import Session
     from rnnx.verdict import Parity, Request
+
+
+# How the network was exported: flags that every command has which takes the network itself.
+Weights = Annotated[Path | None, typer.Option(help="A state dict for file.py:Name.")]
+Kwargs = Annotated[
+    list[str] | None, typer.Option(metavar="NAME=VALUE", help="Arguments of its class or factory.")
+]
+Inputs = Annotated[
+    list[str] | None, typer.Option(metavar="NAME=SPEC", help="As it was exported with; else as in MODEL.")
+]
+State = Annotated[
+    list[str] | None, typer.Option(metavar="NAME=SPEC", help="As it was exported with; else as in MODEL.")
+]
+Constants = Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="As it was exported with.")]
+Returns = Annotated[str | None, typer.Option(metavar="NAMES", help="As it was exported with: 'y, (h, c)'.")]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rnnx.cli.comparison import Constants, Inputs, Kwargs, Returns, State, Weights
 from rnnx.cli.console import Json, Quiet, bold, remark, table
 from rnnx.errors import ParityError, UsageError
 
@@ -27,22 +28,12 @@ def parity(
         str | None,
         typer.Option(metavar="SOURCE", help="The network: a checkpoint (.safetensors), or file.py:Name."),
     ] = None,
-    weights: Annotated[Path | None, typer.Option(help="A state dict for file.py:Name.")] = None,
-    kwargs: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Arguments of its class or factory.")
-    ] = None,
-    inputs: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=SPEC", help="As it was exported with; else as in MODEL.")
-    ] = None,
-    state: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=SPEC", help="As it was exported with; else as in MODEL.")
-    ] = None,
-    constants: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="As it was exported with.")
-    ] = None,
-    returns: Annotated[
-        str | None, typer.Option(metavar="NAMES", help="As it was exported with: 'y, (h, c)'.")
-    ] = None,
+    weights: Weights = None,
+    kwargs: Kwargs = None,
+    inputs: Inputs = None,
+    state: State = None,
+    constants: Constants = None,
+    returns: Returns = None,
     trace: Annotated[Path | None, typer.Option(help="A recorded trace, instead of the network.")] = None,
     runtimes: Annotated[
         str | None, typer.Option(metavar="LIST", help="Providers to compare: cpu,cuda,native.")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from rnnx.cli.comparison import Constants, Inputs, Kwargs, Returns, State, Weights
 from rnnx.cli.console import Quiet, progress
 from rnnx.errors import UsageError
 
@@ -20,22 +21,12 @@ def trace(
     model: Annotated[
         Path, typer.Option(metavar="MODEL", help="The model exported from it: the trace is for that file.")
     ],
-    weights: Annotated[Path | None, typer.Option(help="A state dict for file.py:Name.")] = None,
-    kwargs: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Arguments of its class or factory.")
-    ] = None,
-    inputs: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=SPEC", help="As it was exported with; else as in MODEL.")
-    ] = None,
-    state: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=SPEC", help="As it was exported with; else as in MODEL.")
-    ] = None,
-    constants: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="As it was exported with.")
-    ] = None,
-    returns: Annotated[
-        str | None, typer.Option(metavar="NAMES", help="As it was exported with: 'y, (h, c)'.")
-    ] = None,
+    weights: Weights = None,
+    kwargs: Kwargs = None,
+    inputs: Inputs = None,
+    state: State = None,
+    constants: Constants = None,
+    returns: Returns = None,
     steps: Annotated[int, typer.Option(help="Number of steps.", min=1)] = 64,
     batch: Annotated[int | None, typer.Option(help="Rows; 2 where the model has a batch.", min=1)] = None,
     dim: Annotated[
