@@ -77,6 +77,8 @@ def parity(
         rnnx parity poet.onnx --trace poet.trace.safetensors --json
     """
     _check_arguments(model, against, trace, drive, input, report, record, bisect)
+    if trace is not None:
+        _check_trace_alone(context)
     import rnnx
 
     names = runtimes.split(",") if runtimes else [provider]
@@ -140,6 +142,31 @@ def _check_arguments(
         check_output(report, inputs=tuple(path for path in (model, trace, input) if path is not None))
     if record:
         check_output(model)
+
+
+def _check_trace_alone(context: typer.Context) -> None:
+    """Refuse flags that a trace has settled already: they would be ignored."""
+    settled = (
+        "weights",
+        "kwargs",
+        "inputs",
+        "state",
+        "constants",
+        "returns",
+        "steps",
+        "batch",
+        "dim",
+        "seed",
+    )
+    for name in (*settled, "input", "drive", "text"):
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise UsageError(
+                "arguments",
+                expected="--trace without flags that choose inputs or a network",
+                found=f"--{name}",
+                fix="leave it out: a trace holds its inputs, sizes and steps",
+            )
 
 
 def _replay(sessions: list[Session], path: Path, command: str) -> Parity:
