@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 import rnnx
+from cases.causal import RunningLogSumExp
 from cases.memory import Buffer, Lazy, ResetFlag
 from conftest import REPOSITORY
 from plain_torch import CASES, build
@@ -273,3 +274,12 @@ def test_a_module_in_train_mode_is_exported_in_eval_mode_and_stays_in_train_mode
     session = rnnx.load(made.path)
     assert np.allclose(session.stream(batch=2).run({"x": x})["y"], expected, atol=1e-5)
     assert np.allclose(session.stream(batch=2).run({"x": x})["y"], session.stream(batch=2).run({"x": x})["y"])
+
+
+def test_a_running_logsumexp_does_not_overflow(tmp_path: Path) -> None:
+    """exp(100) is no float32; its logarithm is."""
+    module = RunningLogSumExp()
+    made = rnnx.export(module, tmp_path / "model.onnx", inputs={"x": "float32[batch, time, 6]"})
+    x = np.full((1, 20, 6), 100, np.float32)
+    got = rnnx.load(made.path).stream().run(x)["y"]
+    np.testing.assert_allclose(got, module(torch.from_numpy(x)).numpy(), rtol=1e-6)

@@ -161,15 +161,11 @@ def _cumulative(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict
     axis = dim % x.dim() if x.dim() else 0
     fill = {"cumprod": 1.0, "cummax": -float("inf"), "cummin": float("inf"), "logcumsumexp": -float("inf")}
     lift = watch.visit(name, like=x, axes={axis: 0}, fill=fill.get(name, 0.0)) if x.dim() else None
-    if (
-        lift is not None
-        and isinstance(x.shape[axis], int)
-        and x.shape[axis] == 1
-        and name in ("cummax", "cummin")
-    ):
+    single = lift is not None and isinstance(x.shape[axis], int) and x.shape[axis] == 1
+    if single and name in ("cummax", "cummin"):
         result: Any = torch.return_types.cummax((x, torch.zeros_like(x, dtype=torch.int64)))
     else:
-        result = func(*args, **kwargs)
+        result = x if single else func(*args, **kwargs)
     if lift is None:
         return result
     past = watch.states[lift.names[0]].unsqueeze(axis)
@@ -184,8 +180,13 @@ _RUNNING: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cumprod": torch.mul,
     "cummax": torch.maximum,
     "cummin": torch.minimum,
-    "logcumsumexp": torch.logaddexp,
+    "logcumsumexp": lambda x, past: _logaddexp(x, past),
 }
+
+
+def _logaddexp(left: Tensor, right: Tensor) -> Tensor:
+    """Return log(exp(left) + exp(right)), which does not overflow where ONNX would spell it out."""
+    return torch.maximum(left, right) + torch.log1p(torch.exp(-torch.abs(left - right)))
 
 
 def _whole(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
