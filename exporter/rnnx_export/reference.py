@@ -18,6 +18,7 @@ from torch import Tensor
 
 from rnnx.contract import Contract, InputSpec, StateSpec, describe
 from rnnx.errors import UsageError
+from rnnx.shapes import from_steps, to_steps
 from rnnx_export import memory
 from rnnx_export.discover import discover
 from rnnx_export.explore import to_numpy
@@ -159,29 +160,14 @@ def _row(value: np.ndarray[Any, Any], spec: TensorSpec, step: int, plan: Plan) -
 
 def _chunk(rows: np.ndarray[Any, Any], spec: TensorSpec) -> np.ndarray[Any, Any]:
     """Return [step, ...] rows as the chunk that the module takes."""
-    axes = spec.axes()
-    axis = next((index for index, part in enumerate(axes) if part.name == "time"), None)
-    if axis is None:
-        return rows
-    chunk = np.moveaxis(rows, 0, axis)
-    if spec.shape[axis] != "time":
-        sizes = chunk.shape
-        chunk = chunk.reshape(*sizes[:axis], sizes[axis] * sizes[axis + 1], *sizes[axis + 2 :])
-    return np.ascontiguousarray(chunk)
+    return from_steps(rows, spec.shape) if spec.has("time") else rows
 
 
 def _rows(chunk: np.ndarray[Any, Any], spec: TensorSpec, steps: int) -> np.ndarray[Any, Any]:
     """Return an output chunk as [step, ...] rows; a chunk that ends early is filled up with zeros."""
-    axis = next(index for index, part in enumerate(spec.axes()) if part.name == "time")
-    factor = spec.axes()[axis].factor
-    missing = steps * factor - chunk.shape[axis]
-    if missing > 0:
-        filler = np.zeros((*chunk.shape[:axis], missing, *chunk.shape[axis + 1 :]), chunk.dtype)
-        chunk = np.concatenate([chunk, filler], axis)
-    if spec.shape[axis] != "time":
-        sizes = chunk.shape
-        chunk = chunk.reshape(*sizes[:axis], steps, factor, *sizes[axis + 1 :])
-    return np.moveaxis(chunk, axis, 0)
+    rows = to_steps(chunk, spec.shape)
+    missing = steps - len(rows)
+    return np.concatenate([rows, np.zeros((missing, *rows.shape[1:]), rows.dtype)]) if missing > 0 else rows
 
 
 def _state(value: Tensor, spec: TensorSpec) -> np.ndarray[Any, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.tape import Tape
 
-from rnnx.contract import Dimension
+from rnnx.contract import Dimension, axis_index
 from rnnx_export.clean import step_shape
 from rnnx_export.plan import Plan, time_axis
 from rnnx_export.recurrent import constant
@@ -47,7 +47,8 @@ def wrap_in_scan(model: ir.Model, plan: Plan) -> None:
         else:
             axis = time_axis(spec.shape)
             if axis is None:
-                axis = next(index for index, part in enumerate(spec.axes()) if part.name == "time")
+                axis = axis_index(spec.shape, "time")
+                assert axis is not None
                 chunk = _frames(tape, outer, chunk, spec, axis)
             scanned.append(chunk)
             taken.append(step)
@@ -151,7 +152,7 @@ def _frames(tape: Tape, outer: ir.Graph, value: ir.Value, spec: TensorSpec, axis
 
 
 def _out_axis(spec: TensorSpec) -> int:
-    return next((index for index, axis in enumerate(spec.axes()) if axis.name == "time"), 0)
+    return axis_index(spec.shape, "time") or 0
 
 
 def _joined(tape: Tape, outer: ir.Graph, value: ir.Value, spec: TensorSpec, axis: int) -> ir.Value:

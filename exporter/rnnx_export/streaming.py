@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from rnnx.contract import axis_index
 from rnnx_export.plan import Plan, step_program, time_axis
 from rnnx_export.spec import TensorSpec
 from rnnx_export.structure import flatten
@@ -78,7 +79,7 @@ def look_ahead(plan: Plan) -> int:
 
 def _disturb(value: Tensor, spec: TensorSpec, step: int, steps: int) -> Tensor:
     """Return `value` with other finite values at one step."""
-    axis = next((index for index, part in enumerate(spec.axes()) if part.name == "time"), None)
+    axis = axis_index(spec.shape, "time")
     if axis is None:
         return value
     width = value.shape[axis] // steps
@@ -95,7 +96,7 @@ def _disturb(value: Tensor, spec: TensorSpec, step: int, steps: int) -> Tensor:
 
 
 def _first_change(old: Tensor, new: Tensor, spec: TensorSpec, steps: int) -> int | None:
-    axis = next((index for index, part in enumerate(spec.axes()) if part.name == "time"), None)
+    axis = axis_index(spec.shape, "time")
     if axis is None or old.shape != new.shape:
         return None
     different = (
@@ -132,7 +133,7 @@ def _step_of(value: Tensor, subject: Subject, name: str, step: int, steps: int) 
     spec = subject.inputs[name]
     if spec.is_length:
         return (value - step).clamp(0, 1)
-    axis = next((index for index, part in enumerate(spec.axes()) if part.name == "time"), None)
+    axis = axis_index(spec.shape, "time")
     if axis is None:
         return value
     width = value.shape[axis] // steps
@@ -145,6 +146,5 @@ def join_steps(rows: list[Tensor], spec: TensorSpec) -> Tensor:
     axis = time_axis(spec.shape)
     if axis is not None:
         return torch.stack(rows, axis)
-    if spec.has("time"):
-        return torch.cat(rows, next(index for index, part in enumerate(spec.axes()) if part.name == "time"))
-    return rows[-1]
+    joined = axis_index(spec.shape, "time")
+    return rows[-1] if joined is None else torch.cat(rows, joined)
