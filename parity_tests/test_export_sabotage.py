@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
+from torch import nn
 
 import rnnx
 import sabotage
@@ -113,6 +115,40 @@ def test_weights_changed_after_the_proof_show(tmp_path: Path) -> None:
     contract = read_contract(read_model(changed))
     assert contract.proof is not None
     assert contract.proof.id == made.contract.id != read_model(changed).id
+
+
+class Chaotic(nn.Module):
+    """A network with two states that enlarges any rounding until nothing of a trajectory is left of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.rnn = nn.RNN(6, 48, batch_first=True)
+        self.lstm = nn.LSTM(6, 48, batch_first=True)
+        with torch.no_grad():
+            self.rnn.weight_hh_l0.mul_(6)
+            self.lstm.weight_hh_l0.mul_(12)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self.rnn(x)[0], self.lstm(x)[0]], -1)
+
+
+INPUTS = {"x": "float32[batch, time, 6]"}
+LASTING = [spoil for spoil in SPOILS if spoil is not sabotage.short_memory]  # chaos has begun by then
+
+
+def test_a_chaotic_network_is_exported_and_said_to_be_one(tmp_path: Path) -> None:
+    made = rnnx.export(Chaotic().eval(), tmp_path / "model.onnx", inputs=INPUTS)
+    assert any("chaotic" in note for note in made.notes)
+
+
+@pytest.mark.parametrize("spoil", LASTING, ids=lambda spoil: spoil.__name__)
+def test_chaos_hides_no_wrong_graph(
+    spoil: sabotage.Spoil, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil_graphs(monkeypatch, spoil)
+    with pytest.raises(RefusedError):
+        rnnx.export(Chaotic().eval(), tmp_path / "model.onnx", inputs=INPUTS)
 
 
 def _fields(spec: Any) -> dict[str, Any]:

@@ -19,12 +19,13 @@ import torch
 from torch import nn
 
 from rnnx.beside import Failure, chunk_inputs, step_inputs
+from rnnx.checking import Request
 from rnnx.contract import Contract, InputSpec, axis_index, default_array, initial_array, resolve
 from rnnx.errors import RnnxError
 from rnnx.session import Session
 from rnnx.shapes import chunk_shape, has_steps, to_steps
 from rnnx.tolerance import Bound, error_beyond, level_of, relative_error
-from rnnx.verdict import Finding, Request
+from rnnx.verdict import Finding
 from rnnx_export.build import DIRECT, SCAN, build, state_specs, to_bytes
 from rnnx_export.capture import CaptureError
 from rnnx_export.graph_values import (

@@ -37,20 +37,24 @@ def reference_name() -> str:
     return f"torch {torch.__version__.split('+')[0]}"
 
 
-class _Reference:
+class ModuleReference:
     """What both views share: a name, a plan, a start, and the precision computed in."""
 
     def __init__(self, plan: Plan, dtype: torch.dtype | None = None) -> None:
         self.name = reference_name()
         self.plan = plan
-        self._dtype = dtype
+        self.dtype = dtype
 
     def start(self, sizes: Mapping[str, int]) -> dict[str, np.ndarray[Any, Any]]:
         """Return the start of every state in full shape."""
         return {name: to_numpy(value) for name, value in self.plan.start(sizes).items()}
 
+    def steps(self, inputs: Arrays, states: Arrays) -> Iterator[tuple[Arrays, Arrays]]:
+        """Yield outputs and next states after each step, as `rnnx.reference.Reference` has it."""
+        raise NotImplementedError
 
-class StepReference(_Reference):
+
+class StepReference(ModuleReference):
     """A module advanced one step at a time, from any states, all states shown.
 
     Memory in arguments, buffers and attributes is the module's own; what hides inside it is carried by the
@@ -69,13 +73,13 @@ class StepReference(_Reference):
         """Yield outputs and next states after each step."""
         plan = self.plan
         count = len(plan.outputs)
-        carried = [_tensor(states[state.name], state.spec, self._dtype) for state in plan.states]
+        carried = [_tensor(states[state.name], state.spec, self.dtype) for state in plan.states]
         for step in range(count_steps(plan, inputs)):
             arguments = [
-                _tensor(_row(inputs[name], spec, step, plan), spec, self._dtype)
+                _tensor(_row(inputs[name], spec, step, plan), spec, self.dtype)
                 for name, spec in plan.subject.inputs.items()
             ]
-            with quiet(), _precision(self._dtype):
+            with quiet(), _precision(self.dtype):
                 result = self._program(*arguments, *carried)
             carried = list(result[count:])
             outputs = {o.name: to_numpy(value) for o, value in zip(plan.outputs, result, strict=False)}
@@ -85,7 +89,7 @@ class StepReference(_Reference):
             )
 
 
-class WholeReference(_Reference):
+class WholeReference(ModuleReference):
     """A module called once on the whole sequence from its own start.
 
     Args:
@@ -98,16 +102,16 @@ class WholeReference(_Reference):
         plan, subject = self.plan, self.plan.subject
         steps = count_steps(plan, inputs)
         tensors = {
-            name: _tensor(_chunk(inputs[name], spec), spec, self._dtype)
+            name: _tensor(_chunk(inputs[name], spec), spec, self.dtype)
             for name, spec in subject.inputs.items()
         }
         given = {
-            name: None if subject.starts_as_none(name) else _tensor(states[name], spec, self._dtype)
+            name: None if subject.starts_as_none(name) else _tensor(states[name], spec, self.dtype)
             for name, spec in subject.states.items()
             if spec is not None
         }
-        module = subject.fresh(self._dtype)
-        with quiet(), _precision(self._dtype):
+        module = subject.fresh(self.dtype)
+        with quiet(), _precision(self.dtype):
             leaves = dict(flatten(subject.call(module, tensors, given)))
         ends = {}
         for state in plan.states:
