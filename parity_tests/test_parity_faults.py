@@ -11,8 +11,9 @@ import torch
 
 import rnnx
 from faults_in_models import FAULTS, NETWORKS, X, spoiled
+from rnnx.checking import check_parity, make_request
 from rnnx.report import to_html
-from rnnx.verdict import Finding, Parity, check_parity, make_request
+from rnnx.verdict import Finding, Parity
 from rnnx_export.localise import Localiser
 from rnnx_export.reference import StepReference
 from rnnx_export.truth import open_truth

@@ -23,9 +23,10 @@ import torch
 from torch import nn
 
 import rnnx
+from rnnx.checking import check_parity, make_request
 from rnnx.contract import Contract
 from rnnx.model_file import model_id, write_contract
-from rnnx.verdict import Parity, check_parity, make_request, why
+from rnnx.verdict import Parity, why
 from rnnx_export.build import build, to_bytes
 from rnnx_export.reference import open_reference
 from rnnx_export.truth import open_truth

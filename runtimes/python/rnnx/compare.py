@@ -261,8 +261,8 @@ def _note_own(
     truth: tuple[Values, States],
 ) -> None:
     """Measure the reference's own error against the truth."""
-    pairs = {f"output.{name}": (value, outputs[name]) for name, value in truth[0].items()}
-    pairs |= {f"state.{name}": (value, after[name]) for name, value in truth[1].items()}
+    pairs = {f"output.{name}": (truth[0][name], value) for name, value in outputs.items()}
+    pairs |= {f"state.{name}": (truth[1][name], value) for name, value in after.items()}
     for tensor, (expected, got) in pairs.items():
         ended = ended_rows(contract, inputs, step, tensor)
         if ended is not None:

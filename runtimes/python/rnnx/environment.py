@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import os
 import platform
 import sys
+from pathlib import Path
 
 from rnnx.engine import availability
 from rnnx.errors import ProviderError
@@ -57,6 +59,27 @@ def describe_environment() -> Environment:
         packages={name: _version(name) for name in PACKAGES},
         providers=availability(),
     )
+
+
+def machine() -> str:
+    """Return what this machine is, in one line."""
+    return f"{platform.system()} {platform.machine()}, {_processor()}{os.cpu_count()} processors"
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of Python and of every package of rnnx that is installed, by name."""
+    found = {name: _version(name) for name in PACKAGES}
+    return {"python": platform.python_version()} | {n: version for n, version in found.items() if version}
+
+
+def _processor() -> str:
+    """Return the processor's own name and a comma where the system tells it (Linux), else nothing."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]}, " if names else ""
 
 
 def _version(name: str) -> str | None:

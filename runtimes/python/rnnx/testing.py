@@ -7,8 +7,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from rnnx.checking import check_parity, make_request
 from rnnx.session import Session, load
-from rnnx.verdict import Parity, check_parity, make_request
+from rnnx.verdict import Parity
 
 
 def assert_parity(

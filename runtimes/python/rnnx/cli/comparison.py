@@ -12,9 +12,10 @@ import typer
 from rnnx.cli.console import progress
 
 if TYPE_CHECKING:
+    from rnnx.checking import Request
     from rnnx.cli.source import Network
     from rnnx.session import Session
-    from rnnx.verdict import Parity, Request
+    from rnnx.verdict import Parity
 
 
 # How the network was exported: flags that every command has which takes the network itself.
@@ -78,10 +79,10 @@ def compare_network(
         bisect: whether to find the node at fault where they disagree.
         quiet: show no progress.
     """
+    from rnnx.checking import check_parity
     from rnnx.cli.source import open_reference
     from rnnx.model_file import read_model
     from rnnx.tolerance import quantisation_of
-    from rnnx.verdict import check_parity
     from rnnx_export.subject import one_thread
     from rnnx_export.truth import known_ranges, open_truth
 

@@ -13,8 +13,9 @@ from rnnx.cli.console import Json, Quiet, bold, remark, table
 from rnnx.errors import ParityError, UsageError
 
 if TYPE_CHECKING:
+    from rnnx.checking import Request
     from rnnx.session import Session
-    from rnnx.verdict import Parity, Request
+    from rnnx.verdict import Parity
 
 _DRIVES = ("random", "own")
 # What the command that shows a failure again leaves out: MODEL stands in front, the others only write.
@@ -170,10 +171,10 @@ def _check_trace_alone(context: typer.Context) -> None:
 
 
 def _replay(sessions: list[Session], path: Path, command: str) -> Parity:
+    from rnnx.checking import Request, check_parity
     from rnnx.reference import TraceReference
     from rnnx.tolerance import Level
     from rnnx.trace_file import read_trace, trace_sizes
-    from rnnx.verdict import Request, check_parity
 
     contract = sessions[0].contract
     found = read_trace(path, contract, model_id=sessions[0].id)
@@ -203,9 +204,9 @@ def _request(
     import dataclasses
 
     from rnnx.array_files import read_arrays
+    from rnnx.checking import make_request
     from rnnx.files import read_bytes
     from rnnx.rows import loops
-    from rnnx.verdict import make_request
 
     contract = session.contract
     recorded = None if input is None else read_arrays(input)

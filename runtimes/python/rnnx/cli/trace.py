@@ -49,6 +49,7 @@ def trace(
         rnnx trace poet.safetensors --model poet.onnx -o t.safetensors --steps 100
     """
     from rnnx.array_files import read_arrays
+    from rnnx.checking import make_request
     from rnnx.cli.comparison import Source
     from rnnx.cli.parity import parse_sizes
     from rnnx.cli.source import open_reference
@@ -56,7 +57,6 @@ def trace(
     from rnnx.inspection import inspect_model
     from rnnx.recording import record_trace
     from rnnx.trace_file import write_trace
-    from rnnx.verdict import make_request
 
     read = tuple(path for path in (model, Path(source), weights, input) if path is not None)
     check_output(output, inputs=read)
