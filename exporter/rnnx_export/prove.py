@@ -164,13 +164,14 @@ class _Prover:
             raise ProofError(f"{where}: {error.found}") from error
         self.max_error = max([self.max_error, *(error for way in ways.values() for error in way.values())])
 
-    def _truth(self, sizes: Mapping[str, int], inputs: Mapping[str, Any]) -> StepReference | None:
+    def _truth(self, sizes: Mapping[str, int], inputs: Mapping[str, Any]) -> ModuleReference | None:
         """Return the network in float64 if it computes in float32, the precision whose rounding is told."""
         dtypes = [state.spec.dtype for state in self.plan.states]
         dtypes += [output.spec.dtype for output in self.plan.outputs]
-        if self.plan.whole_only or any(dtype.itemsize < 4 for dtype in dtypes if dtype.is_floating_point):
+        if any(dtype.itemsize < 4 for dtype in dtypes if dtype.is_floating_point):
             return None
-        return open_truth(StepReference(self.plan), inputs, sizes)
+        kind = WholeReference if self.plan.whole_only else StepReference
+        return open_truth(kind(self.plan), inputs, sizes)
 
     def look_ahead(self) -> None:
         """Fill the future with other values: the past must not change by a bit."""

@@ -186,7 +186,7 @@ def _tensor(value: np.ndarray[Any, Any], spec: TensorSpec, dtype: torch.dtype | 
 
 def open_reference(
     module: torch.nn.Module, contract: Contract, arguments: Mapping[str, Any]
-) -> StepReference:
+) -> ModuleReference:
     """Return a module as the reference of the model that was exported from it.
 
     Args:
@@ -226,7 +226,7 @@ def open_reference(
         )
     if contract.whole_only:
         plan.make_whole(contract.whole_only)
-        return WholeReference(plan)  # type: ignore[return-value]
+        return WholeReference(plan)
     return StepReference(plan)
 
 

@@ -9,12 +9,12 @@ import torch
 
 from rnnx.errors import RnnxError
 from rnnx.rows import Ranges
-from rnnx_export.reference import StepReference
+from rnnx_export.reference import ModuleReference
 
 
 def open_truth(
-    reference: StepReference, inputs: Mapping[str, Any], sizes: Mapping[str, int]
-) -> StepReference | None:
+    reference: ModuleReference, inputs: Mapping[str, Any], sizes: Mapping[str, int]
+) -> ModuleReference | None:
     """Return a reference in float64, or None where the network has it already or does not run in it.
 
     Args:
@@ -25,17 +25,17 @@ def open_truth(
     specs = [state.spec for state in reference.plan.states]
     specs += [output.spec for output in reference.plan.outputs]
     floats = [spec.dtype for spec in specs if spec.dtype.is_floating_point]
-    if not isinstance(reference, StepReference) or torch.float64 in floats or not floats:
+    if torch.float64 in floats or not floats:
         return None
     try:
-        truth = StepReference(reference.plan, torch.float64)
+        truth = type(reference)(reference.plan, torch.float64)
         next(iter(truth.steps(inputs, reference.start(sizes))))
     except (RuntimeError, TypeError, NotImplementedError, RnnxError):
         return None
     return truth
 
 
-def known_ranges(reference: StepReference) -> Ranges:
+def known_ranges(reference: ModuleReference) -> Ranges:
     """Return least and greatest value of each input whose spec says so in numbers."""
     return {
         name: (float(spec.low), float(spec.high))

@@ -108,7 +108,8 @@ class Beside:
         self._chunks = self._open()
         self._before: States = {}
         self._last: dict[str, Array] = {}
-        self._pending: list[Values] = []  # outputs of the reference since the latest chunk began
+        # Outputs of the reference, and the true ones, since the latest chunk began.
+        self._pending: list[tuple[Values, Values]] = []
         self._cuts = _cuts(setting.steps, setting.seed, whole=not steps)
         self._cut = next(self._cuts)
 
@@ -140,7 +141,7 @@ class Beside:
             self._last = {name: got[output] for name, output in self._setting.loops.items()}
             self._compare("free", step, outputs, after, got, self._free)
             self._note_drift(step, got, *(truth or (outputs, after)))
-        self._pending.append(outputs)
+        self._pending.append((outputs, truth[0] if truth else outputs))
         if step + 1 == self._cut:
             self._run_chunk(step + 1, after)
 
@@ -170,14 +171,16 @@ class Beside:
 
     def _compare_rows(self, begin: int, name: str, shape: Any, value: Array) -> None:
         tensor, end = f"output.{name}", begin + len(self._pending)
-        if name not in self._pending[-1]:
+        if name not in self._pending[-1][0]:
             return
-        if axis_index(shape, "time") is None:
-            self._note("chunks", end - 1, tensor, self._pending[-1][name], value)
-            return
-        rows = to_steps(value, shape)
-        for step in range(begin, end):
-            self._note("chunks", step, tensor, self._pending[step - begin][name], rows[step - begin])
+        timeless = axis_index(shape, "time") is None  # one value, that of the last step
+        first, rows = (end - 1, value[None]) if timeless else (begin, to_steps(value, shape))
+        for step, row in zip(range(first, end), rows, strict=True):
+            expected, true = (values[name] for values in self._pending[step - begin])
+            self._note("chunks", step, tensor, expected, row)
+            if self._free is None:
+                pair = self._valid_rows(step, tensor, np.asarray(true), row)
+                self.drift.add(step, tensor, relative_error(*pair))
 
     def _compare(
         self, way: str, step: int, outputs: Values, after: States, got: Values, stream: Stream

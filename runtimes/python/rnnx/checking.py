@@ -147,7 +147,7 @@ def check_parity(
     )
     interrupted = any(each.interrupted for each in compared)
     checks: list[list[Check]] = [[] for _ in sessions]
-    if request.behaviour and not interrupted and not contract.whole_only:
+    if request.behaviour and not interrupted:
         try:
             _check(checks, sessions, reference, request, levels, truth)
         except KeyboardInterrupt:
@@ -211,7 +211,8 @@ def _check(
         for row, result in zip(checks, results, strict=True):
             said = str(result.failure) if result.failure else f"{_EXTREME_STEPS} steps agree"
             row.append(Check(f"{kind} inputs", result.agrees, said, _largest(result)))
-    if sessions[0].contract.vocabulary is not None:
+    contract = sessions[0].contract
+    if contract.vocabulary is not None and not contract.whole_only:
         for row, session in zip(checks, sessions, strict=True):
             row += check_text(session, reference, request.text, seed=request.seed)
 

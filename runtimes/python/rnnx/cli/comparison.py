@@ -93,7 +93,7 @@ def compare_network(
     request = dataclasses.replace(
         request, ranges=known_ranges(reference), quantisation=quantisation_of(operators)
     )
-    truth = None if contract.whole_only else open_truth(reference, request.rows(contract), request.sizes)
+    truth = open_truth(reference, request.rows(contract), request.sizes)
     # PyTorch's threads cost more than they give for single steps, and far more where a core is taken.
     with one_thread(), progress("comparing", request.steps, quiet=quiet) as bar:
         found = check_parity(

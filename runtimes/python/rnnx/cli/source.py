@@ -12,7 +12,7 @@ from rnnx.errors import UsageError
 if TYPE_CHECKING:
     from torch import nn
 
-    from rnnx_export.reference import StepReference
+    from rnnx_export.reference import ModuleReference
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _refuse_flags(source: str, names: list[str]) -> None:
         )
 
 
-def open_reference(network: Network, contract: Contract) -> StepReference:
+def open_reference(network: Network, contract: Contract) -> ModuleReference:
     """Return a network as the reference of the model that was exported from it.
 
     Raises:
