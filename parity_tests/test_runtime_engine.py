@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import json
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -179,10 +181,43 @@ def test_options_reach_onnxruntime() -> None:
         ({"threads": True}, "wrong-option"),
         ({"spinning": 1}, "wrong-option"),
         ({"graph_optimization": "most"}, "wrong-option"),
+        ({"shared_threads": True, "threads": 2}, "wrong-option"),  # which would spin unasked
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: Any, code: str) -> None:
     assert code_of(lambda: rnnx.load(onnx_models.lstm(), options=options), UsageError) == code
+
+
+SHARING = """
+import os, sys, rnnx
+def load(**options):
+    sessions.append(rnnx.load(sys.argv[1], options=options))
+    sessions[-1].stream().step([[0.0, 0.0, 0.0]])
+    return len(os.listdir("/proc/self/task"))
+sessions = []
+print([load() for _ in range(4)])
+print([load(threads=4) for _ in range(3)])
+print([load(threads=4, spinning=True, shared_threads=True) for _ in range(4)])
+try:
+    load(threads=3, spinning=True, shared_threads=True)
+except rnnx.UsageError as error:
+    print(error.code, error.found)
+"""
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/task").exists(), reason="not run: counts threads as Linux shows them"
+)
+def test_sessions_add_no_threads_or_share_theirs(tmp_path: Path) -> None:
+    """In a process of its own: the pool is there for good."""
+    (tmp_path / "lstm.onnx").write_bytes(onnx_models.lstm())
+    command = [sys.executable, "-c", SHARING, str(tmp_path / "lstm.onnx")]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    alone, own, shared = map(json.loads, said[:3])
+    assert len(set(alone)) == 1, "sessions of one thread make none"
+    assert [count - alone[0] for count in own] == [3, 6, 9]
+    assert [count - own[-1] for count in shared] == [3, 3, 3, 3]
+    assert said[3] == "wrong-option 3"
 
 
 def test_a_model_the_engine_cannot_load_is_refused() -> None:

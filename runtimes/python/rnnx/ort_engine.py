@@ -6,11 +6,10 @@ roles each step. Two bindings per call, one for each direction, so that a step b
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import importlib.metadata
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -19,46 +18,11 @@ from rnnx.contract import Contract
 from rnnx.engine import Shape
 from rnnx.errors import ModelError, ProviderError
 from rnnx.model_file import ModelFile
+from rnnx.ort_options import Options, first_line, session_options
 from rnnx.shapes import Array, empty
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-_LEVELS = {
-    "none": "ORT_DISABLE_ALL",
-    "basic": "ORT_ENABLE_BASIC",
-    "extended": "ORT_ENABLE_EXTENDED",
-    "all": "ORT_ENABLE_ALL",
-}
 _WHEELS = ("onnxruntime", "onnxruntime-gpu")
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """What `rnnx.load(..., options=)` lets one choose for ONNX Runtime.
-
-    Attributes:
-        threads: threads inside one operator. One is the fastest for a step of a small network, and
-            many sessions in one process do not compete; raise it for large chunks or batches.
-        spinning: whether idle threads wait in a busy loop: lower latency, a core burnt per thread.
-        graph_optimization: how far the graph is rewritten when loaded.
-        arena: whether freed memory is kept for the next call.
-        memory_pattern: whether intermediate results of one shape are planned in one block.
-        device: index of the GPU (cuda only).
-        tf32: whether float32 products may be rounded to TF32: faster, and off by 1e-3 (cuda only).
-    """
-
-    threads: int = 1
-    spinning: bool = False
-    graph_optimization: str = "all"
-    arena: bool = True
-    memory_pattern: bool = True
-    device: int = 0
-    tf32: bool = False
-
-    ALLOWED: ClassVar[dict[str, Any]] = {
-        "threads": range(1, 4097),
-        "graph_optimization": tuple(_LEVELS),
-        "device": range(4096),
-    }
 
 
 def open_engine(model: ModelFile, contract: Contract, provider: str, options: Options) -> OrtEngine:
@@ -212,15 +176,16 @@ def _session(source: str | bytes, provider: str, options: Options, label: str) -
         wanted.insert(0, ("CUDAExecutionProvider", cuda))
         if hasattr(ort, "preload_dlls"):
             ort.preload_dlls()
+    settings = session_options(ort, options)
     try:
-        session = ort.InferenceSession(source, _settings(ort, options), providers=wanted)
+        session = ort.InferenceSession(source, settings, providers=wanted)
     except Exception as error:
         if provider == "cuda" and "CUDA" in str(error):
-            raise _no_cuda(_first_line(error)) from error
+            raise _no_cuda(first_line(error)) from error
         raise ModelError(
             "engine-refused",
             expected=f"{label} to load in ONNX Runtime {ort.__version__}",
-            found=_first_line(error),
+            found=first_line(error),
             fix="export it again, or install a newer onnxruntime",
         ) from error
     session.disable_fallback()
@@ -228,20 +193,6 @@ def _session(source: str | bytes, provider: str, options: Options, label: str) -
     if got[0] != _PROVIDERS[provider]:
         raise _no_cuda(f"only {', '.join(got)} after loading it (no driver, or no CUDA libraries)")
     return session
-
-
-def _settings(ort: Any, options: Options) -> Any:
-    """Return the SessionOptions for `options`."""
-    settings = ort.SessionOptions()
-    settings.intra_op_num_threads = options.threads
-    settings.inter_op_num_threads = 1
-    settings.enable_cpu_mem_arena = options.arena
-    settings.enable_mem_pattern = options.memory_pattern
-    settings.log_severity_level = 4  # what goes wrong is raised, with its text; nothing is printed beside it
-    settings.add_session_config_entry("session.intra_op.allow_spinning", "1" if options.spinning else "0")
-    level = _LEVELS[options.graph_optimization]
-    settings.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
-    return settings
 
 
 def _onnxruntime(provider: str) -> Any:
@@ -252,7 +203,7 @@ def _onnxruntime(provider: str) -> Any:
         raise ProviderError(
             "onnxruntime-missing",
             expected=f"onnxruntime for the {provider} provider",
-            found=f"none that can be imported ({_first_line(error)})",
+            found=f"none that can be imported ({first_line(error)})",
             fix=f"pip install 'rnnx[{provider}]'",
         ) from error
     if provider == "cuda":
@@ -290,13 +241,9 @@ def _failed(error: Exception) -> ModelError:
     return ModelError(
         "engine-failed",
         expected="ONNX Runtime to compute the step",
-        found=_first_line(error),
+        found=first_line(error),
         fix="the states are unchanged; check that the contract fits the graph, or export the model again",
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _identity_model() -> bytes:
