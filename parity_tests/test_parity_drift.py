@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import tracemalloc
 from collections.abc import Iterator, Mapping
@@ -102,6 +103,27 @@ def test_a_chaotic_network_agrees_until_pytorch_itself_is_lost() -> None:
     assert not compare(1e-7, truth=False).agrees
 
 
+def test_a_lucky_run_of_pytorch_is_no_measure_of_chaos() -> None:
+    """PyTorch happens to compute the truth exactly; a runtime one rounding away from it is right too."""
+    exact, rounded = Chaos(np.float32), Chaos(np.float32, 1e-7)
+
+    def against_itself(runtime: Chaos) -> Any:
+        return compare_runtimes(
+            [Fake(runtime)],  # type: ignore[list-item]
+            exact,
+            inputs={"x": np.zeros((60, 2, 2), np.float32)},
+            sizes={"batch": 2},
+            truth=exact,
+        )[0]
+
+    result = against_itself(rounded)
+    assert result.agrees, result.failure
+    # Nudges are of the size of a rounding: a fault of a hundred, still within the bound of a step, shows.
+    fault = against_itself(Chaos(np.float32, 1.5e-5)).failure
+    assert fault is not None
+    assert fault.way == "free"
+
+
 def test_a_fault_in_a_chaotic_network_is_caught_by_single_steps() -> None:
     result = compare(0.0, always=1e-4)
     assert result.failure is not None
@@ -135,7 +157,7 @@ def test_nothing_is_compared_past_the_step_at_which_pytorch_is_lost(since: int, 
             return outputs
 
     session = Fake(Given(since, 0.1))
-    truth, opened = Given(10, 6e-4), iter((True, False, False))
+    truth, opened = Given(10, 6e-4), itertools.cycle((True, False, False))
 
     class Fed(FakeStream):
         def step(self, inputs: dict[str, Array]) -> dict[str, Array]:
