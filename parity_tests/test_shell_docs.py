@@ -195,6 +195,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (folder / name).write_text(text)
     (folder / "mymodel.py").write_text(DENOISER)
     np.save(folder / "noisy.npy", np.ones((1, 50, 257), np.float32))
+    (folder / "recordings").mkdir()
+    for steps in (30, 50):
+        np.save(folder / "recordings" / f"{steps}.npy", np.ones((1, steps, 257), np.float32))
     os.chdir(folder)
     yield folder
     os.chdir(before)

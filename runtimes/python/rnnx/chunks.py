@@ -58,7 +58,7 @@ def run_chunks(stream: Stream, inputs: Any, *, chunk: int) -> Iterator[tuple[int
     steps = input_sizes(contract, named)["time"]
     for begin in range(0, steps, steps if contract.whole_only else chunk):
         end = min(begin + (steps if contract.whole_only else chunk), steps)
-        yield end, stream.run(_part(contract, named, begin, end))
+        yield end, stream.run(part_of(contract, named, begin, end))
 
 
 def raw_chunks(stream: Stream, file: BinaryIO, *, chunk: int) -> Iterator[tuple[int, dict[str, Array]]]:
@@ -122,7 +122,8 @@ def join_chunks(contract: Contract, chunks: Iterable[Mapping[str, Array]]) -> di
     return joined
 
 
-def _part(contract: Contract, named: Mapping[str, Any], begin: int, end: int) -> dict[str, Array]:
+def part_of(contract: Contract, named: Mapping[str, Any], begin: int, end: int) -> dict[str, Array]:
+    """Return the inputs of steps begin..end-1 of a chunk; a length becomes what is left of it."""
     part = {}
     for spec in contract.inputs:
         if named.get(spec.name) is None:

@@ -7,6 +7,7 @@ from the types below.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -47,6 +48,7 @@ class Axis(msgspec.Struct, frozen=True):
     name: str
 
     @classmethod
+    @functools.lru_cache(maxsize=1024, typed=True)  # typed: True is no dimension, and equals 1
     def parse(cls, dimension: Dimension) -> Axis:
         """Parse 257, "batch" or "160*time". Raises ValueError on anything else."""
         if isinstance(dimension, int):

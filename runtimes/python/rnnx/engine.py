@@ -45,7 +45,26 @@ class Call(Protocol):
 
 
 class Lane(Protocol):
-    """What one stream needs of an engine: two sets of state buffers."""
+    """What one stream needs of an engine: two sets of state buffers.
+
+    A lane may hold many streams, one to a row of the states' batch axes; a pool keeps a table of them, a
+    lane of one side, and moves rows from there to the lane that computes and back.
+    """
+
+    def gather(self, side: int, table: Lane, rows: Array) -> None:
+        """Overwrite all states of `side` with those rows of `table`, a lane of the same engine.
+
+        Args:
+            side: of this lane.
+            table: whose side 0 is read; its states differ from this lane's in the batch alone.
+            rows: int64 [batch of this lane], rows of the table.
+        """
+
+    def scatter(self, side: int, table: Lane, rows: Array) -> None:
+        """Write all states of `side` to those rows of side 0 of `table`: the way back from `gather`.
+
+        Other rows are not touched. No row stands in `rows` twice.
+        """
 
     def read(self, side: int, name: str) -> Array:
         """Return a copy of a state, by its name in the contract."""
@@ -62,8 +81,8 @@ class Engine(Protocol):
 
     provider: str
 
-    def open(self, states: Mapping[str, Shape]) -> Lane:
-        """Return buffers for states of these shapes, their values not set."""
+    def open(self, states: Mapping[str, Shape], *, sides: int = 2) -> Lane:
+        """Return buffers for states of these shapes, their values not set; one side cannot be run."""
 
 
 def open_engine(

@@ -48,6 +48,10 @@ class Feed:
         self.target[...] = value
         return self._check is None or self._check(self._flat)
 
+    def is_valid(self) -> bool:
+        """Whether what stands in the buffer may reach the engine."""
+        return self._check is None or self._check(self._flat)
+
 
 def is_finite(flat: Array) -> bool:
     """Whether a one-dimensional array of float32 or float64 holds neither NaN nor infinity.
@@ -113,7 +117,7 @@ def to_array(spec: InputSpec | StateSpec, value: Any) -> Array:
     if array.dtype.newbyteorder("=") == dtype:
         return np.asarray(array, dtype)
     raise _wrong_dtype(
-        spec, describe(str(array.dtype), array.shape), f"convert it with .astype({spec.dtype!r})"
+        spec, describe(str(array.dtype), array.shape), f"convert it to {spec.dtype}"
     )
 
 

@@ -19,7 +19,7 @@ from rnnx.errors import ModelError
 from rnnx.files import read_bytes
 
 _METADATA_FIELD = 14
-_DTYPES = {
+ELEMENT_TYPES = {  # of onnx.proto's TensorProto.DataType
     1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool",
     10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 16: "bfloat16",
 }  # fmt: skip
@@ -81,7 +81,7 @@ def read_model(source: str | os.PathLike[str] | bytes) -> ModelFile:
     try:
         return _parse(data, path)
     except (ValueError, UnicodeDecodeError, RecursionError) as error:
-        found = f"{len(data)} bytes that are none, or are cut short ({error})"
+        found = f"{len(data)} bytes that are none, or are cut short"
         raise ModelError(
             "not-onnx",
             expected=f"an ONNX model in {label}",
@@ -238,7 +238,7 @@ def _value_info(message: memoryview) -> tuple[str, GraphValue]:
             for tensor in _messages(value, 1):
                 for inner, content, _, _ in wire.fields(tensor):
                     if inner == 1 and isinstance(content, int):
-                        dtype = _DTYPES.get(content, f"onnx type {content}")
+                        dtype = ELEMENT_TYPES.get(content, f"onnx type {content}")
                     elif inner == 2 and isinstance(content, memoryview):
                         shape = [_dimension(dimension) for dimension in _messages(content, 1)]
     return name, GraphValue(dtype, shape)

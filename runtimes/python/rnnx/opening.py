@@ -44,7 +44,7 @@ def sizes(contract: Contract, batch: int, dims: Mapping[str, int]) -> dict[str, 
                     "missing-dimension",
                     expected=f"the size of {name!r}, which state {state.name!r} has",
                     found=f"dims with {', '.join(dims) or 'nothing'}",
-                    fix=f"session.stream(dims={{{name!r}: ...}})",
+                    fix="bind it when opening the stream",
                 )
     return {name: int(size) for name, size in found.items()}
 

@@ -18,6 +18,7 @@ from rnnx.contract import Contract
 from rnnx.engine import Shape
 from rnnx.errors import ModelError, ProviderError
 from rnnx.model_file import ModelFile
+from rnnx.ort_moving import GraphMover, HostMover
 from rnnx.ort_options import Options, first_line, session_options
 from rnnx.shapes import Array, empty
 
@@ -46,10 +47,22 @@ class OrtEngine:
         self.contract = contract
         self.options = options
         self.runtime = importlib.import_module("onnxruntime")
+        self._mover: HostMover | GraphMover | None = None
 
-    def open(self, states: Mapping[str, Shape]) -> OrtLane:
-        """Return two sets of buffers for states of these shapes."""
-        return OrtLane(self, states)
+    def open(self, states: Mapping[str, Shape], *, sides: int = 2) -> OrtLane:
+        """Return sets of buffers for states of these shapes."""
+        return OrtLane(self, states, sides)
+
+    @property
+    def mover(self) -> HostMover | GraphMover:
+        """What moves rows of states between lanes without leaving the memory they are in."""
+        if self._mover is None:
+            self._mover = HostMover(self.contract) if self.provider == "cpu" else self.graph_mover()
+        return self._mover
+
+    def graph_mover(self) -> GraphMover:
+        """Return a mover that computes where this engine does."""
+        return GraphMover(self.contract, lambda model: _session(model, self.provider, self.options, "rows"))
 
     def tensor(self, shape: Shape, dtype: str) -> tuple[Any, Array]:
         """Return a bound buffer where the engine computes, and the host array it is filled from or read into.
@@ -64,15 +77,33 @@ class OrtEngine:
 
 
 class OrtLane:
-    """Two sets of state buffers in ONNX Runtime's memory."""
+    """Sets of state buffers in ONNX Runtime's memory: two, or one for a table."""
 
-    def __init__(self, engine: OrtEngine, states: Mapping[str, Shape]) -> None:
+    def __init__(self, engine: OrtEngine, states: Mapping[str, Shape], sides: int) -> None:
         self._engine = engine
         self._on_host = engine.provider == "cpu"
         dtypes = {state.name: state.dtype for state in engine.contract.states}
         self._sides = tuple(
-            {name: engine.tensor(shape, dtypes[name]) for name, shape in states.items()} for _ in range(2)
+            {name: engine.tensor(shape, dtypes[name]) for name, shape in states.items()} for _ in range(sides)
         )
+        self._moved: list[dict[str, Any] | None] = [None] * sides
+
+    def gather(self, side: int, table: OrtLane, rows: Array) -> None:
+        """Overwrite all states of `side` with those rows of `table`."""
+        self._engine.mover.gather(table.moved(0), rows, self.moved(side))
+
+    def scatter(self, side: int, table: OrtLane, rows: Array) -> None:
+        """Write all states of `side` to those rows of `table`."""
+        self._engine.mover.scatter(self.moved(side), rows, table.moved(0))
+
+    def moved(self, side: int) -> Mapping[str, Any]:
+        """Return the buffers of `side` as the engine's mover takes them."""
+        found = self._moved[side]
+        if found is None:
+            view = self._engine.mover.view
+            found = {name: view(name, *pair) for name, pair in self._sides[side].items()}
+            self._moved[side] = found
+        return found
 
     def read(self, side: int, name: str) -> Array:
         """Return a copy of a state."""
@@ -216,7 +247,7 @@ def _onnxruntime(provider: str) -> Any:
                 fix="pip uninstall onnxruntime onnxruntime-gpu, then pip install 'rnnx[cuda]'",
             )
         if _PROVIDERS["cuda"] not in available:
-            raise _no_cuda(f"an onnxruntime {ort.__version__} built without CUDA")
+            raise _no_cuda("an ONNX Runtime built without CUDA")
     return ort
 
 
@@ -233,7 +264,7 @@ def _no_cuda(found: str) -> ProviderError:
         "provider-unavailable",
         expected="CUDA to work on this machine",
         found=found,
-        fix="pip install 'rnnx[cuda]' in an environment without onnxruntime, or use provider cpu",
+        fix="install ONNX Runtime with CUDA (in Python: rnnx[cuda], without onnxruntime), or use provider cpu",
     )
 
 

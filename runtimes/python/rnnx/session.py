@@ -10,6 +10,7 @@ from typing import Any
 from rnnx.contract import Contract
 from rnnx.engine import Engine, open_engine
 from rnnx.model_file import read_contract, read_model
+from rnnx.pool import Pool
 from rnnx.stream import Stream
 
 
@@ -56,6 +57,28 @@ class Session:
                 `wrong-dimension`, `unknown-state`, `wrong-dtype`, `wrong-shape` or `non-finite`.
         """
         return Stream(self, batch=batch, dims=dims, initial=initial, check=check)
+
+    def pool(
+        self,
+        *,
+        capacity: int = 64,
+        dims: Mapping[str, int] | None = None,
+        initial: Mapping[str, Any] | None = None,
+        check: bool = True,
+    ) -> Pool:
+        """Make a pool: streams that open and close at any time, stepped together as one batch.
+
+        Args:
+            capacity: streams there is room for at first; it doubles when they are too few.
+            dims: sizes of free dimensions, as for `stream`; the same in all streams.
+            initial: other starts than the contract's, as for `stream` at batch 1.
+            check: as for `stream`.
+
+        Raises:
+            StreamError: `whole-only`.
+            InputError: `no-batch`, `shared-state`, `shared-output` or `wrong-capacity`; or as `stream`.
+        """
+        return Pool(self, capacity=capacity, dims=dims, initial=initial, check=check)
 
     def __repr__(self) -> str:
         """Return what it is, in one line."""

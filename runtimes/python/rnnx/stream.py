@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from rnnx import feeds, opening
-from rnnx.contract import axis_index, step_shape
+from rnnx import loops, opening
+from rnnx.contract import axis_index
 from rnnx.errors import InputError, StreamError
-from rnnx.plan import Plan, symbol_count
-from rnnx.shapes import Array, chunk_shape, fit, from_steps, to_steps
+from rnnx.gate import Guarded
+from rnnx.matching import check_values, match_inputs
+from rnnx.plan import Plan
+from rnnx.shapes import Array
 from rnnx.snapshot import Sampling, Snapshot, decode_snapshot, encode_snapshot
 from rnnx.state_view import StateView
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from rnnx.session import Session
 
 
-class Stream:
+class Stream(Guarded):
     """One batched sequence of a session. Made by `Session.stream`; used by one thread at a time.
 
     A step reads one set of state buffers and writes the other; the roles swap in one assignment at its
@@ -33,6 +32,8 @@ class Stream:
         dims: sizes of the free dimensions that were bound when it was opened.
     """
 
+    _kind = "stream"
+
     def __init__(
         self,
         session: Session,
@@ -42,6 +43,7 @@ class Stream:
         initial: Mapping[str, Any] | None = None,
         check: bool = True,
     ) -> None:
+        super().__init__()
         self.session = session
         self.batch = batch
         self.dims = dict(dims or {})
@@ -53,10 +55,6 @@ class Stream:
         self._lane = session.engine.open({name: value.shape for name, value in self._initial.items()})
         self._step_plan: Plan | None = None
         self._chunk_plan: Plan | None = None
-        # Taking the only entry out is one atomic bytecode, with no place before the following `try` where
-        # an interrupt could leave it taken for ever; a lock's acquire() has one.
-        self._gate = {"open": True}
-        self._closed = False
         # Which set of buffers is current, and how many steps led to it: one value, so that they change
         # together whatever interrupts.
         self._now = (0, 0)
@@ -216,10 +214,10 @@ class Stream:
         """Return a plan filled with these inputs: the long way, taken when the latest plan does not fit."""
         if not whole and self._contract.whole_only:
             raise self._whole_only("a call of step")
-        arrays, dims = self._match(inputs, whole=whole)
+        arrays, dims = match_inputs(self._contract, inputs, self._sizes, whole=whole)
         plan = self._plan(dims, whole=whole)
         if not plan.fill(arrays):
-            self._check_values(arrays, dims)
+            check_values(self._contract, arrays, dims, finite=self._check)
             raise AssertionError("a plan refused inputs that are valid")
         return plan
 
@@ -229,77 +227,27 @@ class Stream:
             return latest
         return Plan(self._contract, self._lane, dims, whole=whole, check=self._check)
 
-    def _match(self, inputs: Any, *, whole: bool) -> tuple[dict[str, Array], dict[str, int]]:
-        """Return the inputs as arrays of the right dtype and shape, and every size they settle."""
-        arrays: dict[str, Array] = {}
-        dims = self._sizes if whole else {**self._sizes, "time": 1}
-        named = feeds.name_inputs(self._contract.inputs, inputs)
-        for spec in self._contract.inputs:
-            if named.get(spec.name) is None:
-                continue
-            array = feeds.to_array(spec, named[spec.name])
-            shape = chunk_shape(self._contract, spec) if whole else step_shape(spec)
-            fitted = fit(shape, array.shape, dims)
-            if fitted is None or not array.size:
-                raise feeds.misfit(spec, shape, array.shape, dims, whole=whole)
-            arrays[spec.name], dims = array, fitted
-        for name in ("time", *self._contract.free_dimensions):
-            if name not in dims:
-                raise InputError(
-                    "missing-dimension",
-                    expected=f"an input that tells the size of {name!r}",
-                    found="none given that has such an axis",
-                    fix="give one of the optional inputs"
-                    if name == "time"
-                    else f"stream(dims={{{name!r}: ...}})",
-                )
-        return arrays, dict(dims)
-
     def _loop(self, inputs: Any) -> dict[str, Array]:
         """Run a chunk of a step model: step by step, back to the start of the chunk if one fails."""
         contract = self._contract
-        arrays, dims = self._match(inputs, whole=True)
-        self._check_values(arrays, dims)
+        arrays, dims = match_inputs(contract, inputs, self._sizes, whole=True)
+        check_values(contract, arrays, dims, finite=self._check)
         plan = self._step_plan = self._plan({**dims, "time": 1}, whole=False)
         before, saved = self._now[1], self._read_all()
-        moving = []
-        for spec, feed in zip(contract.inputs, plan.feeds, strict=True):
-            if spec.role == "length":
-                counts = arrays.get(spec.name, np.full(feed.shape, dims["time"]))
-                steps = np.arange(dims["time"]).reshape(-1, *(1 for _ in feed.shape))
-                moving.append((feed.target, np.clip(counts - steps, 0, 1)))
-            elif spec.name in arrays:
-                moving.append((feed.target, to_steps(arrays[spec.name], chunk_shape(contract, spec))))
-            else:
-                feed.target[...] = feed.default
+        moving = loops.moving_inputs(contract, plan, arrays, dims["time"])
         try:
             rows = [self._advance(plan, moving, step) for step in range(dims["time"])]
         except BaseException:
             self._replace(saved, before)
             raise
-        return {
-            spec.name: from_steps(np.stack([row[spec.name] for row in rows]), chunk_shape(contract, spec))
-            for spec in contract.outputs
-        }
+        return loops.join_steps(contract, rows)
 
-    def _advance(self, plan: Plan, moving: Sequence[tuple[Array, Array]], step: int) -> dict[str, Array]:
-        for target, rows in moving:
-            target[...] = rows[step]
+    def _advance(self, plan: Plan, moving: loops.Moving, step: int) -> dict[str, Array]:
+        loops.fill_step(moving, step)
         side, position = self._now
         plan.run(side)
         self._now = (1 - side, position + 1)
         return plan.results()
-
-    def _check_values(self, arrays: Mapping[str, Array], dims: Mapping[str, int]) -> None:
-        for spec in self._contract.inputs:
-            symbols, time = symbol_count(self._contract, spec), dims["time"]
-            check = feeds.value_check(spec, symbols=symbols, time=time)
-            array = arrays.get(spec.name)
-            wanted = self._check or symbols is not None or spec.role == "length"
-            if array is None or check is None or not wanted:
-                continue
-            if not check(np.ascontiguousarray(array).reshape(-1)):
-                raise feeds.wrong_value(spec, array, symbols=symbols, time=time)
 
     def _read(self, name: str) -> Array:
         return self._lane.read(self._now[0], name)
@@ -326,37 +274,10 @@ class Stream:
                 )
         return sorted(set(chosen))
 
-    @contextlib.contextmanager
-    def _held(self) -> Iterator[None]:
-        try:
-            del self._gate["open"]
-        except KeyError:
-            raise self._unusable() from None
-        try:
-            yield
-        finally:
-            if not self._closed:
-                self._gate["open"] = True
-
-    def _unusable(self) -> StreamError:
-        if self._closed:
-            return StreamError(
-                "stream-closed",
-                expected="a stream that is open",
-                found="one that was closed",
-                fix="open another with session.stream()",
-            )
-        return StreamError(
-            "stream-busy",
-            expected="one thread at a time on a stream",
-            found="a call while another is running",
-            fix="open a stream for each thread; they share the session",
-        )
-
     def _whole_only(self, found: str) -> StreamError:
         return StreamError(
             "whole-only",
             expected=f"the whole sequence in one call of run, because of {self._contract.whole_only}",
             found=found,
-            fix="give the whole sequence to run, and call reset() before the next one",
+            fix="give the whole sequence to run, and reset before the next one",
         )

@@ -70,3 +70,8 @@ def encode_varint(value: int) -> bytes:
 def encode_bytes(number: int, payload: bytes) -> bytes:
     """Return a length-delimited field."""
     return encode_varint(number << 3 | 2) + encode_varint(len(payload)) + payload
+
+
+def encode_int(number: int, value: int) -> bytes:
+    """Return a varint field."""
+    return encode_varint(number << 3) + encode_varint(value)

@@ -35,6 +35,10 @@ def run(
         typer.Option("--output", "-o", help=".npy, .npz or .safetensors; '-' for raw values on stdout."),
     ] = None,
     chunk: Annotated[int, typer.Option(help="Steps that run at a time.", min=1)] = 256,
+    pool: Annotated[
+        bool, typer.Option("--pool", help="Run many sequences: a folder of such files, or a .jsonl.")
+    ] = False,
+    capacity: Annotated[int, typer.Option(help="Sequences that run at a time (--pool).", min=1)] = 64,
     provider: Annotated[str, typer.Option(help="cpu, cuda, native or auto.")] = "cpu",
     load_state: Annotated[Path | None, typer.Option(help="Continue where --save-state stopped.")] = None,
     save_state: Annotated[Path | None, typer.Option(help="Write what it takes to continue.")] = None,
@@ -49,19 +53,35 @@ def run(
     little-endian, one step after the other, batch 1. A run continued with --load-state gives exactly what
     one run would have given, sampling included.
 
+    With --pool, each file of the folder --input is a sequence of batch 1, and its results get its name in
+    the folder --output. Or each line of a .jsonl is one: {"x": [[...], ...]}, without the batch axis. So
+    many sequences as --capacity says run as one batch; one that ends makes room for the next.
+
     Example:
 
         rnnx run poet.onnx --prompt "def " --length 400 --temperature 0.7 --seed 7
         rnnx run denoiser.onnx --input noisy.npy --output clean.npy --save-state s.safetensors
+        rnnx run denoiser.onnx --pool --input recordings/ --output cleaned/
     """
     import rnnx
 
     if input is not None and any(value is not None for value in (prompt, temperature, seed)):
         raise _usage("--input, or the flags of text", "both", "leave out --prompt, --temperature and --seed")
-    _check_arguments(model, input, output, load_state, save_state)
+    if pool:
+        from rnnx.cli.run_pool import check_pool
+
+        check_pool(model, input, output, load_state or save_state)
+    else:
+        _check_arguments(model, input, output, load_state, save_state)
     session = rnnx.load(model, provider)
     if provider == "auto" and not quiet:
         typer.echo(f"provider: {session.provider}", err=True)
+    if pool:
+        from rnnx.cli.run_pool import run_pool
+
+        assert input is not None
+        run_pool(session, input, output or _STANDARD, capacity, chunk, quiet=quiet)
+        return
     saved = _read_state(load_state)
     if input is None:
         _make_text(session, prompt or "", length, temperature, seed, saved, save_state)

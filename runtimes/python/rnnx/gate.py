@@ -1,0 +1,54 @@
+"""One thread at a time: what streams and pools share against being used from two threads at once."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import ClassVar
+
+from rnnx.errors import StreamError
+
+
+class Guarded:
+    """Something with states that one thread at a time may use, until it is closed.
+
+    A method that is called at each step takes the gate itself, as `_held` does, and saves its price.
+    """
+
+    _kind: ClassVar[str]  # what messages call it
+
+    def __init__(self) -> None:
+        # Taking the only entry out is one atomic bytecode, with no place before the following `try` where
+        # an interrupt could leave it taken for ever; a lock's acquire() has one.
+        self._gate = {"open": True}
+        self._closed = False
+
+    @contextlib.contextmanager
+    def _held(self) -> Iterator[None]:
+        """Keep every other call out. Raises StreamError `stream-busy` or `stream-closed`."""
+        try:
+            del self._gate["open"]
+        except KeyError:
+            raise self._unusable() from None
+        try:
+            yield
+        finally:
+            if not self._closed:
+                self._gate["open"] = True
+
+    def _unusable(self) -> StreamError:
+        """Return the error for a gate that cannot be taken."""
+        kind = self._kind
+        if self._closed:
+            return StreamError(
+                "stream-closed",
+                expected=f"a {kind} that is open",
+                found="one that was closed",
+                fix=f"open another {kind} of the session",
+            )
+        return StreamError(
+            "stream-busy",
+            expected=f"one thread at a time on a {kind}",
+            found="a call while another is running",
+            fix=f"open a {kind} for each thread; they share the session",
+        )

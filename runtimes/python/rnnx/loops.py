@@ -1,0 +1,49 @@
+"""A chunk of a step model: the graph knows single steps only, so the chunk is a loop over them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from rnnx.contract import Contract
+from rnnx.plan import Plan
+from rnnx.shapes import Array, chunk_shape, from_steps, to_steps
+
+Moving = Sequence[tuple[Array, Array]]
+
+
+def moving_inputs(contract: Contract, plan: Plan, arrays: Mapping[str, Array], time: int) -> Moving:
+    """Return (buffer of a step, its rows [step, ...]) of inputs that move; fill in the defaults of others.
+
+    Args:
+        contract: of a step model.
+        plan: of one step.
+        arrays: inputs of the chunk by name; those left out take their defaults.
+        time: number of steps. A length counts the valid ones; at each step it is 0 or 1.
+    """
+    moving = []
+    for spec, feed in zip(contract.inputs, plan.feeds, strict=True):
+        if spec.role == "length":
+            counts = arrays.get(spec.name, np.full(feed.shape, time))
+            steps = np.arange(time).reshape(-1, *(1 for _ in feed.shape))
+            moving.append((feed.target, np.clip(counts - steps, 0, 1)))
+        elif spec.name in arrays:
+            moving.append((feed.target, to_steps(arrays[spec.name], chunk_shape(contract, spec))))
+        else:
+            feed.target[...] = feed.default
+    return moving
+
+
+def fill_step(moving: Moving, step: int) -> None:
+    """Write the inputs of one step."""
+    for target, rows in moving:
+        target[...] = rows[step]
+
+
+def join_steps(contract: Contract, rows: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    """Return the outputs of steps as those of one chunk."""
+    return {
+        spec.name: from_steps(np.stack([row[spec.name] for row in rows]), chunk_shape(contract, spec))
+        for spec in contract.outputs
+    }

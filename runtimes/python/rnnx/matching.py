@@ -1,0 +1,77 @@
+"""Inputs held against the contract: as arrays of the right dtype and shape, with the sizes they settle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from rnnx import feeds
+from rnnx.contract import Contract, step_shape
+from rnnx.errors import InputError
+from rnnx.plan import symbol_count
+from rnnx.shapes import Array, chunk_shape, fit
+
+
+def match_inputs(
+    contract: Contract, inputs: Any, sizes: Mapping[str, int], *, whole: bool
+) -> tuple[dict[str, Array], dict[str, int]]:
+    """Return the inputs that were given, by name, and the size of every dimension.
+
+    Args:
+        contract: of the model.
+        inputs: as `Stream.step` takes them, or `Stream.run` if `whole`.
+        sizes: that are known: batch, and free dimensions that were bound.
+        whole: whether this is a chunk; else it is one step.
+
+    Raises:
+        InputError: `unknown-input`, `missing-input`, `wrong-dtype`, `wrong-shape`, `empty-batch`,
+            `empty-time` or `missing-dimension`.
+    """
+    arrays: dict[str, Array] = {}
+    dims = sizes if whole else {**sizes, "time": 1}
+    named = feeds.name_inputs(contract.inputs, inputs)
+    for spec in contract.inputs:
+        if named.get(spec.name) is None:
+            continue
+        array = feeds.to_array(spec, named[spec.name])
+        shape = chunk_shape(contract, spec) if whole else step_shape(spec)
+        fitted = fit(shape, array.shape, dims)
+        if fitted is None or not array.size:
+            raise feeds.misfit(spec, shape, array.shape, dims, whole=whole)
+        arrays[spec.name], dims = array, fitted
+    for name in ("time", *contract.free_dimensions):
+        if name not in dims:
+            raise InputError(
+                "missing-dimension",
+                expected=f"an input that tells the size of {name!r}",
+                found="none given that has such an axis",
+                fix="give one of the optional inputs" if name == "time" else "bind it when opening the stream",
+            )
+    return arrays, dict(dims)
+
+
+def check_values(
+    contract: Contract, arrays: Mapping[str, Array], dims: Mapping[str, int], *, finite: bool
+) -> None:
+    """Check the values of inputs whose shapes fit.
+
+    Args:
+        contract: of the model.
+        arrays: as `match_inputs` gives them.
+        dims: with the number of steps as `time`.
+        finite: whether NaN and infinity are refused; ids and lengths are checked in any case.
+
+    Raises:
+        InputError: `non-finite`, `symbol-range` or `length-range`.
+    """
+    for spec in contract.inputs:
+        symbols, time = symbol_count(contract, spec), dims["time"]
+        check = feeds.value_check(spec, symbols=symbols, time=time)
+        array = arrays.get(spec.name)
+        wanted = finite or symbols is not None or spec.role == "length"
+        if array is None or check is None or not wanted:
+            continue
+        if not check(np.ascontiguousarray(array).reshape(-1)):
+            raise feeds.wrong_value(spec, array, symbols=symbols, time=time)

@@ -1,0 +1,148 @@
+"""Many recorded sequences of different lengths through one pool, its rows filled again as sequences end."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import Any, Generic, TypeVar
+
+from rnnx.chunks import input_sizes, join_chunks, part_of
+from rnnx.contract import axis_index
+from rnnx.errors import InputError, UsageError
+from rnnx.joining import check_pooled, named
+from rnnx.matching import check_values, match_inputs
+from rnnx.pool import Pool
+from rnnx.session import Session
+from rnnx.shapes import Array
+
+Name = TypeVar("Name", bound=Hashable)
+
+
+@dataclasses.dataclass
+class _Running(Generic[Name]):
+    """A sequence that has a row of the pool: its inputs, how far it is, and what came out so far."""
+
+    name: Name
+    stream: int
+    inputs: dict[str, Array]
+    steps: int
+    dims: dict[str, int]
+    alike: tuple[int, ...]  # free sizes: what runs together has the same
+    done: int = 0
+    parts: list[dict[str, Array]] = dataclasses.field(default_factory=list)
+
+
+def run_sequences(
+    session: Session,
+    sequences: Iterable[tuple[Name, Any]],
+    *,
+    capacity: int = 64,
+    chunk: int = 256,
+    check: bool = True,
+    advanced: Callable[[int], None] | None = None,
+) -> Iterator[tuple[Name, dict[str, Array]]]:
+    """Run sequences of any lengths, `capacity` at a time; one that ends makes room for the next.
+
+    Sequences are read as rows become free, so any number of them takes the memory of `capacity`.
+
+    Args:
+        session: the model.
+        sequences: a name, for errors and results, and what `Stream.run` takes at batch 1. Free dimensions
+            that a state has are the same in all of them.
+        capacity: sequences that run at a time, 1 or more.
+        chunk: most steps that run at a time, 1 or more.
+        check: as `Session.pool`.
+        advanced: called with the number of steps that were done, over and over.
+
+    Yields:
+        The name of a sequence and its outputs, as `Stream.run` gives them at batch 1, when it ends.
+
+    Raises:
+        InputError: as `Stream.run`, with the name of the sequence; or as `Session.pool`.
+        StreamError: `whole-only`.
+        UsageError: `chunk-invalid`.
+        ModelError: `engine-failed`.
+    """
+    if chunk < 1:
+        raise UsageError(
+            "chunk-invalid", expected="a chunk of 1 step or more", found=str(chunk), fix="change it"
+        )
+    check_pooled(session.contract, capacity)
+    return _Runner(session, iter(sequences), capacity, chunk, check, advanced).run()
+
+
+class _Runner(Generic[Name]):
+    def __init__(
+        self,
+        session: Session,
+        source: Iterator[tuple[Name, Any]],
+        capacity: int,
+        chunk: int,
+        check: bool,
+        advanced: Callable[[int], None] | None,
+    ) -> None:
+        self._session, self._contract, self._source = session, session.contract, source
+        self._capacity, self._chunk, self._check = capacity, chunk, check
+        self._advanced = advanced or (lambda steps: None)
+        self._pool: Pool | None = None
+        self._active: list[_Running[Name]] = []
+
+    def run(self) -> Iterator[tuple[Name, dict[str, Array]]]:
+        while self._refill():
+            for alike in dict.fromkeys(running.alike for running in self._active):
+                self._advance([running for running in self._active if running.alike == alike])
+            ended = [running for running in self._active if running.done == running.steps]
+            self._active = [running for running in self._active if running.done < running.steps]
+            for running in ended:
+                assert self._pool is not None
+                self._pool.close(running.stream)
+                yield running.name, join_chunks(self._contract, running.parts)
+
+    def _refill(self) -> bool:
+        """Give free rows to the next sequences; return whether anything is left to run."""
+        while len(self._active) < self._capacity:
+            following = next(self._source, None)
+            if following is None:
+                break
+            self._active.append(self._open(*following))
+        return bool(self._active)
+
+    def _open(self, name: Name, inputs: Any) -> _Running[Name]:
+        try:
+            if self._pool is None:
+                self._pool = self._make_pool(inputs)
+            arrays, dims = match_inputs(self._contract, inputs, {**self._pool.dims, "batch": 1}, whole=True)
+            check_values(self._contract, arrays, dims, finite=self._check)
+        except InputError as error:
+            raise named(error, str(name)) from None
+        alike = tuple(dims[free] for free in self._contract.free_dimensions)
+        return _Running(name, self._pool.open(), arrays, dims["time"], dims, alike)
+
+    def _make_pool(self, inputs: Any) -> Pool:
+        """Return a pool with the free dimensions of states bound as the first sequence has them."""
+        sizes = input_sizes(self._contract, inputs)
+        bound = {
+            free: sizes[free]
+            for free in self._contract.free_dimensions
+            if free in sizes
+            and any(axis_index(state.shape, free) is not None for state in self._contract.states)
+        }
+        return self._session.pool(capacity=self._capacity, dims=bound, check=self._check)
+
+    def _advance(self, group: list[_Running[Name]]) -> None:
+        """Run as many steps as all of `group` have left, in one batch."""
+        assert self._pool is not None
+        steps = min(self._chunk, *(running.steps - running.done for running in group))
+        results = self._pool._run_matched(
+            {
+                running.stream: (
+                    part_of(self._contract, running.inputs, running.done, running.done + steps),
+                    {**running.dims, "time": steps},
+                )
+                for running in group
+            }
+        )
+        for running in group:
+            running.parts.append(results[running.stream])
+            running.done += steps
+        self._advanced(steps * len(group))
