@@ -22,6 +22,7 @@ VERBS = {
     "run": Verb("rnnx.cli.run", "run", "Run a model: generate text, or stream arrays through it."),
     "parity": Verb("rnnx.cli.parity", "parity", "Compare a model with its reference, step by step."),
     "trace": Verb("rnnx.cli.trace", "trace", "Record a trace of a network: a test for any language."),
+    "bench": Verb("rnnx.cli.bench", "bench", "Measure what a step costs, beside PyTorch and ONNX Runtime."),
     "doctor": Verb("rnnx.cli.doctor", "doctor", "Show what is installed and which providers work."),
 }
 

@@ -1,0 +1,135 @@
+"""`rnnx bench`: what a step costs, several ways side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rnnx.cli.comparison import Constants, Inputs, Kwargs, Returns, Source, State, Weights
+from rnnx.cli.console import Json, Quiet, bold, progress, table
+from rnnx.errors import UsageError
+
+if TYPE_CHECKING:
+    from rnnx.bench import Bench, Timing
+    from rnnx.contenders import Contender
+
+
+def bench(
+    model: Annotated[Path, typer.Argument(help="An ONNX file written by rnnx.", metavar="MODEL")],
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOURCE", help="The network, to measure PyTorch too: a checkpoint, or file.py:Name."
+        ),
+    ] = None,
+    weights: Weights = None,
+    kwargs: Kwargs = None,
+    inputs: Inputs = None,
+    state: State = None,
+    constants: Constants = None,
+    returns: Returns = None,
+    runtimes: Annotated[str, typer.Option(metavar="LIST", help="Providers: cpu,cuda,native.")] = "cpu",
+    streams: Annotated[
+        str, typer.Option(metavar="LIST", help="Numbers of streams to advance by a step.")
+    ] = "1,16,64,256",
+    seconds: Annotated[
+        float, typer.Option(help="To measure, for each way and number of streams.", min=0.01)
+    ] = 1.0,
+    plot: Annotated[Path | None, typer.Option(help="Draw the result: .png, .svg or .pdf.")] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure a step of MODEL: rnnx, ONNX Runtime called the ordinary way, and PyTorch with --against.
+
+    The ways take turns in short rounds, and ratios are taken within rounds: trust the ratios. Many streams
+    are stepped as a pool by rnnx and as one batch by the others. Memory and the first step are measured in a
+    process each.
+
+    Example:
+
+        rnnx bench poet.onnx --against poet.safetensors
+        rnnx bench poet.onnx --streams 1,8 --seconds 0.1 --json
+    """
+    from rnnx.bench import measure, parts
+    from rnnx.files import check_output
+    from rnnx.model_file import read_contract, read_model
+
+    if plot is not None:
+        check_output(plot, inputs=(model,))
+        _check_format(plot)
+    counts = _counts(streams)
+    contract = read_contract(read_model(model))
+    if contract.whole_only:
+        raise UsageError(
+            "whole-only",
+            expected="a model that can be stepped",
+            found=contract.whole_only,
+            fix="choose another model: there is no step to measure",
+        )
+    network = (
+        Source(against, weights, kwargs, inputs, state, constants, returns) if against is not None else None
+    )
+    ways = _contenders(model, [name.strip() for name in runtimes.split(",")], network)
+    with progress("measuring", parts(ways, counts), unit="parts", quiet=quiet) as bar:
+        found = measure(model, ways, streams=counts, seconds=seconds, advanced=bar.update)
+    if plot is not None:
+        from rnnx.bench_plot import draw
+
+        draw(found, plot)
+    if json:
+        typer.echo(found.to_json())
+    elif not quiet:
+        typer.echo(show(found))
+
+
+def _contenders(model: Path, providers: list[str], network: Source | None) -> list[Contender]:
+    from rnnx.contenders import OrtContender, RnnxContender
+
+    ways: list[Contender] = [RnnxContender(model, name, f"rnnx {name}") for name in providers]
+    ways.append(OrtContender(model))
+    if network is not None:
+        from rnnx_export.contenders import TorchContender
+
+        ways.append(TorchContender(model, network.open))
+        ways.append(TorchContender(model, network.open, "torch.compile", compiled=True, optional=True))
+    return ways
+
+
+def _counts(text: str) -> list[int]:
+    counts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdecimal() and int(part) for part in counts):
+        raise UsageError(
+            "arguments", expected="--streams as numbers of 1 or more", found=repr(text), fix="as in 1,16,64"
+        )
+    return list(dict.fromkeys(map(int, counts)))
+
+
+def _check_format(plot: Path) -> None:
+    if plot.suffix not in (".png", ".svg", ".pdf"):
+        raise UsageError(
+            "arguments", expected="--plot as .png, .svg or .pdf", found=plot.name, fix="rename it"
+        )
+
+
+def show(found: Bench) -> str:
+    """Return the result as tables for people."""
+    lines = [bold(f"{found.model} on {found.machine}")]
+    for count in dict.fromkeys(timing.streams for timing in found.timings):
+        timings = [timing for timing in found.timings if timing.streams == count]
+        rows = [["", "ratio", "steps/s", "us min", "median", "p99", "p99.9"], *map(_row, timings)]
+        lines += [f"{count} stream{'s' * (count > 1)}:", table(rows)]
+    rows = [["", "first step", "memory"]]
+    for first in found.first:
+        memory = "-" if first.memory_mb is None else f"{first.memory_mb:.0f} MiB"
+        rows.append([first.contender, f"{first.seconds:.2f} s", memory])
+    lines += ["from a new process:", table(rows)]
+    lines += [f"not run: {name} ({why})" for name, why in found.not_run.items()]
+    return "\n".join(lines)
+
+
+def _row(timing: Timing) -> list[str]:
+    figures = [timing.min_us, timing.median_us, timing.p99_us, timing.p99_9_us]
+    shown = ["-" if value is None else f"{value:.1f}" for value in figures]
+    return [timing.contender, f"{timing.ratio:.2f}x", f"{timing.steps_per_second:,.0f}", *shown]

@@ -1,0 +1,232 @@
+"""What `rnnx bench` measures side by side: rnnx itself, and ONNX Runtime as one calls it by hand.
+
+A contender can be sent to another process, where its memory and first step are measured alone; what it
+loads there cannot.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from rnnx.beside import step_inputs
+from rnnx.contract import Contract, resolve
+from rnnx.errors import RnnxError
+from rnnx.model_file import read_contract, read_model
+from rnnx.opening import starts
+from rnnx.rows import drawn_inputs
+from rnnx.session import Session, load
+from rnnx.shapes import Array
+
+Step = Callable[[], object]
+FREE_SIZE = 5  # of free dimensions
+
+
+class Loaded(Protocol):
+    """A model, loaded."""
+
+    def steps(self, streams: int) -> Step:
+        """Return a function that advances so many independent streams by a step, their states kept."""
+
+
+class Contender(Protocol):
+    """One way to step a model.
+
+    Attributes:
+        name: for tables.
+        optional: whether its failure is a remark rather than an error.
+    """
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+
+    @property
+    def optional(self) -> bool:
+        """Whether its failure is a remark rather than an error."""
+
+    def load(self) -> Loaded:
+        """Load the model."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RnnxContender:
+    """`Stream.step`, or `Pool.step` for many streams.
+
+    Attributes:
+        path: of the model.
+        provider: what computes.
+        name: for tables.
+        check: as `Session.stream`.
+        keep: whether results are fresh arrays; else they are written to the same ones (`out=`).
+    """
+
+    path: Path
+    provider: str = "cpu"
+    name: str = "rnnx"
+    check: bool = True
+    keep: bool = True
+    optional: bool = False
+
+    def load(self) -> Loaded:
+        """Load the model on the provider."""
+        return _Rnnx(load(self.path, self.provider), self)
+
+
+@dataclasses.dataclass(frozen=True)
+class OrtContender:
+    """ONNX Runtime without rnnx, on the CPU.
+
+    Attributes:
+        path: of the model.
+        name: for tables.
+        bound: whether buffers are bound once and swapped, in a session of one thread as rnnx has it; else
+            `run()` with dictionaries and default options, the ordinary way.
+    """
+
+    path: Path
+    name: str = "onnxruntime run()"
+    bound: bool = False
+    optional: bool = False
+
+    def load(self) -> Loaded:
+        """Load the model."""
+        ort = importlib.import_module("onnxruntime")
+        settings = ort.SessionOptions()
+        if self.bound:
+            settings.intra_op_num_threads = 1
+        session = ort.InferenceSession(str(self.path), settings, providers=["CPUExecutionProvider"])
+        kind = _Bound if self.bound else _Dictionaries
+        return kind(session, read_contract(read_model(self.path)))
+
+
+def step_arrays(contract: Contract, batch: int) -> dict[str, Array]:
+    """Return random inputs of one step, in the shapes that `Stream.step` takes."""
+    sizes = step_sizes(contract, batch)
+    return step_inputs(contract, drawn_inputs(contract, steps=1, sizes=sizes), 0)
+
+
+def step_sizes(contract: Contract, batch: int) -> dict[str, int]:
+    """Return the size of every named dimension."""
+    return {**dict.fromkeys(contract.free_dimensions, FREE_SIZE), "batch": batch, "time": 1}
+
+
+def start_arrays(contract: Contract, batch: int) -> dict[str, Array]:
+    """Return the start of every state in full shape."""
+    return starts(contract, step_sizes(contract, batch), {})
+
+
+class _Rnnx:
+    def __init__(self, session: Session, contender: RnnxContender) -> None:
+        self.session, self.contender = session, contender
+
+    def steps(self, streams: int) -> Step:
+        contract = self.session.contract
+        dims = dict.fromkeys(contract.free_dimensions, FREE_SIZE)
+        feed = step_arrays(contract, 1)
+        if streams == 1:
+            return self._stream(feed, dims)
+        try:
+            pool = self.session.pool(capacity=streams, dims=dims, check=self.contender.check)
+        except RnnxError:  # a model that cannot be batched: its streams are stepped one by one
+            return _all([self._stream(feed, dims) for _ in range(streams)])
+        feeds = {pool.open(): feed for _ in range(streams)}
+        return lambda: pool.step(feeds)
+
+    def _stream(self, feed: Mapping[str, Array], dims: Mapping[str, int]) -> Step:
+        stream = self.session.stream(dims=dims, check=self.contender.check)
+        if self.contender.keep:
+            return lambda: stream.step(feed)
+        out = stream.step(feed)
+        return lambda: stream.step(feed, out=out)
+
+
+class _Ort:
+    """What both ways of calling ONNX Runtime by hand share."""
+
+    def __init__(self, session: Any, contract: Contract) -> None:
+        self.session, self.contract = session, contract
+        self.names = [spec.name for spec in contract.outputs]
+
+    def steps(self, streams: int) -> Step:
+        if self.contract.has_batch:
+            return self.stream(streams)
+        return _all([self.stream(1) for _ in range(streams)])
+
+    def stream(self, batch: int) -> Step:
+        raise NotImplementedError
+
+    def feed(self, batch: int) -> dict[str, Array]:
+        """Return the inputs of one step as the graph takes them, optional ones too."""
+        contract, sizes = self.contract, step_sizes(self.contract, batch)
+        given = step_arrays(contract, batch)
+        shapes = {spec.name: resolve(spec.shape, sizes) for spec in contract.inputs}
+        return {
+            spec.name: np.ascontiguousarray(
+                given[spec.name].reshape(shapes[spec.name])
+                if spec.name in given
+                else np.full(shapes[spec.name], 1 if spec.role else spec.default, spec.dtype)
+            )
+            for spec in contract.inputs
+        }
+
+
+class _Dictionaries(_Ort):
+    def stream(self, batch: int) -> Step:
+        feed, count = self.feed(batch), len(self.names)
+        start = start_arrays(self.contract, batch)
+        feed |= {state.input: start[state.name] for state in self.contract.states}
+        wanted = self.names + [state.output for state in self.contract.states]
+        given = [state.input for state in self.contract.states]
+
+        def step() -> object:
+            results = self.session.run(wanted, feed)
+            feed.update(zip(given, results[count:], strict=True))
+            return results[:count]
+
+        return step
+
+
+class _Bound(_Ort):
+    def stream(self, batch: int) -> Step:
+        ort, sizes = importlib.import_module("onnxruntime"), step_sizes(self.contract, batch)
+        feed, start = self.feed(batch), start_arrays(self.contract, batch)
+        targets = {name: np.empty_like(value) for name, value in feed.items()}
+        outputs = {
+            spec.name: np.empty(resolve(spec.shape, sizes), spec.dtype) for spec in self.contract.outputs
+        }
+        sides = [{name: value.copy() for name, value in start.items()} for _ in range(2)]
+        bindings = []
+        for old, new in ((0, 1), (1, 0)):
+            binding = self.session.io_binding()
+            for name, array in targets.items():
+                binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array))
+            for name, array in outputs.items():
+                binding.bind_ortvalue_output(name, ort.OrtValue.ortvalue_from_numpy(array))
+            for state in self.contract.states:
+                value = ort.OrtValue.ortvalue_from_numpy(sides[old][state.name])
+                binding.bind_ortvalue_input(state.input, value)
+                value = ort.OrtValue.ortvalue_from_numpy(sides[new][state.name])
+                binding.bind_ortvalue_output(state.output, value)
+            bindings.append(binding)
+        pairs = [(target, feed[name]) for name, target in targets.items()]
+        results, run, side = list(outputs.values()), self.session.run_with_iobinding, 0
+
+        def step() -> object:
+            nonlocal side
+            for target, value in pairs:
+                np.copyto(target, value)
+            run(bindings[side])
+            side = 1 - side
+            return [result.copy() for result in results]
+
+        return step
+
+
+def _all(steps: list[Step]) -> Step:
+    return lambda: [step() for step in steps]
