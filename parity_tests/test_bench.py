@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +21,7 @@ from typer.testing import Result
 
 import rnnx
 from cases import onnx_models
+from conftest import REPOSITORY
 from rnnx.bench import measure, take_turns
 from rnnx.contenders import OrtContender, RnnxContender, Step, start_arrays, step_arrays
 from rnnx.errors import ProviderError
@@ -191,3 +195,15 @@ def test_a_model_without_steps_is_refused(command: Command, tmp_path: Path) -> N
     result = command("bench", str(made.path))
     assert result.exit_code == 2
     assert "error[whole-only]" in result.stderr
+
+
+@pytest.mark.slow  # torch.compile needs most of a minute
+def test_the_page_of_figures_is_written(tmp_path: Path) -> None:
+    """`scripts/bench` measures every way it names, quickly here; no figure is looked at."""
+    page = tmp_path / "cpu.md"
+    arguments = [sys.executable, "scripts/bench.py", "--seconds", "0.001", "--output", str(page)]
+    subprocess.run(arguments, cwd=REPOSITORY, check=True, capture_output=True, timeout=300)
+    text = page.read_text()
+    assert text.count("| `step` |") == text.count("| `pool.step`, all |") == 1
+    assert text.count("| PyTorch |") == 2
+    assert not re.search(r"\| not run", text.replace("torch.compile | not run", ""))
