@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import itertools
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +34,9 @@ STEP_WIDTHS, POOL_WIDTHS, NETWORK_WIDTHS = (32, 64, 128, 256), (32, 256), (128, 
 POOLED = 64
 NETWORK_STREAMS = (1, 16, 64, 256)
 
-HEADER = """# What steps cost on a CPU
+HEADER = """# What steps cost on {kind}
 
-<!-- Written by scripts/bench. -->
+<!-- Written by {script}. -->
 
 {machine}; {versions}.
 
@@ -68,30 +68,125 @@ measures it. Many streams are a pool in rnnx and one batch elsewhere. PyTorch's 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("--seconds", type=float, default=2.0, help="for each way and size")
-    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmarks" / "cpu.md")
+    parser.add_argument("--provider", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--output", type=Path, help="default: docs/benchmarks/PROVIDER.md")
     options = parser.parse_args()
+    output = options.output or ROOT / "docs" / "benchmarks" / f"{options.provider}.md"
     torch.set_num_threads(1)
-    versions = package_versions()
-    named = ", ".join(
-        f"{name} {versions[name]}" for name in ("python", "rnnx", "onnxruntime", "torch", "numpy")
-    )
     with tempfile.TemporaryDirectory() as folder:
+        page = Page(Path(folder), options.provider, options.seconds).text()
+    write_bytes(output, page.encode())
+    print(f"wrote {output}", file=sys.stderr)
+
+
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """What is measured for a page.
+
+    Attributes:
+        folder: where models are written.
+        provider: what computes.
+        seconds: for each way and size.
+    """
+
+    folder: Path
+    provider: str
+    seconds: float
+
+    def text(self) -> str:
+        """Measure everything; return the page."""
         parts = [
-            HEADER.format(machine=machine(), versions=named),
+            self.header(),
             STEP.format(features=FEATURES),
-            table("H", {width: step_timings(Path(folder), width, options.seconds) for width in STEP_WIDTHS}),
+            table("H", {width: self.step_timings(width) for width in STEP_WIDTHS}),
             POOL.format(count=POOLED),
-            table("H", {width: pool_timings(Path(folder), width, options.seconds) for width in POOL_WIDTHS}),
+            table("H", {width: self.pool_timings(width) for width in POOL_WIDTHS}),
             NETWORK.format(symbols=SYMBOLS),
         ]
         for width in NETWORK_WIDTHS:
-            found = network_timings(Path(folder), width, options.seconds)
+            found = self.network_timings(width)
             by_count = {
                 count: [timing for timing in found if timing.streams == count] for count in NETWORK_STREAMS
             }
             parts += [f"H={width}, by number of streams:\n", table("streams", by_count)]
-    write_bytes(options.output, "\n".join(parts).encode())
-    print(f"wrote {options.output}", file=sys.stderr)
+        return "\n".join(parts)
+
+    def header(self) -> str:
+        """Return the title, and what it was measured on."""
+        versions = package_versions()
+        wheels = [name for name in ("onnxruntime", "onnxruntime-gpu") if name in versions]
+        named = [f"{name} {versions[name]}" for name in ("python", "rnnx", *wheels, "torch", "numpy")]
+        if self.provider == "cpu":
+            kind, script, where = "a CPU", "scripts/bench", machine()
+        else:
+            kind, script = "a GPU", "scripts/gpu"
+            where = f"{torch.cuda.get_device_name()}; {machine()}"
+        return HEADER.format(kind=kind, script=script, machine=where, versions=", ".join(named))
+
+    def step_timings(self, width: int) -> list[Timing]:
+        """Measure one stream."""
+        path, provider = self.lstm_file(width), self.provider
+        ways = [
+            OrtContender(path, "bound by hand", bound=True, provider=provider),
+            RnnxContender(path, provider, "`step`"),
+            RnnxContender(path, provider, "`step(out=)`", keep=False),
+            RnnxContender(path, provider, "`step`, `check=False`", check=False),
+            RnnxContender(path, provider, "`step(out=)`, `check=False`", check=False, keep=False),
+            OrtContender(path, "run() by hand", provider=provider),
+        ]
+        return self.take_turns({way.name: way.load().steps(1) for way in ways}, streams=1)
+
+    def pool_timings(self, width: int) -> list[Timing]:
+        """Measure a pool whose streams all step, or half of them; each beside a batch of as many rows."""
+        path, half = self.lstm_file(width), POOLED // 2
+        session = rnnx.load(path, self.provider)
+        by_hand = OrtContender(path, bound=True, provider=self.provider).load()
+        random = np.random.default_rng(0)
+        halves = [random.permutation(POOLED)[:half].tolist() for _ in range(256)]
+        some = [np.flatnonzero(random.random(POOLED) < 0.5).tolist() for _ in range(256)]
+        everyone = list(range(POOLED))
+        all_step: dict[str, Step] = {
+            f"a batch of {POOLED}": by_hand.steps(POOLED),
+            "`pool.step`, all": pooled(session, [everyone]),
+            "`pool.step`, all, `check=False`": pooled(session, [everyone], check=False),
+            "separate streams": separate(session),
+        }
+        half_step: dict[str, Step] = {
+            f"a batch of {half}": by_hand.steps(half),
+            "`pool.step`, a fixed half": pooled(session, halves[:1]),
+            "`pool.step`, another half": pooled(session, halves),
+            "`pool.step`, about half": pooled(session, some),
+        }
+        return self.take_turns(all_step, streams=POOLED) + self.take_turns(half_step, streams=POOLED)
+
+    def network_timings(self, width: int) -> list[Timing]:
+        """Measure the character network as `rnnx bench` does."""
+        path, opened = self.folder / f"char{width}.onnx", functools.partial(network, width)
+        made = opened()
+        rnnx.export(made.module, path, **made.arguments)
+        compiled = TorchContender(
+            path, opened, "torch.compile", compiled=True, optional=True, device=self.provider
+        )
+        ways: list[Any] = [
+            RnnxContender(path, self.provider),
+            OrtContender(path, "ONNX Runtime, run(), all cores", provider=self.provider),
+            TorchContender(path, opened, "PyTorch", device=self.provider),
+            compiled,
+        ]
+        return measure(path, ways, streams=NETWORK_STREAMS, seconds=self.seconds).timings
+
+    def lstm_file(self, width: int) -> Path:
+        """Write an LSTM; return its path."""
+        path = self.folder / f"lstm{width}.onnx"
+        path.write_bytes(onnx_models.lstm(width, FEATURES))
+        return path
+
+    def take_turns(self, steps: dict[str, Step], *, streams: int) -> list[Timing]:
+        """Time steps side by side, once they are warm."""
+        for step in steps.values():
+            for _ in range(100):
+                step()
+        return take_turns(steps, streams=streams, seconds=self.seconds)
 
 
 def table(of: str, columns: dict[int, list[Timing]]) -> str:
@@ -108,56 +203,6 @@ def table(of: str, columns: dict[int, list[Timing]]) -> str:
             cells.append("not run" if timing is None else f"{timing.ratio:.2f} ({timing.median_us:,.1f})")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
-
-
-def lstm_file(folder: Path, width: int) -> Path:
-    path = folder / f"lstm{width}.onnx"
-    path.write_bytes(onnx_models.lstm(width, FEATURES))
-    return path
-
-
-def step_timings(folder: Path, width: int, seconds: float) -> list[Timing]:
-    """Measure one stream."""
-    path = lstm_file(folder, width)
-    ways = [
-        OrtContender(path, "bound by hand", bound=True),
-        RnnxContender(path, name="`step`"),
-        RnnxContender(path, name="`step(out=)`", keep=False),
-        RnnxContender(path, name="`step`, `check=False`", check=False),
-        RnnxContender(path, name="`step(out=)`, `check=False`", check=False, keep=False),
-        OrtContender(path, "run() by hand"),
-    ]
-    return take_turns({way.name: warm(way.load().steps(1)) for way in ways}, streams=1, seconds=seconds)
-
-
-def pool_timings(folder: Path, width: int, seconds: float) -> list[Timing]:
-    """Measure a pool whose streams all step, or half of them; each beside a batch of as many rows."""
-    path = lstm_file(folder, width)
-    session, half = rnnx.load(path), POOLED // 2
-    by_hand = OrtContender(path, "bound by hand", bound=True).load()
-    random = np.random.default_rng(0)
-    halves = [random.permutation(POOLED)[:half].tolist() for _ in range(256)]
-    some = [np.flatnonzero(random.random(POOLED) < 0.5).tolist() for _ in range(256)]
-    everyone = list(range(POOLED))
-    all_step: dict[str, Step] = {
-        f"a batch of {POOLED}": by_hand.steps(POOLED),
-        "`pool.step`, all": pooled(session, [everyone]),
-        "`pool.step`, all, `check=False`": pooled(session, [everyone], check=False),
-        "separate streams": separate(session),
-    }
-    half_step: dict[str, Step] = {
-        f"a batch of {half}": by_hand.steps(half),
-        "`pool.step`, a fixed half": pooled(session, halves[:1]),
-        "`pool.step`, another half": pooled(session, halves),
-        "`pool.step`, about half": pooled(session, some),
-    }
-    return [
-        timing
-        for steps in (all_step, half_step)
-        for timing in take_turns(
-            {name: warm(step) for name, step in steps.items()}, streams=POOLED, seconds=seconds
-        )
-    ]
 
 
 def pooled(session: rnnx.Session, choices: list[list[int]], *, check: bool = True) -> Step:
@@ -184,26 +229,6 @@ def network(width: int) -> Network:
         module,
         {"inputs": {"token": f"int64[batch, time] in 0..{SYMBOLS - 1}"}, "returns": ("logits", "state")},
     )
-
-
-def network_timings(folder: Path, width: int, seconds: float) -> list[Timing]:
-    """Measure the character network as `rnnx bench` does."""
-    path, opened = folder / f"char{width}.onnx", functools.partial(network, width)
-    made = opened()
-    rnnx.export(made.module, path, **made.arguments)
-    ways: list[Any] = [
-        RnnxContender(path),
-        OrtContender(path, "ONNX Runtime, run(), all cores"),
-        TorchContender(path, opened, "PyTorch"),
-        TorchContender(path, opened, "torch.compile", compiled=True, optional=True),
-    ]
-    return measure(path, ways, streams=NETWORK_STREAMS, seconds=seconds).timings
-
-
-def warm(step: Callable[[], object]) -> Callable[[], object]:
-    for _ in range(100):
-        step()
-    return step
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from rnnx.contenders import Step, start_arrays, step_arrays
 from rnnx.contract import Contract
 from rnnx.model_file import read_contract, read_model
+from rnnx.shapes import Array
 from rnnx_export.plan import step_program
 from rnnx_export.reference import open_reference
 from rnnx_export.subject import quiet
@@ -41,6 +42,7 @@ class TorchContender:
         name: for tables.
         compiled: whether `torch.compile` makes the step.
         optional: whether its failure is a remark rather than an error.
+        device: where PyTorch computes; results come to the host, as rnnx's do.
     """
 
     path: Path
@@ -48,18 +50,20 @@ class TorchContender:
     name: str = "torch eager"
     compiled: bool = False
     optional: bool = False
+    device: str = "cpu"
 
     def load(self) -> _Torch:
         """Open the network."""
         contract = read_contract(read_model(self.path))
         network = self.network()
         reference = open_reference(network.module, contract, network.arguments)
-        return _Torch(step_program(reference.plan), contract, self.compiled)
+        return _Torch(step_program(reference.plan).to(self.device), contract, self)
 
 
 class _Torch:
-    def __init__(self, program: nn.Module, contract: Contract, compiled: bool) -> None:
-        self._program, self._contract, self._compiled = program, contract, compiled
+    def __init__(self, program: nn.Module, contract: Contract, contender: TorchContender) -> None:
+        self._program, self._contract = program, contract
+        self._compiled, self._device = contender.compiled, contender.device
 
     def steps(self, streams: int) -> Step:
         batched = self._contract.has_batch
@@ -69,8 +73,8 @@ class _Torch:
     def _stream(self, batch: int) -> Step:
         contract = self._contract
         given, start = step_arrays(contract, batch), start_arrays(contract, batch)
-        inputs = [torch.from_numpy(given[spec.name].copy()) for spec in contract.inputs]
-        states = [torch.from_numpy(start[state.name].copy()) for state in contract.states]
+        inputs = [self._place(given[spec.name]) for spec in contract.inputs]
+        states = [self._place(start[state.name]) for state in contract.states]
         graph = self._traced([*inputs, *states])
         count = len(contract.outputs)
 
@@ -79,9 +83,12 @@ class _Torch:
             with torch.inference_mode():
                 results = graph(*inputs, *states)
             states = list(results[count:])
-            return [result.numpy() for result in results[:count]]
+            return [result.cpu().numpy() for result in results[:count]]
 
         return step
+
+    def _place(self, array: Array) -> Tensor:
+        return torch.from_numpy(array.copy()).to(self._device)
 
     def _traced(self, examples: Sequence[Tensor]) -> Callable[..., Any]:
         with quiet():

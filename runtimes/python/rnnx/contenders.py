@@ -80,19 +80,21 @@ class RnnxContender:
 
 @dataclasses.dataclass(frozen=True)
 class OrtContender:
-    """ONNX Runtime without rnnx, on the CPU.
+    """ONNX Runtime without rnnx.
 
     Attributes:
         path: of the model.
         name: for tables.
         bound: whether buffers are bound once and swapped, in a session of one thread as rnnx has it; else
             `run()` with dictionaries and default options, the ordinary way.
+        provider: cpu or cuda.
     """
 
     path: Path
     name: str = "onnxruntime run()"
     bound: bool = False
     optional: bool = False
+    provider: str = "cpu"
 
     def load(self) -> Loaded:
         """Load the model."""
@@ -100,9 +102,13 @@ class OrtContender:
         settings = ort.SessionOptions()
         if self.bound:
             settings.intra_op_num_threads = 1
-        session = ort.InferenceSession(str(self.path), settings, providers=["CPUExecutionProvider"])
-        kind = _Bound if self.bound else _Dictionaries
-        return kind(session, read_contract(read_model(self.path)))
+        providers = ["CPUExecutionProvider"]
+        if self.provider == "cuda":
+            ort.preload_dlls()
+            providers.insert(0, "CUDAExecutionProvider")
+        session = ort.InferenceSession(str(self.path), settings, providers=providers)
+        contract = read_contract(read_model(self.path))
+        return _Bound(session, contract, self.provider) if self.bound else _Dictionaries(session, contract)
 
 
 def step_arrays(contract: Contract, batch: int) -> dict[str, Array]:
@@ -193,39 +199,48 @@ class _Dictionaries(_Ort):
 
 
 class _Bound(_Ort):
+    def __init__(self, session: Any, contract: Contract, device: str) -> None:
+        super().__init__(session, contract)
+        self.device = device
+
     def stream(self, batch: int) -> Step:
-        ort, sizes = importlib.import_module("onnxruntime"), step_sizes(self.contract, batch)
+        sizes, on_host = step_sizes(self.contract, batch), self.device == "cpu"
         feed, start = self.feed(batch), start_arrays(self.contract, batch)
-        targets = {name: np.empty_like(value) for name, value in feed.items()}
-        outputs = {
-            spec.name: np.empty(resolve(spec.shape, sizes), spec.dtype) for spec in self.contract.outputs
-        }
-        sides = [{name: value.copy() for name, value in start.items()} for _ in range(2)]
+        inputs = [self._place(np.empty_like(value)) for value in feed.values()]
+        outputs = [
+            self._place(np.empty(resolve(spec.shape, sizes), spec.dtype)) for spec in self.contract.outputs
+        ]
+        sides = [{name: self._place(value.copy())[0] for name, value in start.items()} for _ in range(2)]
         bindings = []
         for old, new in ((0, 1), (1, 0)):
             binding = self.session.io_binding()
-            for name, array in targets.items():
-                binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array))
-            for name, array in outputs.items():
-                binding.bind_ortvalue_output(name, ort.OrtValue.ortvalue_from_numpy(array))
+            for name, (value, _) in zip(feed, inputs, strict=True):
+                binding.bind_ortvalue_input(name, value)
+            for name, (value, _) in zip(self.names, outputs, strict=True):
+                binding.bind_ortvalue_output(name, value)
             for state in self.contract.states:
-                value = ort.OrtValue.ortvalue_from_numpy(sides[old][state.name])
-                binding.bind_ortvalue_input(state.input, value)
-                value = ort.OrtValue.ortvalue_from_numpy(sides[new][state.name])
-                binding.bind_ortvalue_output(state.output, value)
+                binding.bind_ortvalue_input(state.input, sides[old][state.name])
+                binding.bind_ortvalue_output(state.output, sides[new][state.name])
             bindings.append(binding)
-        pairs = [(target, feed[name]) for name, target in targets.items()]
-        results, run, side = list(outputs.values()), self.session.run_with_iobinding, 0
+        pairs = [(*place, value) for place, value in zip(inputs, feed.values(), strict=True)]
+        run, side = self.session.run_with_iobinding, 0
 
         def step() -> object:
             nonlocal side
-            for target, value in pairs:
-                np.copyto(target, value)
+            for device, host, value in pairs:
+                np.copyto(host, value)
+                if not on_host:
+                    device.update_inplace(host)
             run(bindings[side])
             side = 1 - side
-            return [result.copy() for result in results]
+            return [host.copy() if on_host else device.numpy() for device, host in outputs]
 
         return step
+
+    def _place(self, array: Array) -> tuple[Any, Array]:
+        """Return a value where the session computes, and its host array; on the CPU both are the same."""
+        ort = importlib.import_module("onnxruntime")
+        return ort.OrtValue.ortvalue_from_numpy(array, self.device, 0), array
 
 
 def _all(steps: list[Step]) -> Step:

@@ -264,7 +264,8 @@ def _no_cuda(found: str) -> ProviderError:
         "provider-unavailable",
         expected="CUDA to work on this machine",
         found=found,
-        fix="install ONNX Runtime with CUDA (in Python: rnnx[cuda], without onnxruntime), or use provider cpu",
+        fix="install ONNX Runtime with CUDA (in Python: rnnx[cuda], without onnxruntime), "
+        "or use provider cpu",
     )
 
 
