@@ -259,7 +259,7 @@ def test_a_closed_pool_says_so() -> None:
     pool.close(a)
     calls: list[Callable[[], object]] = [pool.open, lambda: pool.step({a: FRAME}), lambda: pool.snapshot(a)]
     for call in calls:
-        refused(call, StreamError, "stream-closed", "session.pool")
+        refused(call, StreamError, "stream-closed", "another pool of the session")
 
 
 def test_two_threads_on_one_pool_are_an_error() -> None:

@@ -22,6 +22,7 @@ from rnnx.shapes import Array
 PROVIDERS = {"cpu": "rnnx.ort_engine", "cuda": "rnnx.ort_engine", "native": "rnnx_native.engine"}
 
 Shape = tuple[int, ...]
+Device = tuple[int, int]
 
 
 class Call(Protocol):
@@ -31,10 +32,25 @@ class Call(Protocol):
         inputs: arrays by input name, on the host, to be written before `run`.
         outputs: arrays by output name, on the host, that hold the results of the latest `run`. An array
             is replaced, not rewritten, where its shape was not known when the call was prepared.
+        device: as the engine's.
+        on_device: inputs that `take` took since it was emptied: `run` leaves their host arrays alone.
     """
 
     inputs: dict[str, Array]
     outputs: dict[str, Array]
+    device: Device | None
+    on_device: set[str]
+
+    def take(self, name: str, value: Any) -> None:
+        """Copy an input from where it lies on `device`; its values do not visit the host.
+
+        Args:
+            name: of the input.
+            value: of the input's dtype and as many entries, in DLPack's protocol.
+
+        Raises:
+            InputError: `not-contiguous`.
+        """
 
     def run(self, side: int) -> None:
         """Compute from the state buffers of `side` (0 or 1) into those of the other side.
@@ -77,9 +93,16 @@ class Lane(Protocol):
 
 
 class Engine(Protocol):
-    """A loaded model: immutable, shared between threads."""
+    """A loaded model: immutable, shared between threads.
+
+    Attributes:
+        provider: its name for users.
+        device: where it computes, if inputs may lie there: DLPack's kind of device and its number. None for
+            the host's memory.
+    """
 
     provider: str
+    device: Device | None
 
     def open(self, states: Mapping[str, Shape], *, sides: int = 2) -> Lane:
         """Return buffers for states of these shapes, their values not set; one side cannot be run."""

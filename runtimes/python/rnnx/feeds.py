@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rnnx.contract import Dimension, InputSpec, OutputSpec, StateSpec, axis_index, describe
 from rnnx.errors import InputError
 from rnnx.shapes import Array, filled
+
+if TYPE_CHECKING:
+    from rnnx.engine import Call, Device
 
 _FLOATS = ("float16", "float32", "float64")
 
@@ -28,10 +31,16 @@ class Feed:
         default: what stands in for an input left out, in the caller's shape; None if it must be given.
     """
 
-    __slots__ = ("_check", "_flat", "default", "dtype", "name", "shape", "target")
+    __slots__ = ("_call", "_check", "_flat", "default", "dtype", "name", "shape", "target")
 
     def __init__(
-        self, name: str, target: Array, *, default: Array | None, check: Callable[[Array], bool] | None
+        self,
+        name: str,
+        target: Array,
+        *,
+        default: Array | None,
+        check: Callable[[Array], bool] | None,
+        call: Call | None = None,
     ) -> None:
         self.name = name
         self.target = target
@@ -40,17 +49,48 @@ class Feed:
         self.default = default
         self._flat = target.reshape(-1)
         self._check = check
+        self._call = call  # None where nothing is taken from a device
 
     def fill(self, value: Any) -> bool:
         """Write `value` to the buffer. False if it is no array of the exact shape and dtype, or not valid."""
         if type(value) is not np.ndarray or value.shape != self.shape or value.dtype != self.dtype:
-            return False
+            return self._call is not None and self._fill_there(self._call, value)
         self.target[...] = value
         return self._check is None or self._check(self._flat)
+
+    def _fill_there(self, call: Call, value: Any) -> bool:
+        """Have the engine take a value that lies on its device; its values are not looked at."""
+        found = value if type(value) is OnDevice else on_device(value, call.device)
+        if found is None or found.shape != self.shape or found.dtype != self.dtype:
+            return False
+        call.take(self.name, found.value)
+        call.on_device.add(self.name)
+        return True
 
     def is_valid(self) -> bool:
         """Whether what stands in the buffer may reach the engine."""
         return self._check is None or self._check(self._flat)
+
+
+class OnDevice:
+    """A value that lies where the engine computes: of known shape and dtype, its values not looked at."""
+
+    __slots__ = ("dtype", "shape", "size", "value")
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        self.shape = tuple(int(size) for size in value.shape)
+        self.size = math.prod(self.shape)
+        # PyTorch says "torch.float32", others "float32".
+        self.dtype = str(value.dtype).rpartition(".")[2]
+
+
+def on_device(value: Any, device: Device | None) -> OnDevice | None:
+    """Return a value as what lies on `device`, None if it does not (or `device` is the host)."""
+    ask = getattr(value, "__dlpack_device__", None) if device is not None else None
+    if ask is None or type(value) is np.ndarray or tuple(map(int, ask())) != device:
+        return None
+    return OnDevice(value)
 
 
 def is_finite(flat: Array) -> bool:
@@ -97,6 +137,16 @@ def value_check(spec: InputSpec, *, symbols: int | None, time: int | None) -> Ca
     return is_finite if spec.dtype in _FLOATS else None
 
 
+def to_input(spec: InputSpec, value: Any, device: Device | None) -> Array | OnDevice:
+    """Return `value` as what lies on `device`, or else as `to_array` does, with its errors."""
+    found = on_device(value, device)
+    if found is None:
+        return to_array(spec, value)
+    if found.dtype != spec.dtype:
+        raise _wrong_dtype(spec, describe(found.dtype, found.shape), f"convert it to {spec.dtype}")
+    return found
+
+
 def to_array(spec: InputSpec | StateSpec, value: Any) -> Array:
     """Return `value` as an array of the dtype of `spec` in this machine's byte order.
 
@@ -116,9 +166,7 @@ def to_array(spec: InputSpec | StateSpec, value: Any) -> Array:
         raise _wrong_dtype(spec, found, "convert it to a NumPy array first") from error
     if array.dtype.newbyteorder("=") == dtype:
         return np.asarray(array, dtype)
-    raise _wrong_dtype(
-        spec, describe(str(array.dtype), array.shape), f"convert it to {spec.dtype}"
-    )
+    raise _wrong_dtype(spec, describe(str(array.dtype), array.shape), f"convert it to {spec.dtype}")
 
 
 def _from_python(spec: InputSpec | StateSpec, value: Any, dtype: np.dtype[Any]) -> Array:

@@ -22,6 +22,7 @@ def moving_inputs(contract: Contract, plan: Plan, arrays: Mapping[str, Array], t
         arrays: inputs of the chunk by name; those left out take their defaults.
         time: number of steps. A length counts the valid ones; at each step it is 0 or 1.
     """
+    plan.begin()
     moving = []
     for spec, feed in zip(contract.inputs, plan.feeds, strict=True):
         if spec.role == "length":

@@ -9,14 +9,15 @@ import numpy as np
 
 from rnnx import feeds
 from rnnx.contract import Contract, step_shape
+from rnnx.engine import Device
 from rnnx.errors import InputError
 from rnnx.plan import symbol_count
 from rnnx.shapes import Array, chunk_shape, fit
 
 
 def match_inputs(
-    contract: Contract, inputs: Any, sizes: Mapping[str, int], *, whole: bool
-) -> tuple[dict[str, Array], dict[str, int]]:
+    contract: Contract, inputs: Any, sizes: Mapping[str, int], *, whole: bool, device: Device | None = None
+) -> tuple[dict[str, Any], dict[str, int]]:
     """Return the inputs that were given, by name, and the size of every dimension.
 
     Args:
@@ -24,18 +25,21 @@ def match_inputs(
         inputs: as `Stream.step` takes them, or `Stream.run` if `whole`.
         sizes: that are known: batch, and free dimensions that were bound.
         whole: whether this is a chunk; else it is one step.
+        device: where inputs may lie, which stand as `feeds.OnDevice` then; None for the host alone.
 
     Raises:
         InputError: `unknown-input`, `missing-input`, `wrong-dtype`, `wrong-shape`, `empty-batch`,
             `empty-time` or `missing-dimension`.
     """
-    arrays: dict[str, Array] = {}
+    arrays: dict[str, Any] = {}
     dims = sizes if whole else {**sizes, "time": 1}
     named = feeds.name_inputs(contract.inputs, inputs)
     for spec in contract.inputs:
         if named.get(spec.name) is None:
             continue
-        array = feeds.to_array(spec, named[spec.name])
+        # Ids and lengths are always looked at, so they have to be on the host.
+        where = None if symbol_count(contract, spec) is not None or spec.role == "length" else device
+        array = feeds.to_input(spec, named[spec.name], where)
         shape = chunk_shape(contract, spec) if whole else step_shape(spec)
         fitted = fit(shape, array.shape, dims)
         if fitted is None or not array.size:
@@ -47,7 +51,9 @@ def match_inputs(
                 "missing-dimension",
                 expected=f"an input that tells the size of {name!r}",
                 found="none given that has such an axis",
-                fix="give one of the optional inputs" if name == "time" else "bind it when opening the stream",
+                fix="give one of the optional inputs"
+                if name == "time"
+                else "bind it when opening the stream",
             )
     return arrays, dict(dims)
 
@@ -71,7 +77,7 @@ def check_values(
         check = feeds.value_check(spec, symbols=symbols, time=time)
         array = arrays.get(spec.name)
         wanted = finite or symbols is not None or spec.role == "length"
-        if array is None or check is None or not wanted:
+        if array is None or check is None or not wanted or isinstance(array, feeds.OnDevice):
             continue
         if not check(np.ascontiguousarray(array).reshape(-1)):
             raise feeds.wrong_value(spec, array, symbols=symbols, time=time)

@@ -6,23 +6,28 @@ roles each step. Two bindings per call, one for each direction, so that a step b
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import importlib.metadata
+import threading
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 
 from rnnx import wire
 from rnnx.contract import Contract
-from rnnx.engine import Shape
+from rnnx.engine import Device, Shape
 from rnnx.errors import ModelError, ProviderError
 from rnnx.model_file import ModelFile
+from rnnx.ort_calls import OrtCall, OrtDeviceCall, no_cuda_graph
 from rnnx.ort_moving import GraphMover, HostMover
 from rnnx.ort_options import Options, first_line, session_options
 from rnnx.shapes import Array, empty
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_DLPACK = {"cpu": 1, "cuda": 2}  # kinds of device, by ONNX Runtime's name
 _WHEELS = ("onnxruntime", "onnxruntime-gpu")
 
 
@@ -30,7 +35,8 @@ def open_engine(model: ModelFile, contract: Contract, provider: str, options: Op
     """Load `model`. Raises as `rnnx.engine.open_engine` does."""
     # With weights beside the file, ONNX Runtime has to find them by the file's place.
     source = str(model.path) if model.external and model.path else model.data
-    return OrtEngine(_session(source, provider, options, model.label), contract, provider, options)
+    session = _session(source, provider, options, model.label)
+    return OrtEngine(session, contract, provider, options, "cuda" if provider == "cuda" else None)
 
 
 def probe(provider: str) -> None:
@@ -39,14 +45,28 @@ def probe(provider: str) -> None:
 
 
 class OrtEngine:
-    """A model loaded by ONNX Runtime. Immutable; `open` may be called from any thread."""
+    """A model loaded by ONNX Runtime. Immutable; `open` may be called from any thread.
 
-    def __init__(self, session: Any, contract: Contract, provider: str, options: Options) -> None:
+    Args:
+        session: an InferenceSession.
+        contract: of the model.
+        provider: its name for users.
+        options: it was loaded with.
+        memory: ONNX Runtime's name of the device whose memory buffers lie in; None for the host's own.
+    """
+
+    def __init__(
+        self, session: Any, contract: Contract, provider: str, options: Options, memory: str | None
+    ) -> None:
         self.provider = provider
         self.session = session
         self.contract = contract
         self.options = options
+        self.device: Device | None = None if memory is None else (_DLPACK[memory], options.device)
         self.runtime = importlib.import_module("onnxruntime")
+        # ONNX Runtime replays CUDA graphs for one thread at a time.
+        self.turns: AbstractContextManager[Any] = threading.Lock() if options.cuda_graph else nullcontext()
+        self._memory = memory
         self._mover: HostMover | GraphMover | None = None
 
     def open(self, states: Mapping[str, Shape], *, sides: int = 2) -> OrtLane:
@@ -57,12 +77,14 @@ class OrtEngine:
     def mover(self) -> HostMover | GraphMover:
         """What moves rows of states between lanes without leaving the memory they are in."""
         if self._mover is None:
-            self._mover = HostMover(self.contract) if self.provider == "cpu" else self.graph_mover()
+            self._mover = HostMover(self.contract) if self.device is None else self.graph_mover()
         return self._mover
 
     def graph_mover(self) -> GraphMover:
         """Return a mover that computes where this engine does."""
-        return GraphMover(self.contract, lambda model: _session(model, self.provider, self.options, "rows"))
+        # Rows that move are others each time: nothing that a CUDA graph could hold.
+        options = dataclasses.replace(self.options, cuda_graph=False)
+        return GraphMover(self.contract, lambda model: _session(model, self.provider, options, "rows"))
 
     def tensor(self, shape: Shape, dtype: str) -> tuple[Any, Array]:
         """Return a bound buffer where the engine computes, and the host array it is filled from or read into.
@@ -70,10 +92,13 @@ class OrtEngine:
         On the CPU both are the same memory.
         """
         array = empty(shape, dtype)
-        if self.provider == "cpu":
-            return self.runtime.OrtValue.ortvalue_from_numpy(array), array
+        values = self.runtime.OrtValue
+        if self._memory is None:
+            return values.ortvalue_from_numpy(array), array
         array[...] = 0
-        return self.runtime.OrtValue.ortvalue_from_numpy(array, "cuda", self.options.device), array
+        value = values.ortvalue_from_shape_and_type(shape, array.dtype, self._memory, self.options.device)
+        value.update_inplace(array)
+        return value, array
 
 
 class OrtLane:
@@ -81,7 +106,7 @@ class OrtLane:
 
     def __init__(self, engine: OrtEngine, states: Mapping[str, Shape], sides: int) -> None:
         self._engine = engine
-        self._on_host = engine.provider == "cpu"
+        self._on_host = engine.device is None
         dtypes = {state.name: state.dtype for state in engine.contract.states}
         self._sides = tuple(
             {name: engine.tensor(shape, dtypes[name]) for name, shape in states.items()} for _ in range(sides)
@@ -124,86 +149,17 @@ class OrtLane:
         return kind(self._engine, self._sides, inputs, outputs)
 
 
-class OrtCall:
-    """Fixed shapes bound on the CPU: what is written to `inputs` is what the engine reads."""
-
-    def __init__(
-        self,
-        engine: OrtEngine,
-        sides: tuple[dict[str, tuple[Any, Array]], ...],
-        inputs: Mapping[str, Shape],
-        outputs: Mapping[str, Shape | None],
-    ) -> None:
-        contract = engine.contract
-        takes = {spec.name: spec.dtype for spec in contract.inputs}
-        gives = {spec.name: spec.dtype for spec in contract.outputs}
-        self._given = {name: engine.tensor(shape, takes[name]) for name, shape in inputs.items()}
-        self._taken = {
-            name: engine.tensor(shape, gives[name]) for name, shape in outputs.items() if shape is not None
-        }
-        self.inputs = {name: array for name, (_, array) in self._given.items()}
-        self.outputs = {name: array for name, (_, array) in self._taken.items()}
-        # Without states both directions are the same, and one binding serves both.
-        self._bindings = [self._bind(engine, sides[0], sides[1], outputs)]
-        self._bindings += [self._bind(engine, sides[1], sides[0], outputs)] if sides[0] else self._bindings
-        # The wrapper around this function costs as much as checking the input does.
-        self._run = engine.session._sess.run_with_iobinding
-        self._raw = [binding._iobinding for binding in self._bindings]
-        self._names = [spec.name for spec in contract.outputs]
-        # The order in which `_bind` binds outputs is the order in which they come back.
-        self._loose = [(index, name) for index, name in enumerate(outputs) if outputs[name] is None]
-
-    def _bind(
-        self,
-        engine: OrtEngine,
-        old: Mapping[str, tuple[Any, Array]],
-        new: Mapping[str, tuple[Any, Array]],
-        outputs: Mapping[str, Shape | None],
-    ) -> Any:
-        binding = engine.session.io_binding()
-        for name, (value, _) in self._given.items():
-            binding.bind_ortvalue_input(name, value)
-        for name in outputs:
-            if name in self._taken:
-                binding.bind_ortvalue_output(name, self._taken[name][0])
-            else:
-                binding.bind_output(name, "cpu")
-        for state in engine.contract.states:
-            binding.bind_ortvalue_input(state.input, old[state.name][0])
-            binding.bind_ortvalue_output(state.output, new[state.name][0])
-        return binding
-
-    def run(self, side: int) -> None:
-        """Compute from the state buffers of `side` into those of the other side."""
-        try:
-            self._run(self._raw[side], None)
-        except Exception as error:
-            raise _failed(error) from error
-        if self._loose:
-            results = self._bindings[side].get_outputs()
-            for index, name in self._loose:
-                self.outputs[name] = results[index].numpy()
-
-
-class OrtDeviceCall(OrtCall):
-    """Fixed shapes bound on a GPU: inputs are copied there before a run, outputs back after it."""
-
-    def run(self, side: int) -> None:
-        """Compute from the state buffers of `side` into those of the other side; both stay on the GPU."""
-        for value, array in self._given.values():
-            value.update_inplace(array)
-        super().run(side)
-        for value, array in self._taken.values():
-            array[...] = value.numpy()
-
-
 def _session(source: str | bytes, provider: str, options: Options, label: str) -> Any:
     """Return an InferenceSession that runs on `provider` and nowhere else."""
     ort = _onnxruntime(provider)
     wanted: list[Any] = ["CPUExecutionProvider"]
     if provider == "cuda":
         # The CPU stays in the list for the few operators that only exist there (shapes, mostly).
-        cuda = {"device_id": str(options.device), "use_tf32": "1" if options.tf32 else "0"}
+        cuda = {
+            "device_id": str(options.device),
+            "use_tf32": "1" if options.tf32 else "0",
+            "enable_cuda_graph": "1" if options.cuda_graph else "0",
+        }
         wanted.insert(0, ("CUDAExecutionProvider", cuda))
         if hasattr(ort, "preload_dlls"):
             ort.preload_dlls()
@@ -211,6 +167,8 @@ def _session(source: str | bytes, provider: str, options: Options, label: str) -
     try:
         session = ort.InferenceSession(source, settings, providers=wanted)
     except Exception as error:
+        if options.cuda_graph and "graph" in str(error):
+            raise no_cuda_graph(first_line(error)) from error
         if provider == "cuda" and "CUDA" in str(error):
             raise _no_cuda(first_line(error)) from error
         raise ModelError(
@@ -266,15 +224,6 @@ def _no_cuda(found: str) -> ProviderError:
         found=found,
         fix="install ONNX Runtime with CUDA (in Python: rnnx[cuda], without onnxruntime), "
         "or use provider cpu",
-    )
-
-
-def _failed(error: Exception) -> ModelError:
-    return ModelError(
-        "engine-failed",
-        expected="ONNX Runtime to compute the step",
-        found=first_line(error),
-        fix="the states are unchanged; check that the contract fits the graph, or export the model again",
     )
 
 

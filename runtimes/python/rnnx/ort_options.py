@@ -34,6 +34,8 @@ class Options:
         memory_pattern: whether intermediate results of one shape are planned in one block.
         device: index of the GPU (cuda only).
         tf32: whether float32 products may be rounded to TF32: faster, and off by 1e-3 (cuda only).
+        cuda_graph: whether a step is recorded once and then replayed with one launch (cuda only). Models
+            with a Scan or with operators that only the CPU has cannot be, and are refused with the reason.
     """
 
     threads: int = 1
@@ -44,6 +46,7 @@ class Options:
     memory_pattern: bool = True
     device: int = 0
     tf32: bool = False
+    cuda_graph: bool = False
 
     ALLOWED: ClassVar[dict[str, Any]] = {
         "threads": range(1, 4097),

@@ -24,7 +24,18 @@ class Plan:
         gives: (output name, results in the caller's shape), rewritten by each call.
     """
 
-    __slots__ = ("_call", "_contract", "_count", "_loose", "_only", "feeds", "gives", "key", "run", "time")
+    __slots__ = (
+        "_call",
+        "_contract",
+        "_loose",
+        "_on_device",
+        "_only",
+        "feeds",
+        "gives",
+        "key",
+        "run",
+        "time",
+    )
 
     def __init__(
         self, contract: Contract, lane: Lane, dims: Mapping[str, int], *, whole: bool, check: bool
@@ -38,6 +49,7 @@ class Plan:
             {name: shape for name, shape in takes.items() if shape is not None}, gives
         )
         self.run = self._call.run
+        self._on_device = self._call.on_device
         self.feeds = tuple(self._feed(spec, dims, whole, check) for spec in contract.inputs)
         names = feeds.required(contract.inputs)
         self._only = next((feed for feed in self.feeds if names == [feed.name]), None)
@@ -64,11 +76,20 @@ class Plan:
         symbols = symbol_count(self._contract, spec)
         values = feeds.value_check(spec, symbols=symbols, time=self.time)
         # Ids and lengths out of range make an engine read out of bounds: they are checked in any case.
-        keep = check or symbols is not None or spec.role == "length"
-        return Feed(spec.name, target, default=default, check=values if keep else None)
+        looked_at = symbols is not None or spec.role == "length"
+        call = None if looked_at or self._call.device is None else self._call
+        checked = values if check or looked_at else None
+        return Feed(spec.name, target, default=default, check=checked, call=call)
+
+    def begin(self) -> None:
+        """Forget what was taken from a device for an earlier call. `fill` does this itself."""
+        if self._on_device:
+            self._on_device.clear()
 
     def fill(self, inputs: Any) -> bool:
         """Write all inputs to the engine's buffers. False if anything about them is not as it should be."""
+        if self._on_device:
+            self._on_device.clear()
         if type(inputs) is not dict:
             return self._only is not None and self._only.fill(inputs) and self._fill_defaults(self._only)
         left = len(inputs)

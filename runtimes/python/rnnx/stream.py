@@ -214,7 +214,8 @@ class Stream(Guarded):
         """Return a plan filled with these inputs: the long way, taken when the latest plan does not fit."""
         if not whole and self._contract.whole_only:
             raise self._whole_only("a call of step")
-        arrays, dims = match_inputs(self._contract, inputs, self._sizes, whole=whole)
+        device = self.session.engine.device
+        arrays, dims = match_inputs(self._contract, inputs, self._sizes, whole=whole, device=device)
         plan = self._plan(dims, whole=whole)
         if not plan.fill(arrays):
             check_values(self._contract, arrays, dims, finite=self._check)
