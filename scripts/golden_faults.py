@@ -188,6 +188,12 @@ ERRORS: dict[str, list[str]] = {
 # Where the text depends on the runtime (the providers it has, how it prints a number), the code alone counts.
 CODE_ALONE = ("a provider that does not exist", "a negative weight", "a snapshot cut short")
 
+# By name and language: why a fault cannot be committed there.
+IMPOSSIBLE = {
+    "a closed stream": {"rust": "it does not compile: a stream that was dropped cannot be named"},
+    "two threads on one stream": {"rust": "it does not compile: a stream has one mutable borrower at a time"},
+}
+
 
 def write_faults(folder: Path) -> None:
     """Write faults/, from the models that are in `folder` already."""
@@ -216,5 +222,5 @@ def entry(name: str, arguments: list[str]) -> Mapping[str, Any]:
         "arguments": arguments,
         "code": found["error"]["code"],
         "text": text,
-        "except": {},
+        "except": IMPOSSIBLE.get(name, {}),
     }

@@ -1,0 +1,379 @@
+//! A stream: one sequence, or a fixed batch of them, being run. It owns the states.
+
+use crate::call::{Call, Port};
+use crate::checks::{self, Given};
+use crate::contract::Contract;
+use crate::engine::{self, Sides};
+use crate::session::Session;
+use crate::shape::{axis_index, resolve, Sizes, Slices};
+use crate::snapshot::{Sampling, Snapshot};
+use crate::tensor::{Tensor, View};
+use crate::{Error, Result};
+
+/// What a stream is opened with. Made by [`Session::stream_with`].
+#[derive(Debug)]
+pub struct StreamBuilder<'a> {
+    session: &'a Session,
+    batch: usize,
+    dims: Sizes,
+    initial: Vec<(String, Tensor)>,
+}
+
+impl<'a> StreamBuilder<'a> {
+    pub(crate) fn new(session: &'a Session) -> Self {
+        Self { session, batch: 1, dims: Sizes::new(), initial: Vec::new() }
+    }
+
+    /// Number of sequences that run side by side, one to a row.
+    pub fn batch(mut self, batch: usize) -> Self {
+        self.batch = batch;
+        self
+    }
+
+    /// The size of a free dimension; required for those that a state has.
+    pub fn dim(mut self, name: impl Into<String>, size: usize) -> Self {
+        self.dims.insert(name.into(), size);
+        self
+    }
+
+    /// Another start than the contract's for a state; `reset` goes back to it.
+    pub fn initial(mut self, state: impl Into<String>, value: Tensor) -> Self {
+        self.initial.push((state.into(), value));
+        self
+    }
+
+    /// Open the stream.
+    ///
+    /// # Errors
+    /// `unknown-dimension`, `wrong-dimension`, `empty-batch`, `no-batch`, `missing-dimension`, `unknown-state`,
+    /// `wrong-dtype`, `wrong-shape` or `non-finite`.
+    pub fn open(self) -> Result<Stream> {
+        let (session, contract) = (self.session, self.session.contract());
+        let sizes = checks::open_sizes(contract, self.batch, &self.dims)?;
+        let starts = checks::starts(contract, &sizes, &self.initial)?;
+        let sides = engine::sides(&session.inner.engine, session.provider(), contract, &sizes)?;
+        let mut stream = Stream {
+            session: session.clone(),
+            batch: self.batch,
+            sizes,
+            starts,
+            calls: [None, None],
+            sides,
+            side: 0,
+            position: 0,
+            joined: Vec::new(),
+        };
+        stream.replace(&stream.starts.clone(), 0)?;
+        Ok(stream)
+    }
+}
+
+/// One batched sequence of a session.
+///
+/// A step reads one side of the states and writes the other; the two change roles at its very end, so that
+/// after an error the states are what they were before the call.
+///
+/// A stream may move to another thread, but two threads cannot use it at once, and nobody can use it after it
+/// was dropped: the compiler refuses.
+///
+/// ```compile_fail,E0499
+/// # fn f(mut stream: rnnx::Stream) {
+/// std::thread::scope(|scope| {
+///     scope.spawn(|| stream.step(&[]).map(drop));
+///     scope.spawn(|| stream.step(&[]).map(drop)); // a second mutable borrow of `stream`
+/// });
+/// # }
+/// ```
+///
+/// ```compile_fail,E0382
+/// # fn f(mut stream: rnnx::Stream) {
+/// drop(stream);
+/// stream.reset().unwrap(); // a use of what was moved
+/// # }
+/// ```
+pub struct Stream {
+    session: Session,
+    batch: usize,
+    /// Of batch and the free dimensions that were bound.
+    sizes: Sizes,
+    starts: Vec<Tensor>,
+    /// The latest call of `step` and of `run`, with everything allocated that it needs.
+    calls: [Option<Call>; 2],
+    // Behind the calls, whose bindings point into it.
+    sides: Sides,
+    side: usize,
+    position: u64,
+    /// Outputs of the latest chunk of a step model, joined.
+    joined: Vec<Tensor>,
+}
+
+/// The outputs of a call, borrowed from the stream until its next one.
+#[derive(Clone, Copy)]
+pub struct Outputs<'a> {
+    contract: &'a Contract,
+    ports: &'a [Port],
+    buffers: &'a [engine::Buffer],
+    joined: Option<&'a [Tensor]>,
+}
+
+impl<'a> Outputs<'a> {
+    /// The output called `name`: in the shape of one step after `step`, with the time axis after `run`.
+    ///
+    /// # Errors
+    /// `unknown-output`.
+    pub fn get(&self, name: &str) -> Result<View<'a>> {
+        self.iter().find(|(known, _)| *known == name).map(|(_, view)| view).ok_or_else(|| {
+            let known = crate::shape::join(self.contract.outputs.iter().map(|spec| &spec.name));
+            let fix = "use one of the names that 'rnnx inspect' lists as outputs";
+            Error::new("unknown-output", format!("outputs {known}"), format!("'{name}'"), fix)
+        })
+    }
+
+    /// Name and value of every output, in the order of the contract.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a str, View<'a>)> + '_ {
+        let Self { contract, ports, buffers, joined } = *self;
+        contract.outputs.iter().enumerate().map(move |(index, spec)| {
+            let view = match joined {
+                Some(tensors) => tensors[index].view(),
+                None => View { dtype: spec.dtype, shape: &ports[index].shape, bytes: buffers[index].bytes() },
+            };
+            (spec.name.as_str(), view)
+        })
+    }
+}
+
+impl Stream {
+    /// The session it runs.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Number of sequences side by side.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// Number of steps since the stream was opened or reset as a whole.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Run one time step. A second step of the same sizes allocates nothing.
+    ///
+    /// Inputs are in the shape of one step, which has no time axis; an `N*time` axis has N entries.
+    ///
+    /// # Errors
+    /// `unknown-input`, `missing-input`, `wrong-dtype`, `wrong-shape`, `empty-batch`, `missing-dimension`,
+    /// `non-finite`, `symbol-range`, `length-range`, `whole-only` or `engine-failed`; the states are unchanged.
+    pub fn step(&mut self, inputs: &[(&str, View<'_>)]) -> Result<Outputs<'_>> {
+        self.prepare(inputs, false)?;
+        self.advance(false)?;
+        Ok(self.outputs(false))
+    }
+
+    /// Run a chunk of steps; chunks of any lengths give together what one long one gives.
+    ///
+    /// Inputs are in the shape of a chunk, with the time axis; those without one hold for the whole call.
+    ///
+    /// # Errors
+    /// As [`Stream::step`], and `empty-time`.
+    pub fn run(&mut self, inputs: &[(&str, View<'_>)]) -> Result<Outputs<'_>> {
+        if !self.session.contract().has_time() {
+            return self.run_steps(inputs);
+        }
+        if self.position > 0 && self.session.contract().whole_only.is_some() {
+            return Err(self.whole_only("a second call"));
+        }
+        self.prepare(inputs, true)?;
+        self.advance(true)?;
+        Ok(self.outputs(true))
+    }
+
+    /// Put all states back to their start, and the position to 0.
+    ///
+    /// # Errors
+    /// `engine-failed` if a GPU cannot be written to.
+    pub fn reset(&mut self) -> Result<()> {
+        self.replace(&self.starts.clone(), 0)
+    }
+
+    /// Put the states of some rows of the batch back to their start; the position stays.
+    ///
+    /// # Errors
+    /// `row-range` for a row that does not exist, `shared-state` where rows share a state.
+    pub fn reset_rows(&mut self, rows: &[usize]) -> Result<()> {
+        let rows = checks::check_rows(rows, self.batch)?;
+        let mut values = self.read_all()?;
+        for ((state, value), start) in self.session.contract().states.iter().zip(&mut values).zip(&self.starts) {
+            let spec = &state.spec;
+            if let Some(axis) = axis_index(&spec.shape, "batch") {
+                let slices = Slices::new(value.shape(), axis, 1, spec.dtype.size());
+                let mut row_bytes = vec![0; value.bytes().len() / self.batch];
+                for &row in &rows {
+                    slices.take(start.bytes(), row, &mut row_bytes);
+                    slices.put(value.bytes_mut(), row, &row_bytes);
+                }
+            } else if rows.len() == self.batch {
+                *value = start.clone();
+            } else if !rows.is_empty() {
+                return Err(Error::new(
+                    "shared-state",
+                    "states with a batch axis, so that a row has its own",
+                    format!("state '{}' shared by all rows", spec.name),
+                    "reset the whole stream",
+                ));
+            }
+        }
+        self.replace(&values, self.position)
+    }
+
+    /// A copy of the state called `name`.
+    ///
+    /// # Errors
+    /// `unknown-state`.
+    pub fn state(&self, name: &str) -> Result<Tensor> {
+        self.sides[self.side][checks::state_index(self.session.contract(), name)?].read()
+    }
+
+    /// Overwrite the state called `name`.
+    ///
+    /// # Errors
+    /// `unknown-state`, `wrong-dtype`, `wrong-shape`, or `non-finite` for NaN; infinities are allowed.
+    pub fn set_state(&mut self, name: &str, value: View<'_>) -> Result<()> {
+        let index = checks::check_state(self.session.contract(), name, &value, &self.sizes)?;
+        self.sides[self.side][index].write(value.bytes)
+    }
+
+    /// All that is needed to continue elsewhere, as safetensors bytes: the same in every language.
+    ///
+    /// # Errors
+    /// `engine-failed` if a GPU cannot be read.
+    pub fn snapshot(&self) -> Result<Vec<u8>> {
+        self.snapshot_with(None)
+    }
+
+    pub(crate) fn snapshot_with(&self, sampling: Option<&Sampling>) -> Result<Vec<u8>> {
+        let states = self.read_all()?;
+        Ok(Snapshot { position: self.position, states, sampling: sampling.cloned() }.encode(self.session.contract()))
+    }
+
+    /// Continue where a snapshot was made; the outputs that follow are the same bit for bit.
+    ///
+    /// # Errors
+    /// `not-safetensors`, `not-a-snapshot`, `snapshot-newer`, `snapshot-of-another-model` or
+    /// `snapshot-invalid`; the states are unchanged.
+    pub fn restore(&mut self, data: &[u8]) -> Result<()> {
+        self.restore_with(data).map(drop)
+    }
+
+    pub(crate) fn restore_with(&mut self, data: &[u8]) -> Result<Option<Sampling>> {
+        let found = Snapshot::decode(data, self.session.contract(), &self.sizes)?;
+        self.replace(&found.states, found.position)?;
+        Ok(found.sampling)
+    }
+
+    /// Fill the latest call with these inputs or, where it does not fit, make one that does.
+    fn prepare(&mut self, inputs: &Given, whole: bool) -> Result<()> {
+        let slot = usize::from(whole);
+        if self.calls[slot].as_mut().is_some_and(|call| call.fill(inputs)) {
+            return Ok(());
+        }
+        let contract = self.session.contract();
+        if !whole && contract.whole_only.is_some() {
+            return Err(self.whole_only("a call of step"));
+        }
+        let sizes = checks::match_inputs(contract, inputs, &self.sizes, whole)?;
+        checks::check_values(contract, inputs, sizes["time"])?;
+        let call = self.call(&sizes, whole)?;
+        assert!(call.fill(inputs), "inputs that were checked fit the call made for them");
+        Ok(())
+    }
+
+    /// The latest call if it has these sizes, else a new one in its place.
+    fn call(&mut self, sizes: &Sizes, whole: bool) -> Result<&mut Call> {
+        let slot = &mut self.calls[usize::from(whole)];
+        let latest = slot.take().filter(|call| call.sizes == *sizes);
+        let inner = &self.session.inner;
+        let call = match latest {
+            Some(call) => call,
+            None => Call::new(&inner.engine, &inner.contract, &mut self.sides, sizes, whole)?,
+        };
+        Ok(slot.insert(call))
+    }
+
+    fn advance(&mut self, whole: bool) -> Result<()> {
+        let inner = &self.session.inner;
+        let call = self.calls[usize::from(whole)].as_mut().expect("a call was prepared");
+        call.bound.run(&inner.engine, inner.provider, &inner.contract, self.side)?;
+        self.side = 1 - self.side;
+        self.position += call.sizes["time"] as u64;
+        Ok(())
+    }
+
+    fn outputs(&self, whole: bool) -> Outputs<'_> {
+        let call = self.calls[usize::from(whole)].as_ref().expect("a call was run");
+        let contract = self.session.contract();
+        Outputs { contract, ports: &call.outputs, buffers: &call.bound.outputs, joined: None }
+    }
+
+    /// Run a chunk of a step model: step by step, back to the start of the chunk if one fails.
+    fn run_steps(&mut self, inputs: &Given) -> Result<Outputs<'_>> {
+        let session = self.session.clone();
+        let contract = session.contract();
+        let sizes = checks::match_inputs(contract, inputs, &self.sizes, true)?;
+        let time = sizes["time"];
+        checks::check_values(contract, inputs, time)?;
+        let mut step_sizes = sizes.clone();
+        step_sizes.insert("time".into(), 1);
+        self.call(&step_sizes, false)?;
+        let (before, saved) = (self.position, self.read_all()?);
+        let mut joined = Vec::new();
+        let mut slices = Vec::new();
+        for spec in &contract.outputs {
+            let shape = contract.caller_shape(spec, false, true);
+            let axis = axis_index(&shape, "time").expect("chunks of step models have time");
+            let shape = resolve(&shape, &sizes).expect("matching found every size");
+            slices.push(Slices::new(&shape, axis, 1, spec.dtype.size()));
+            joined.push(Tensor::zeros(spec.dtype, shape));
+        }
+        for step in 0..time {
+            self.calls[0].as_mut().expect("made above").fill_step(contract, inputs, step, time);
+            if let Err(error) = self.advance(false) {
+                self.replace(&saved, before)?;
+                return Err(error);
+            }
+            let call = self.calls[0].as_ref().expect("made above");
+            for ((tensor, slices), buffer) in joined.iter_mut().zip(&slices).zip(&call.bound.outputs) {
+                slices.put(tensor.bytes_mut(), step, buffer.bytes());
+            }
+        }
+        self.joined = joined;
+        let call = self.calls[0].as_ref().expect("made above");
+        let contract = self.session.contract();
+        Ok(Outputs { contract, ports: &call.outputs, buffers: &call.bound.outputs, joined: Some(&self.joined) })
+    }
+
+    fn read_all(&self) -> Result<Vec<Tensor>> {
+        self.sides[self.side].iter().map(engine::Buffer::read).collect()
+    }
+
+    /// Make `states` current, all at once: they are written to the other side, which then changes roles.
+    fn replace(&mut self, states: &[Tensor], position: u64) -> Result<()> {
+        let other = 1 - self.side;
+        for (buffer, value) in self.sides[other].iter_mut().zip(states) {
+            buffer.write(value.bytes())?;
+        }
+        (self.side, self.position) = (other, position);
+        Ok(())
+    }
+
+    fn whole_only(&self, found: &str) -> Error {
+        let reason = self.session.contract().whole_only.as_deref().unwrap_or_default();
+        Error::new(
+            "whole-only",
+            format!("the whole sequence in one call of run, because of {reason}"),
+            found,
+            "give the whole sequence to run, and reset before the next one",
+        )
+    }
+}
