@@ -25,6 +25,8 @@ Array = np.ndarray[Any, Any]
 class Chaos:
     """x' = 3.9 x (1 - x) + u, in one dtype, with a nudge in the first step: rounding, or a fault."""
 
+    resumes = True
+
     def __init__(self, dtype: type[Any], nudge: float = 0.0, rate: float = 3.9, always: float = 0.0) -> None:
         self.name = f"logistic map in {np.dtype(dtype).name}"
         self._dtype, self._nudge, self._rate, self._always = dtype, nudge, rate, always
@@ -282,6 +284,7 @@ def test_memory_does_not_grow_with_the_steps() -> None:
 
     class Itself:
         name = "itself"
+        resumes = True
 
         def start(self, sizes: Any) -> Any:
             return dict(session.stream(batch=2).state)
@@ -315,6 +318,7 @@ def test_an_output_is_fed_back_only_where_it_fits() -> None:
 
     class Watched:
         name = "watched"
+        resumes = True
 
         def start(self, sizes: Any) -> Any:
             return dict(session.stream(batch=2).state)

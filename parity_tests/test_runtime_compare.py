@@ -27,6 +27,7 @@ class SessionReference:
     """Another session as the reference, stepped from whatever states it is given."""
 
     name = "another session"
+    resumes = True
 
     def __init__(self, session: rnnx.Session) -> None:
         self.session = session

@@ -40,6 +40,8 @@ def reference_name() -> str:
 class ModuleReference:
     """What both views share: a name, a plan, a start, and the precision computed in."""
 
+    resumes = False
+
     def __init__(self, plan: Plan, dtype: torch.dtype | None = None) -> None:
         self.name = reference_name()
         self.plan = plan
@@ -64,6 +66,8 @@ class StepReference(ModuleReference):
         plan: what was found in the module.
         dtype: compute in this precision instead of the module's own.
     """
+
+    resumes = True
 
     def __init__(self, plan: Plan, dtype: torch.dtype | None = None) -> None:
         super().__init__(plan, dtype)

@@ -154,8 +154,8 @@ def compare_runtimes(
     """Compare several runtimes of one model with one reference, which is computed once.
 
     Ctrl-C ends the comparison early: what was compared until then is returned. Where only the free run
-    disagrees and the truth is known, it is done again with more runs of the reference, whose states are
-    nudged by a rounding at each step: what chaos does to those is no fault of the model.
+    disagrees, the truth is known and the reference resumes, it is done again with more runs of the
+    reference, whose states are nudged by a rounding at each step: what chaos does to those is no fault.
 
     Args:
         sessions: one for each runtime.
@@ -176,7 +176,9 @@ def compare_runtimes(
     found = run.compare(sessions, tables, advanced=advanced)
     for index, session in enumerate(sessions):
         failure = found[index].failure
-        if truth is None or failure is None or failure.way in ("start", "fed") or found[index].interrupted:
+        if truth is None or not reference.resumes or failure is None or found[index].interrupted:
+            continue
+        if failure.way in ("start", "fed"):
             continue
         # One run of PyTorch may have been lucky: chaos enlarges whatever rounding it meets.
         again = run.compare([session], [tables[index]], runs=_NOISY_RUNS, until_failure=True)[0]

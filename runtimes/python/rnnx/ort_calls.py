@@ -86,7 +86,8 @@ class OrtCall:
         if self._loose:
             results = self._bindings[side].get_outputs()
             for index, name in self._loose:
-                self.outputs[name] = results[index].numpy()
+                # A copy: the array looks into memory that goes with `results`.
+                self.outputs[name] = results[index].numpy().copy()
 
 
 class OrtDeviceCall(OrtCall):

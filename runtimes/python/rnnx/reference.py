@@ -20,9 +20,11 @@ class Reference(Protocol):
 
     Attributes:
         name: what it is, for reports: "torch 2.15.0".
+        resumes: whether it computes a single step from any states, rather than a sequence from its own start.
     """
 
     name: str
+    resumes: bool
 
     def start(self, sizes: Mapping[str, int]) -> States:
         """Return the start of every state in full shape.
@@ -48,6 +50,8 @@ class Reference(Protocol):
 
 class TraceReference:
     """A trace as a reference: it gives what it recorded, and takes no other inputs than its own."""
+
+    resumes = False
 
     def __init__(self, trace: Trace) -> None:
         self.name = trace.reference or "trace"

@@ -96,6 +96,22 @@ fn an_error_leaves_the_states_as_they_were() {
 }
 
 #[test]
+fn a_chunk_of_a_step_model_has_time_behind_the_batch() {
+    let session = open("step_only.onnx"); // x float32[batch, 6] -> y float32[batch, 3]
+    let chunk = frame(&[2, 3, 6], 1);
+    let mut whole = session.stream_with().batch(2).open().expect("a stream");
+    let joined = whole.run(&[("x", chunk.view())]).expect("a chunk").get("y").expect("an output").to_tensor();
+    let (given, joined) = (chunk.as_slice::<f32>().expect("float32"), joined.as_slice::<f32>().expect("float32"));
+    let mut stream = session.stream_with().batch(2).open().expect("a stream");
+    for step in 0..3 {
+        let x = [&given[step * 6..][..6], &given[18 + step * 6..][..6]].concat();
+        let outputs = stream.step(&[("x", View::new(&[2, 6], &x))]).expect("a step");
+        let y = outputs.get("y").expect("an output").as_slice::<f32>().expect("float32");
+        assert_eq!((&y[..3], &y[3..]), (&joined[step * 3..][..3], &joined[9 + step * 3..][..3]));
+    }
+}
+
+#[test]
 fn a_restored_stream_goes_on_bit_for_bit() {
     let session = open("lstm.onnx");
     let mut stream = session.stream().expect("a stream");
@@ -181,6 +197,8 @@ fn draws_are_those_of_the_contract_document() {
     let mut sampler = Sampler::new(7, 1.0).expect("a sampler");
     let draws: Vec<_> = (0..8).map(|_| sampler.sample_weights(&[1.0, 2.0, 3.0, 4.0]).expect("a draw")).collect();
     assert_eq!(draws, [2, 0, 3, 2, 2, 1, 2, 2]);
+    // The seed whose first number is 0: u = 0 must not draw a weight of zero.
+    assert_eq!(Sampler::new(0x61C8_8646_80B5_83EB, 1.0).expect("a sampler").sample_weights(&[0.0, 1.0]), Ok(1));
     for weights in [&[][..], &[0.0, 0.0], &[1.0, -1.0], &[f64::NAN], &[f64::MAX, f64::MAX], &[1e-310]] {
         let before = sampler.clone();
         assert_eq!(code(sampler.sample_weights(weights)), "weights-invalid");
