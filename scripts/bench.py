@@ -75,6 +75,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         page = Page(Path(folder), options.provider, options.seconds).text()
+    output.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(output, page.encode())
     print(f"wrote {output}", file=sys.stderr)
 

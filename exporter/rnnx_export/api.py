@@ -117,6 +117,10 @@ def export(
         if plan.whole_only is None:
             reason = why_not_stepped(plan)
             if reason == UNCARRIED:
+                counting = discover(subject, returns, positions=True)
+                if counting.counts_steps and why_not_stepped(counting) is None:
+                    plan, reason = counting, None
+            if reason == UNCARRIED:
                 plan.drop_loop_lifts()
                 reason = None if lift_loop(plan) else reason
             if reason is not None:

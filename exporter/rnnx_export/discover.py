@@ -11,24 +11,25 @@ import torch
 from torch import Tensor
 
 from rnnx_export import memory, refusals
-from rnnx_export.explore import Exploration, Run, narrow_start, to_numpy
+from rnnx_export.explore import Exploration, Run, alike, narrow_start, to_numpy
 from rnnx_export.measure import measure_start
 from rnnx_export.memory import Place
 from rnnx_export.pairing import pair, part_names
 from rnnx_export.plan import IN_PLACE, Output, Plan, Program, State
-from rnnx_export.site_kinds import LOOKS_EVERYWHERE, SLOTS
+from rnnx_export.site_kinds import LOOKS_EVERYWHERE, POSITIONS, RECURRENT, SLOTS
 from rnnx_export.sites import Lift, Visit
 from rnnx_export.spec import TensorSpec
 from rnnx_export.structure import Path, flatten
 from rnnx_export.subject import Subject, quiet
 
 
-def discover(subject: Subject, returns: Any = None) -> Plan:
+def discover(subject: Subject, returns: Any = None, *, positions: bool = False) -> Plan:
     """Run the subject and return the plan of its export.
 
     Args:
         subject: the module and its arguments.
         returns: names for the parts of forward's result, nested as it is, or None.
+        positions: whether counting the steps of a call goes on where the call before stopped.
 
     Raises:
         RefusedError: a reason why the module cannot be exported.
@@ -44,7 +45,7 @@ def discover(subject: Subject, returns: Any = None) -> Plan:
             seen = Exploration(subject)
         states = [*_declared(seen, pairs), *_remembered(seen)]
         taken = {state.name for state in states} | set(subject.inputs)
-        lifts, lifted, loops = _hidden(seen, taken)
+        lifts, lifted, loops = _hidden(seen, taken, positions)
         outputs, reason = _outputs(seen, returns, pairs)
         whole_only = reason or _looks_everywhere(seen, states)
         places = [state.origin for state in states if isinstance(state.origin, Place)]
@@ -194,7 +195,9 @@ def _changed_places(seen: Exploration) -> list[Place]:
     return places
 
 
-def _hidden(seen: Exploration, taken: set[str]) -> tuple[dict[str, Lift], list[State], bool]:
+def _hidden(
+    seen: Exploration, taken: set[str], positions: bool
+) -> tuple[dict[str, Lift], list[State], bool]:
     """Return the calls to lift, their states, and whether one of them lies in a loop over time."""
     lifts: dict[str, Lift] = {}
     states: list[State] = []
@@ -203,12 +206,14 @@ def _hidden(seen: Exploration, taken: set[str]) -> tuple[dict[str, Lift], list[S
     for visit in seen.base.first.visits:
         if visit.kind not in SLOTS or not seen.starts_constant(visit):
             continue
+        if visit.kind in POSITIONS and not positions:
+            continue
         axis = seen.time_axis(visit)
-        recurrent = bool(visit.start) and visit.kind != "cat"
+        recurrent = visit.kind in RECURRENT
         single = all(visit.like.shape[place] == 1 for place in visit.axes)
         once = seen.repeats(visit) if has_time else single
         looped = recurrent and axis is None and visit.key.endswith(":1") and once
-        if axis is None and not looped:
+        if axis is None and not (looped and _rows_alike(visit.start)):
             continue
         if not recurrent and visit.kind in ("pad", "cat", "conv") and visit.axes[axis or 0] == 0:
             continue
@@ -226,9 +231,11 @@ def _site_state(seen: Exploration, visit: Visit, lift: Lift, slot: int) -> State
         return found
 
     name = lift.names[slot]
-    if visit.start and visit.kind != "cat":
+    if visit.kind in RECURRENT:
         shape = seen.shape(lambda run: same(run).start[slot])
         dtype = visit.start[slot].dtype
+    elif visit.kind in POSITIONS:
+        shape, dtype = (), visit.like.dtype if visit.kind == "arange" else torch.int64
     else:
         shape = seen.shape(lambda run: same(run).like)
         dtype = visit.like.dtype
@@ -239,7 +246,7 @@ def _site_state(seen: Exploration, visit: Visit, lift: Lift, slot: int) -> State
     if isinstance(shape, str):
         raise refusals.state_shape(seen.subject, name, shape)
     spec = TensorSpec(dtype, shape)
-    if not visit.start:
+    if visit.kind in POSITIONS or not visit.start:
         return State(name, spec, _constant(spec, visit.fill), lift.key)
     start = visit.start[slot]
     full = start.expand(spec.sizes(seen.sizes)) if visit.kind == "cat" else start
@@ -296,14 +303,18 @@ def _output_name(path: Path, names: Mapping[Path, str], states: Mapping[Path, st
 def _looks_everywhere(seen: Exploration, states: list[State]) -> str | None:
     """Return why the model needs the whole sequence at once, if a call says so by itself."""
     for visit in seen.base.first.visits:
-        recurrent = visit.kind in SLOTS and visit.start and visit.kind != "cat"
-        if recurrent and not states and seen.time_axis(visit) is not None and not seen.starts_constant(visit):
+        if visit.kind in RECURRENT and not states and seen.time_axis(visit) is not None and not seen.starts_constant(visit):
             return f"{visit.path or visit.kind!r} starts from a state computed from an input ({visit.where})"
         what = LOOKS_EVERYWHERE.get(visit.kind)
         if what is not None and seen.time_axis(visit) is not None:
             place = f"{visit.path!r} " if visit.path else ""
             return f"{what} {place}({visit.where})"
     return None
+
+
+def _rows_alike(start: tuple[Tensor, ...]) -> bool:
+    """Whether all rows of a cell's start, [batch, units], are one: else it is computed, and no state's."""
+    return all(alike(value[:1], value) for value in start if value.dim())
 
 
 def _returned(path: Path) -> Callable[[Run], Tensor]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from rnnx.contract import Axis, Dimension
 from rnnx_export import memory
 from rnnx_export.memory import Place
+from rnnx_export.site_kinds import POSITIONS
 from rnnx_export.sites import Lift, Watch
 from rnnx_export.spec import TensorSpec
 from rnnx_export.structure import Path, flatten
@@ -80,6 +81,11 @@ class Plan:
     def has_time(self) -> bool:
         """Whether inputs have a time axis."""
         return any(spec.has("time") for spec in self.subject.inputs.values())
+
+    @property
+    def counts_steps(self) -> bool:
+        """Whether a state is the number of steps so far."""
+        return any(lift.kind in POSITIONS for lift in self.lifts.values())
 
     def make_whole(self, reason: str) -> None:
         """Give up stepping: no call is lifted, and states are only those the caller asked for."""

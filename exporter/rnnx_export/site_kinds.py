@@ -240,9 +240,40 @@ def _index(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str,
         and isinstance(part.stop, int) and part.stop < 0
     ]  # fmt: skip
     whole = all(isinstance(part, slice) for part in parts)
-    if len(cuts) == 1 and whole and sum(part != slice(None) for part in parts) == 1:
+    if not whole or sum(part != slice(None) for part in parts) != 1:
+        return result
+    if cuts:
         watch.cuts[id(result)] = (result, x, *cuts[0])
-    return result
+        return result
+    axis = next(axis for axis, part in enumerate(parts) if part != slice(None))
+    part = parts[axis]
+    return _first(watch, x, axis, result) if part.start in (None, 0) and part.step is None else result
+
+
+def _first(watch: Watch, x: Tensor, axis: int, result: Tensor) -> Tensor:
+    """x[:n] of a table with n steps: the stream goes on in the table where it stopped."""
+    lift = watch.visit("first", start=(x,), like=result, axes={axis: 0})
+    if lift is None:
+        return result
+    count = result.shape[axis]
+    return x.index_select(axis, torch.arange(count) + _advance(watch, lift, count))
+
+
+def _arange(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
+    """torch.arange over the steps of a call: the stream goes on counting."""
+    result = func(*args, **kwargs)
+    lift = watch.visit("arange", like=result, axes={0: 0})
+    if lift is None:
+        return result
+    stride = kwargs.get("step", args[2] if len(args) > 2 else 1)
+    return result + _advance(watch, lift, result.shape[0] * stride)
+
+
+def _advance(watch: Watch, lift: Lift, count: Any) -> Tensor:
+    """Return the position, [], and leave the next one."""
+    position = watch.states[lift.names[0]]
+    watch.next_states[lift.names[0]] = position + count
+    return position
 
 
 def _with_past(watch: Watch, lift: Lift, x: Tensor, frames: int) -> Tensor:
@@ -274,6 +305,7 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("cumsum", "cumprod", "cummax", "cummin", "logcumsumexp"), _cumulative),
     **dict.fromkeys(("cat", "concat", "concatenate"), _cat),
     "pad": _pad,
+    "arange": _arange,
     "__getitem__": _index,
 }
 
@@ -295,10 +327,16 @@ LOOKS_EVERYWHERE: dict[str, str] = {
 HANDLERS |= dict.fromkeys(RANDOM, _random)
 HANDLERS |= dict.fromkeys(set(LOOKS_EVERYWHERE) - {"bidirectional"}, _whole)
 
-SLOTS: dict[str, tuple[str, ...]] = {
+RECURRENT: dict[str, tuple[str, ...]] = {
     "lstm": ("h", "c"),
     "lstm_cell": ("h", "c"),
     **dict.fromkeys(("gru", "rnn_tanh", "rnn_relu", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"), ("h",)),
+}
+# Which step it is. Within a call that may also be meant (a mask by length), so these are the last resort.
+POSITIONS = ("arange", "first")
+SLOTS: dict[str, tuple[str, ...]] = {
+    **RECURRENT,
+    **dict.fromkeys(POSITIONS, ("position",)),
     **dict.fromkeys(("pad", "cat", "conv"), ("past",)),
     "cumsum": ("sum",),
     "cumprod": ("product",),

@@ -230,3 +230,83 @@ class Attention(nn.Module):
 class InstanceNorm(nn.Module):
     def forward(self, x):
         return F.instance_norm(x)
+
+
+@case("cumulative_layer_norm", "causal", states=["position", "sum", "sum_2", "gru.h"], way="direct", inputs=X)
+class CumulativeLayerNorm(nn.Module):
+    """Normalised by all steps so far, whose number is counted with arange."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain, self.bias = nn.Parameter(torch.ones(6)), nn.Parameter(torch.zeros(6))
+        self.gru = nn.GRU(6, 6, batch_first=True)
+
+    def forward(self, x):
+        count = torch.arange(1, x.shape[1] + 1, device=x.device, dtype=x.dtype)[None, :, None] * 6
+        mean = x.sum(-1, keepdim=True).cumsum(1) / count
+        square = (x * x).sum(-1, keepdim=True).cumsum(1) / count
+        return self.gru((x - mean) / torch.sqrt(square - mean * mean + 1e-5) * self.gain + self.bias)[0]
+
+
+@case("position_table", "causal", states=["position", "gru.h"], way="direct", inputs=X)
+class PositionTable(nn.Module):
+    """Sines of the position from a table, as in transformers."""
+
+    def __init__(self):
+        super().__init__()
+        angle = torch.arange(512)[:, None] * torch.tensor([1.0, 0.1, 0.01])
+        self.register_buffer("table", torch.cat([torch.sin(angle), torch.cos(angle)], 1)[None])
+        self.gru = nn.GRU(6, 6, batch_first=True)
+
+    def forward(self, x):
+        return self.gru(x + self.table[:, : x.size(1)])[0]
+
+
+@case("position_embedding", "causal", states=["position", "rnn.h"], way="direct", inputs=X)
+class PositionEmbedding(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(512, 6)
+        self.rnn = nn.RNN(6, 6, batch_first=True)
+
+    def forward(self, x):
+        return self.rnn(x + self.embedding(torch.arange(x.shape[1], device=x.device)))[0]
+
+
+@case(
+    "mask_by_length",
+    "causal",
+    states=["gru.h"],
+    way="direct",
+    inputs={"x": "float32[batch, time, 6]", "lengths": "int64[batch] in 1..time"},
+)
+class MaskByLength(nn.Module):
+    """Here arange counts the steps of the call, and must not go on counting."""
+
+    def __init__(self):
+        super().__init__()
+        self.gru = nn.GRU(6, 4, batch_first=True)
+
+    def forward(self, x, lengths):
+        valid = torch.arange(x.shape[1])[None] < lengths[:, None]
+        return self.gru(x)[0] * valid[..., None].to(x.dtype)
+
+
+@case(
+    "quasi_recurrent", "causal", states=["c", "past"], way="scan", inputs=X, state={"c": "float32[batch, 5]"}
+)
+class QuasiRecurrent(nn.Module):
+    """Gates by a causal convolution, then a loop that pools them (Bradbury et al. 2016)."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv1d(6, 15, 2)
+
+    def forward(self, x, c):
+        gates = self.conv(F.pad(x.transpose(1, 2), (1, 0))).transpose(1, 2)
+        z, f, o = gates.chunk(3, -1)
+        ys = []
+        for t in range(x.shape[1]):
+            c = torch.sigmoid(f[:, t]) * c + (1 - torch.sigmoid(f[:, t])) * torch.tanh(z[:, t])
+            ys.append(torch.sigmoid(o[:, t]) * c)
+        return torch.stack(ys, 1), c
