@@ -68,7 +68,7 @@ def prepare(language: str) -> tuple[list[str], str]:
     if missing:
         said = f"not run: {language} ({' and '.join(missing)} not found)"
         pytest.fail(f"{said}: install it on CI") if ON_CI else pytest.skip(said)
-    return _built(language), _library()
+    return _built(language), library()
 
 
 @functools.cache
@@ -77,7 +77,7 @@ def _built(language: str) -> list[str]:
 
 
 @functools.cache
-def _library() -> str:
+def library() -> str:
     return _printed("onnxruntime_library").strip()
 
 

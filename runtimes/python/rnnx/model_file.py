@@ -144,6 +144,12 @@ def model_id(data: bytes, folder: Path | None) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
+def external_files(model: ModelFile) -> list[str]:
+    """Return the names of the files beside the model that hold weights of it, each once."""
+    graphs = _messages(memoryview(model.data), 7)
+    return list(dict.fromkeys(location for graph in graphs for location, _, _ in _external(graph)))
+
+
 def _parse(data: bytes, path: Path | None) -> ModelFile:
     ir_version, graph = 0, None
     opsets: dict[str, int] = {}

@@ -274,3 +274,33 @@ fn a_damaged_model_is_refused_and_never_crashes() {
     assert_eq!(code(Session::open(golden("none.onnx"))), "file-missing");
     assert_eq!(code(Session::open(golden(""))), "cannot-read");
 }
+
+#[test]
+fn tensor_files_are_read_with_care() {
+    use rnnx::tensor_file::TensorFile;
+    let file = |header: &str, body: &[u8]| {
+        let data = [&(header.len() as u64).to_le_bytes(), header.as_bytes(), body].concat();
+        TensorFile::decode(&data, "a file")
+    };
+    let header = r#"{"a":{"dtype":"BOOL","shape":[3],"data_offsets":[0,3]}}"#;
+    let whole = file(header, &[0, 1, 7]).expect("a file");
+    assert_eq!(whole.get("a").expect("a tensor").as_slice::<bool>().expect("bool"), [false, true, true]);
+    assert_eq!(code(file(header, &[0, 1])), "not-safetensors");
+    assert_eq!(code(file(header, &[0, 1, 1, 1])), "not-safetensors");
+    for wrong in [
+        "[]",
+        "{",
+        r#"{"__metadata__":{"a":1}}"#,
+        r#"{"a":{"dtype":"F8","shape":[3],"data_offsets":[0,3]}}"#,
+        r#"{"a":{"dtype":"BOOL","shape":[4],"data_offsets":[0,3]}}"#,
+        r#"{"a":{"dtype":"BOOL","shape":[3],"data_offsets":[3,0]}}"#,
+        r#"{"a":{"dtype":"I64","shape":[4611686018427387904,4],"data_offsets":[0,3]}}"#,
+        r#"{"a":{"dtype":"BOOL","shape":[-3],"data_offsets":[0,3]}}"#,
+    ] {
+        assert_eq!(code(file(wrong, &[0, 1, 1])), "not-safetensors", "{wrong}");
+    }
+    let data = bytes("gru.trace.safetensors");
+    for length in (0..data.len()).step_by(61) {
+        assert_eq!(code(TensorFile::decode(&data[..length], "a file")), "not-safetensors");
+    }
+}

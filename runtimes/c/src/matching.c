@@ -1,0 +1,225 @@
+/* What a caller gives, held against the contract. An engine may read out of bounds, or abort the process, on
+ * input that does not fit; so every mistake is found here, and named with tensor, shape and index. */
+#include "stream.h"
+
+#include <math.h>
+#include <string.h>
+
+static bool wrong_shape(const rnnx_spec *spec, int rank, const rnnx_dim *shape, const int64_t *sizes,
+                        const char *found, const char *fix, rnnx_error *error)
+{
+    line wanted = {.used = 0};
+    rx_add_dims(&wanted, spec, rank, shape, sizes);
+    return rx_fail(error, "wrong-shape", "expected '%s' as %s; found %s; fix: %s", spec->name, wanted.text,
+                   found, fix ? fix : "reshape it, or open the stream with the batch and dims that you mean");
+}
+
+static bool wrong_dtype(const rnnx_spec *spec, const rnnx_tensor *given, rnnx_error *error)
+{
+    line found = {.used = 0};
+    rx_add(&found, "%s", rx_dtype_name(given->dtype));
+    rx_add_shape(&found, given->rank, given->shape);
+    return rx_fail(error, "wrong-dtype", "expected '%s' as %s; found %s; fix: convert it to %s", spec->name,
+                   rx_dtype_name(spec->dtype), found.text, rx_dtype_name(spec->dtype));
+}
+
+/* Says how an input does not fit `shape`, where `sizes` are known. */
+static bool misfit(const rnnx_stream *stream, const rnnx_spec *spec, int rank, const rnnx_dim *shape,
+                   const rnnx_tensor *given, bool whole, rnnx_error *error)
+{
+    const char *const *dims = stream->session->contract.dims;
+    line wanted = {.used = 0}, found = {.used = 0};
+    rx_add_shape(&found, given->rank, given->shape);
+    rx_add_dims(&wanted, spec, rank, shape, stream->before);
+    for (int index = BATCH; index <= TIME; index++) {
+        int axis = rx_axis_of(rank, shape, index);
+        char code[16] = "empty-";
+        if (axis >= 0 && given->rank == rank && !given->shape[axis])
+            return rx_fail(error, strcat(code, dims[index]),
+                           "expected '%s' as %s with at least one entry; found %s: a %s of 0; fix: leave the "
+                           "call out when there is nothing to run",
+                           spec->name, wanted.text, found.text, dims[index]);
+    }
+    const char *fix = NULL;
+    if (given->rank == rank + 1 && !whole) {
+        rx_add(&found, ", which has one axis more than a step");
+        fix = "use run for chunks";
+    } else if (given->rank == rank - 1 && whole) {
+        rx_add(&found, ", which has one axis less than a chunk");
+        fix = "use step for one step";
+    }
+    return wrong_shape(spec, rank, shape, stream->before, found.text, fix, error);
+}
+
+/* Finds the spec of each input; whatever a model needs must be there. */
+static bool name_inputs(rnnx_stream *stream, const rnnx_tensor *inputs, size_t count, rnnx_error *error)
+{
+    const rnnx_contract *contract = &stream->session->contract;
+    line known = {.used = 0}, needed = {.used = 0};
+    memset(stream->given, 0, contract->input_count * sizeof *stream->given);
+    for (size_t i = 0; i < count; i++) {
+        const rnnx_spec *spec = rx_spec_named(contract->inputs, contract->input_count, inputs[i].name);
+        if (spec) {
+            stream->given[spec - contract->inputs] = inputs[i].data ? &inputs[i] : NULL;
+            continue;
+        }
+        for (size_t other = 0; other < contract->input_count; other++)
+            rx_add_name(&known, contract->inputs[other].name);
+        return rx_fail(
+            error, "unknown-input",
+            "expected inputs %s; found '%s'; fix: correct or remove it; 'rnnx inspect' lists the inputs",
+            known.text, inputs[i].name);
+    }
+    for (size_t i = 0; i < contract->input_count; i++) {
+        const rnnx_spec *spec = &contract->inputs[i];
+        if (stream->given[i] || spec->value || spec->is_length)
+            continue;
+        for (size_t other = 0; other < contract->input_count; other++)
+            if (!contract->inputs[other].value && !contract->inputs[other].is_length)
+                rx_add_name(&needed, contract->inputs[other].name);
+        return rx_fail(error, "missing-input",
+                       "expected a value for each of the inputs %s; found none for '%s'; fix: add '%s'",
+                       needed.text, spec->name, spec->name);
+    }
+    return true;
+}
+
+bool rx_match_inputs(rnnx_stream *stream, const rnnx_tensor *inputs, size_t count, bool whole,
+                     rnnx_error *error)
+{
+    const rnnx_contract *contract = &stream->session->contract;
+    size_t bytes = contract->dim_count * sizeof *stream->sizes;
+    memcpy(stream->wanted, stream->sizes, bytes);
+    stream->wanted[TIME] = whole ? 0 : 1;
+    if (!name_inputs(stream, inputs, count, error))
+        return false;
+    for (size_t i = 0; i < contract->input_count; i++) {
+        const rnnx_spec *spec = &contract->inputs[i];
+        const rnnx_tensor *given = stream->given[i];
+        rnnx_dim shape[RNNX_MAX_RANK];
+        if (!given)
+            continue;
+        if (given->dtype != spec->dtype)
+            return wrong_dtype(spec, given, error);
+        int rank = rx_caller_shape(contract, spec, whole, shape);
+        memcpy(stream->before, stream->wanted, bytes);
+        if (!rx_fit(rank, shape, given, stream->wanted))
+            return misfit(stream, spec, rank, shape, given, whole, error);
+    }
+    for (size_t i = TIME; i < 2 + contract->free_count; i++)
+        if (!stream->wanted[i])
+            return rx_fail(error, "missing-dimension",
+                           "expected an input that tells the size of '%s'; found none given that has such an "
+                           "axis; fix: %s",
+                           contract->dims[i],
+                           i == TIME ? "give one of the optional inputs" : "bind it when opening the stream");
+    return true;
+}
+
+/* Puts the place of a flat index into words. */
+static void add_place(line *to, const rnnx_tensor *given, size_t flat)
+{
+    int64_t index[RNNX_MAX_RANK];
+    if (!given->rank) {
+        rx_add(to, " as its value");
+        return;
+    }
+    for (int axis = given->rank - 1; axis >= 0; axis--) {
+        index[axis] = (int64_t)(flat % (size_t)given->shape[axis]);
+        flat /= (size_t)given->shape[axis];
+    }
+    rx_add(to, " at index ");
+    rx_add_shape(to, given->rank, index);
+}
+
+static const char *odd_number(double number)
+{
+    return isnan(number) ? "nan" : number > 0 ? "inf" : "-inf";
+}
+
+static bool check_finite(const rnnx_spec *spec, const rnnx_tensor *given, size_t count, rnnx_error *error)
+{
+    size_t at = 0;
+    line place = {.used = 0};
+    if (rx_values_are_finite(spec->dtype, given->data, count))
+        return true;
+    while (rx_values_are_finite(spec->dtype, (const char *)given->data + at * rx_dtype_size(spec->dtype), 1))
+        at++;
+    add_place(&place, given, at);
+    return rx_fail(error, "non-finite",
+                   "expected finite values in '%s'; found %s%s; fix: mend the source of the NaN or infinity; "
+                   "one of them would spoil every later step",
+                   spec->name, odd_number(rx_value_at(spec->dtype, given->data, at)), place.text);
+}
+
+/* Ids and lengths lie in 0..highest. */
+static bool check_range(const rnnx_spec *spec, const rnnx_tensor *given, size_t count, int64_t highest,
+                        rnnx_error *error)
+{
+    line place = {.used = 0};
+    for (size_t at = 0; at < count; at++) {
+        int64_t number = rx_integer_at(spec->dtype, given->data, at);
+        if (number >= 0 && number <= highest)
+            continue;
+        add_place(&place, given, at);
+        return rx_fail(error, spec->is_length ? "length-range" : "symbol-range",
+                       "expected %s in 0..%lld in '%s'; found %lld%s; fix: %s",
+                       spec->is_length ? "lengths" : "ids", (long long)highest, spec->name, (long long)number,
+                       place.text,
+                       spec->is_length ? "give the number of valid steps of each row in this call"
+                                       : "encode the text with the model's own vocabulary");
+    }
+    return true;
+}
+
+bool rx_check_values(const rnnx_stream *stream, rnnx_error *error)
+{
+    const rnnx_contract *contract = &stream->session->contract;
+    for (size_t i = 0; i < contract->input_count; i++) {
+        const rnnx_spec *spec = &contract->inputs[i];
+        const rnnx_tensor *given = stream->given[i];
+        bool good = true;
+        size_t count = given ? rx_count_of(given->rank, given->shape) : 0;
+        if (given && contract->symbols && contract->vocabulary_input == i)
+            good = check_range(spec, given, count, (int64_t)contract->symbol_count - 1, error);
+        else if (given && spec->is_length)
+            good = check_range(spec, given, count, stream->wanted[TIME], error);
+        else if (given && rx_dtype_is_float(spec->dtype))
+            good = check_finite(spec, given, count, error);
+        if (!good)
+            return false;
+    }
+    return true;
+}
+
+bool rx_match_state(const rnnx_stream *stream, const rnnx_tensor *given, size_t *index, rnnx_error *error)
+{
+    const rnnx_contract *contract = &stream->session->contract;
+    const rnnx_spec *spec = rx_spec_named(contract->states, contract->state_count, given->name);
+    line found = {.used = 0};
+    if (!spec)
+        return rx_unknown_name("state", given->name, contract->states, contract->state_count, error);
+    if (given->dtype != spec->dtype)
+        return wrong_dtype(spec, given, error);
+    *index = (size_t)(spec - contract->states);
+    memcpy(stream->before, stream->sizes, contract->dim_count * sizeof *stream->sizes);
+    if (!rx_fit(spec->rank, spec->shape, given, stream->before)) {
+        rx_add(&found, "%s", rx_dtype_name(given->dtype));
+        rx_add_shape(&found, given->rank, given->shape);
+        return wrong_shape(spec, spec->rank, spec->shape, stream->sizes, found.text, NULL, error);
+    }
+    size_t count = rx_count_of(given->rank, given->shape);
+    if (!rx_dtype_is_float(spec->dtype) || rx_values_are_finite(spec->dtype, given->data, count))
+        return true;
+    for (size_t at = 0; at < count; at++) {
+        if (!isnan(rx_value_at(spec->dtype, given->data, at)))
+            continue;
+        line place = {.used = 0};
+        add_place(&place, given, at);
+        return rx_fail(error, "non-finite",
+                       "expected state '%s' without NaN (infinities are allowed); found nan%s; fix: mend "
+                       "where it comes from; a NaN stays in a state for ever",
+                       spec->name, place.text);
+    }
+    return true;
+}
