@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import functools
 import io
 import json
@@ -73,7 +74,10 @@ def prepare(language: str) -> tuple[list[str], str]:
 
 @functools.cache
 def _built(language: str) -> list[str]:
-    return _printed("replay", "--command", language).splitlines()
+    """Build one language at a time: the workers of a parallel run share the folders."""
+    with open(REPOSITORY / ".venv" / "replay.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _printed("replay", "--command", language).splitlines()
 
 
 @functools.cache
