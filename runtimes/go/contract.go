@@ -1,0 +1,275 @@
+package rnnx
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Spec is a tensor of the model: name, dtype, and shape with named axes.
+type Spec struct {
+	Name  string
+	DType DType
+	Shape []Axis
+}
+
+// Input is what the caller gives.
+type Input struct {
+	Spec
+	Default  *Constant // what stands in for the input if it is left out; nil if it must be given
+	IsLength bool      // whether it counts the valid steps of each row
+}
+
+// State is what is carried from one step to the next.
+type State struct {
+	Spec
+	Input   string // the graph input that takes its value
+	Output  string // the graph output that gives its next value
+	Initial Constant
+}
+
+// Constant is a number, or nested lists of numbers that broadcast to a shape.
+type Constant struct {
+	shape   []int
+	numbers []float64
+}
+
+// Vocabulary says what the ids of a model over symbols mean.
+type Vocabulary struct {
+	Input   string // takes ids
+	Output  string // gives one score per symbol
+	Symbols []rune // id i means the i-th
+	ids     map[rune]int
+}
+
+// Contract says what a model takes, gives and carries; see docs/contract.md.
+type Contract struct {
+	ID             string // identity of the model, "sha256:..."
+	Name           string // for people
+	Inputs         []Input
+	Outputs        []Spec
+	States         []State
+	StepsPerSecond float64 // 0 where the steps have no rate
+	WholeOnly      string  // the reason why the model takes only whole sequences, or ""
+	Vocabulary     *Vocabulary
+	User           map[string]any // what the author handed on, as it is
+}
+
+// IsRequired says whether a caller has to give the input.
+func (i Input) IsRequired() bool { return i.Default == nil && !i.IsLength }
+
+// StepShape returns the shape of one step in numbers, each name replaced by its size.
+func (s Spec) StepShape(size func(name string) int) []int {
+	return numbersOf(stepShape(s.Shape), size)
+}
+
+// ChunkShape returns the shape of a chunk of a model with time, each other name replaced by its size.
+func (s Spec) ChunkShape(steps int, size func(name string) int) []int {
+	return numbersOf(s.Shape, func(name string) int {
+		if name == "time" {
+			return steps
+		}
+		return size(name)
+	})
+}
+
+func numbersOf(shape []Axis, size func(string) int) []int {
+	numbers := make([]int, len(shape))
+	for index, axis := range shape {
+		numbers[index] = axis.Factor
+		if axis.Name != "" {
+			numbers[index] *= size(axis.Name)
+		}
+	}
+	return numbers
+}
+
+// fits says whether the constant broadcasts to a shape and varies along no named axis.
+func (c Constant) fits(shape []Axis) bool {
+	if len(c.shape) > len(shape) {
+		return false
+	}
+	for index, size := range c.shape {
+		axis := shape[len(shape)-len(c.shape)+index]
+		if size != 1 && (axis.Name != "" || size != axis.Factor) {
+			return false
+		}
+	}
+	return true
+}
+
+// fill returns the numbers broadcast to a shape, as numpy does: aligned at the last axis.
+func (c Constant) fill(dtype DType, shape []int) Tensor {
+	tensor := Zeros(dtype, shape)
+	for flat := range count(shape) {
+		rest, index, stride := flat, 0, 1
+		for axis := len(shape) - 1; axis >= 0; axis-- {
+			if own := axis - len(shape) + len(c.shape); own >= 0 && c.shape[own] != 1 {
+				index += rest % shape[axis] * stride
+				stride *= c.shape[own]
+			}
+			rest /= shape[axis]
+		}
+		tensor.setNumber(flat, c.numbers[index])
+	}
+	return tensor
+}
+
+// HasTime says whether the graph itself has a time axis. Without one it is a step model.
+func (c *Contract) HasTime() bool {
+	for _, input := range c.Inputs {
+		if axisIndex(input.Shape, "time") >= 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// HasBatch says whether several sequences can run side by side.
+func (c *Contract) HasBatch() bool {
+	for _, shape := range c.shapes() {
+		if axisIndex(shape, "batch") >= 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// FreeDimensions returns the names, other than batch and time, that inputs and states have, in order.
+func (c *Contract) FreeDimensions() []string {
+	seen := map[string]bool{"": true, "batch": true, "time": true}
+	names := []string{}
+	for _, shape := range c.shapes() {
+		for _, axis := range shape {
+			if !seen[axis.Name] {
+				seen[axis.Name] = true
+				names = append(names, axis.Name)
+			}
+		}
+	}
+	return names
+}
+
+func (c *Contract) shapes() [][]Axis {
+	shapes := [][]Axis{}
+	for _, input := range c.Inputs {
+		shapes = append(shapes, input.Shape)
+	}
+	for _, state := range c.States {
+		shapes = append(shapes, state.Shape)
+	}
+	return shapes
+}
+
+// callerShape returns the shape of an input or output as a caller sees it: of a chunk if whole, else of a step.
+func (c *Contract) callerShape(spec Spec, isLength, whole bool) []Axis {
+	switch {
+	case !whole:
+		return stepShape(spec.Shape)
+	case c.HasTime() || isLength:
+		return spec.Shape
+	default:
+		return withTime(spec.Shape)
+	}
+}
+
+// IsStepped says whether each step of a chunk has its own value of spec; else one value holds for the chunk.
+func (c *Contract) IsStepped(spec Spec, isLength bool) bool {
+	return axisIndex(c.callerShape(spec, isLength, true), "time") >= 0
+}
+
+// check what the types cannot say.
+func (c *Contract) check() error {
+	inputs, outputs, states := []string{}, []string{}, []string{}
+	specs := []Spec{}
+	for _, input := range c.Inputs {
+		inputs, specs = append(inputs, input.Name), append(specs, input.Spec)
+	}
+	for _, spec := range c.Outputs {
+		outputs, specs = append(outputs, spec.Name), append(specs, spec)
+	}
+	named := map[string][]string{"input": inputs, "output": outputs}
+	for _, state := range c.States {
+		named["input"], named["output"] = append(named["input"], state.Input), append(named["output"], state.Output)
+		states, specs = append(states, state.Name), append(specs, state.Spec)
+	}
+	named["state"] = states
+	for _, kind := range []string{"input", "output", "state"} {
+		if err := unique(kind, named[kind]); err != nil {
+			return err
+		}
+	}
+	for _, spec := range specs {
+		counts := map[string]int{}
+		for _, axis := range spec.Shape {
+			counts[axis.Name]++
+		}
+		for _, reserved := range []string{"batch", "time"} {
+			if counts[reserved] > 1 {
+				return invalid(fmt.Sprintf("'%s' has two %s axes", spec.Name, reserved))
+			}
+		}
+	}
+	for _, state := range c.States {
+		if axisIndex(state.Shape, "time") >= 0 {
+			return invalid(fmt.Sprintf("state '%s' has a time axis", state.Name))
+		}
+		if !state.Initial.fits(state.Shape) {
+			return misfitting(state.Spec)
+		}
+	}
+	for _, input := range c.Inputs {
+		if input.Default != nil && !input.Default.fits(input.Shape) {
+			return misfitting(input.Spec)
+		}
+		alone := len(input.Shape) == 0 || len(input.Shape) == 1 && input.Shape[0].Name == "batch"
+		if input.IsLength && (input.DType != Int64Type || !alone) {
+			found := describe(input.DType.String(), input.Shape)
+			return invalid(fmt.Sprintf("length input '%s' is %s, not int64[batch]", input.Name, found))
+		}
+	}
+	return c.checkVocabulary(inputs, outputs)
+}
+
+func (c *Contract) checkVocabulary(inputs, outputs []string) error {
+	vocabulary := c.Vocabulary
+	if vocabulary == nil {
+		return nil
+	}
+	if !slices.Contains(inputs, vocabulary.Input) {
+		return invalid(fmt.Sprintf("vocabulary input '%s' is no input", vocabulary.Input))
+	}
+	if !slices.Contains(outputs, vocabulary.Output) {
+		return invalid(fmt.Sprintf("vocabulary output '%s' is no output", vocabulary.Output))
+	}
+	vocabulary.ids = make(map[rune]int, len(vocabulary.Symbols))
+	for id, symbol := range vocabulary.Symbols {
+		if _, ok := vocabulary.ids[symbol]; ok {
+			return invalid(fmt.Sprintf("two entries for symbol '%c'", symbol))
+		}
+		vocabulary.ids[symbol] = id
+	}
+	return nil
+}
+
+func unique(kind string, names []string) error {
+	seen := map[string]bool{}
+	for _, name := range names {
+		if name == "" {
+			return invalid("an " + kind + " without a name")
+		}
+		if seen[name] {
+			return invalid(fmt.Sprintf("two entries for %s '%s'", kind, name))
+		}
+		seen[name] = true
+	}
+	return nil
+}
+
+func misfitting(spec Spec) error {
+	return invalid(fmt.Sprintf("initial or default of '%s' does not fit its shape [%s]", spec.Name, list(spec.Shape)))
+}
+
+func invalid(found string) error {
+	return newError("contract-invalid", "a contract as docs/contract.md describes", found,
+		"export the model again with 'rnnx export'")
+}

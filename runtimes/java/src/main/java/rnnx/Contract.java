@@ -1,0 +1,242 @@
+package rnnx;
+
+import com.google.gson.JsonObject;
+import java.util.ArrayList;
+import java.util.HashSet;
+import java.util.LinkedHashSet;
+import java.util.List;
+import java.util.Set;
+import java.util.function.ToIntFunction;
+
+/**
+ * What a model takes, gives and carries; see docs/contract.md.
+ *
+ * @param id identity of the model, {@code sha256:...}
+ * @param name for people
+ * @param inputs what the caller gives
+ * @param outputs what the caller gets
+ * @param states what is carried from one step to the next
+ * @param stepsPerSecond rate of the steps, null where they have none
+ * @param wholeOnly the reason why the model takes only whole sequences, or null
+ * @param vocabulary what the ids of a model over symbols mean, or null
+ * @param user what the author handed on, as it is
+ */
+public record Contract(
+        String id,
+        String name,
+        List<Input> inputs,
+        List<Output> outputs,
+        List<State> states,
+        Double stepsPerSecond,
+        String wholeOnly,
+        Vocabulary vocabulary,
+        JsonObject user) {
+
+    /** A tensor of the model: name, dtype, and shape with named axes. */
+    public sealed interface Spec permits Input, Output, State {
+        /** Its name: of an input or output the one in the graph, of a state what the user calls it. */
+        String name();
+
+        /** The dtype of its entries. */
+        DType dtype();
+
+        /** As in the contract. */
+        List<Axis> shape();
+
+        /** The shape of one step in numbers, each name replaced by its size. */
+        default int[] stepShape(ToIntFunction<String> size) {
+            return numbers(Shapes.step(shape()), size);
+        }
+
+        /** The shape of a chunk of a model with time in numbers, each other name replaced by its size. */
+        default int[] chunkShape(int steps, ToIntFunction<String> size) {
+            return numbers(shape(), name -> name.equals("time") ? steps : size.applyAsInt(name));
+        }
+
+        private static int[] numbers(List<Axis> shape, ToIntFunction<String> size) {
+            return shape.stream()
+                    .mapToInt(axis -> axis.factor() * (axis.isNamed() ? size.applyAsInt(axis.name()) : 1))
+                    .toArray();
+        }
+    }
+
+    /**
+     * What the caller gives.
+     *
+     * @param standIn what stands in for the input if it is left out; null if it must be given
+     * @param isLength whether it counts the valid steps of each row
+     */
+    public record Input(String name, DType dtype, List<Axis> shape, Constant standIn, boolean isLength) implements Spec {
+        /** Whether a caller has to give it. */
+        public boolean isRequired() {
+            return standIn == null && !isLength;
+        }
+    }
+
+    /** What the caller gets. */
+    public record Output(String name, DType dtype, List<Axis> shape) implements Spec {}
+
+    /**
+     * What is carried from one step to the next.
+     *
+     * @param input the graph input that takes its value
+     * @param output the graph output that gives its next value
+     * @param initial what it starts as
+     */
+    public record State(String name, String input, String output, DType dtype, List<Axis> shape, Constant initial)
+            implements Spec {}
+
+    /** A number, or nested lists of numbers that broadcast to a shape. */
+    public record Constant(int[] shape, double[] numbers) {
+        /** Whether it broadcasts to {@code wanted} and varies along no named axis. */
+        boolean fits(List<Axis> wanted) {
+            int first = wanted.size() - shape.length;
+            for (int index = 0; index < shape.length; index++) {
+                if (first < 0 || shape[index] != 1 && !wanted.get(first + index).equals(Axis.of(shape[index]))) {
+                    return false;
+                }
+            }
+            return true;
+        }
+
+        /** The numbers broadcast to {@code sizes}, as numpy does: aligned at the last axis. */
+        Tensor fill(DType dtype, int[] sizes) {
+            Tensor tensor = Tensor.zeros(dtype, sizes);
+            for (int flat = 0; flat < tensor.count(); flat++) {
+                int rest = flat;
+                int index = 0;
+                int stride = 1;
+                for (int axis = sizes.length - 1; axis >= 0; axis--) {
+                    int own = axis - sizes.length + shape.length;
+                    if (own >= 0 && shape[own] != 1) {
+                        index += rest % sizes[axis] * stride;
+                        stride *= shape[own];
+                    }
+                    rest /= sizes[axis];
+                }
+                tensor.set(flat, numbers[index]);
+            }
+            return tensor;
+        }
+    }
+
+    /** Read and check the JSON of a contract. Throws {@code contract-invalid}, {@code -newer} or {@code -requires}. */
+    public static Contract parse(String json) {
+        Contract contract = ContractReader.read(json);
+        contract.check();
+        return contract;
+    }
+
+    /** Whether the graph itself has a time axis. Without one it is a step model. */
+    public boolean hasTime() {
+        return inputs.stream().anyMatch(input -> Shapes.axisIndex(input.shape(), "time") >= 0);
+    }
+
+    /** Whether several sequences can run side by side. */
+    public boolean hasBatch() {
+        return inputsAndStates().stream().anyMatch(spec -> Shapes.axisIndex(spec.shape(), "batch") >= 0);
+    }
+
+    /** Names, other than batch and time, that inputs and states have, in order. */
+    public Set<String> freeDimensions() {
+        Set<String> names = new LinkedHashSet<>();
+        inputsAndStates().forEach(spec -> spec.shape().forEach(axis -> names.add(axis.name())));
+        names.removeAll(Set.of("", "batch", "time"));
+        return names;
+    }
+
+    private List<Spec> inputsAndStates() {
+        List<Spec> specs = new ArrayList<>(inputs);
+        specs.addAll(states);
+        return specs;
+    }
+
+    /** The shape of an input or output as a caller sees it: of a chunk if {@code whole}, else of one step. */
+    List<Axis> callerShape(Spec spec, boolean whole) {
+        if (!whole) {
+            return Shapes.step(spec.shape());
+        }
+        boolean isLength = spec instanceof Input input && input.isLength();
+        return hasTime() || isLength ? spec.shape() : Shapes.withTime(spec.shape());
+    }
+
+    /** Whether each step of a chunk has its own value of {@code spec}; else one value holds for the whole chunk. */
+    public boolean isStepped(Spec spec) {
+        return Shapes.axisIndex(callerShape(spec, true), "time") >= 0;
+    }
+
+    /** Check what the types cannot say. */
+    private void check() {
+        List<String> given = new ArrayList<>(inputs.stream().map(Input::name).toList());
+        List<String> taken = new ArrayList<>(outputs.stream().map(Output::name).toList());
+        states.forEach(state -> given.add(state.input()));
+        states.forEach(state -> taken.add(state.output()));
+        unique("input", given);
+        unique("output", taken);
+        unique("state", states.stream().map(State::name).toList());
+        List<Spec> specs = inputsAndStates();
+        specs.addAll(outputs);
+        for (Spec spec : specs) {
+            for (String reserved : List.of("batch", "time")) {
+                if (spec.shape().stream().filter(axis -> axis.name().equals(reserved)).count() > 1) {
+                    throw invalid("'" + spec.name() + "' has two " + reserved + " axes");
+                }
+            }
+        }
+        for (State state : states) {
+            if (Shapes.axisIndex(state.shape(), "time") >= 0) {
+                throw invalid("state '" + state.name() + "' has a time axis");
+            }
+            if (!state.initial().fits(state.shape())) {
+                throw misfit(state);
+            }
+        }
+        for (Input input : inputs) {
+            if (input.standIn() != null && !input.standIn().fits(input.shape())) {
+                throw misfit(input);
+            }
+            boolean isAlone = input.shape().isEmpty() || input.shape().equals(List.of(new Axis("batch", 1, false)));
+            if (input.isLength() && (input.dtype() != DType.INT64 || !isAlone)) {
+                String found = input.dtype() + input.shape().toString();
+                throw invalid("length input '" + input.name() + "' is " + found + ", not int64[batch]");
+            }
+        }
+        if (vocabulary != null) {
+            checkVocabulary();
+        }
+    }
+
+    private void checkVocabulary() {
+        if (inputs.stream().noneMatch(input -> input.name().equals(vocabulary.input()))) {
+            throw invalid("vocabulary input '" + vocabulary.input() + "' is no input");
+        }
+        if (outputs.stream().noneMatch(output -> output.name().equals(vocabulary.output()))) {
+            throw invalid("vocabulary output '" + vocabulary.output() + "' is no output");
+        }
+        unique("symbol", vocabulary.symbols().stream().map(Character::toString).toList());
+    }
+
+    private static void unique(String kind, List<String> names) {
+        Set<String> seen = new HashSet<>();
+        for (String name : names) {
+            if (name.isEmpty()) {
+                throw invalid("an " + kind + " without a name");
+            }
+            if (!seen.add(name)) {
+                throw invalid("two entries for " + kind + " '" + name + "'");
+            }
+        }
+    }
+
+    static RnnxException misfit(Spec spec) {
+        return invalid("initial or default of '" + spec.name() + "' does not fit its shape " + spec.shape());
+    }
+
+    static RnnxException invalid(String found) {
+        return new RnnxException(
+                "contract-invalid",
+                "a contract as docs/contract.md describes",
+                found,
+                "export the model again with 'rnnx export'");
+    }
+}

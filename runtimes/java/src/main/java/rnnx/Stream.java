@@ -1,0 +1,375 @@
+package rnnx;
+
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.TreeSet;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.function.Supplier;
+import rnnx.Contract.Output;
+import rnnx.Contract.State;
+
+/**
+ * One batched sequence of a session.
+ *
+ * <p>A step reads one side of the states and writes the other; the two change roles at its very end, so that after an
+ * error the states are what they were before the call. A stream is used by one thread at a time: a call while another is
+ * running is refused with {@code stream-busy}, and one after {@link #close} with {@code stream-closed}.
+ */
+public final class Stream implements AutoCloseable {
+    private static final int OPEN = 0;
+    private static final int BUSY = 1;
+    private static final int CLOSED = 2;
+
+    private final Session session;
+    private final Contract contract;
+    private final Engine engine;
+    private final int batch;
+    private final Map<String, Integer> sizes; // of batch and the free dimensions that were bound
+    private final List<Tensor> starts;
+    private final List<List<Tensor>> sides = List.of(new ArrayList<>(), new ArrayList<>());
+    private final AtomicInteger gate = new AtomicInteger(OPEN);
+    private Call stepCall; // the latest of step and of run
+    private Call chunkCall;
+    private int side;
+    private long position;
+
+    /** What a stream is opened with. */
+    public static final class Builder {
+        private final Session session;
+        private final Map<String, Integer> dims = new HashMap<>();
+        private final Map<String, Tensor> initial = new HashMap<>();
+        private int batch = 1;
+
+        Builder(Session session) {
+            this.session = session;
+        }
+
+        /** Number of sequences that run side by side, one to a row. */
+        public Builder batch(int rows) {
+            batch = rows;
+            return this;
+        }
+
+        /** The size of a free dimension; required for those that a state has. */
+        public Builder dim(String name, int size) {
+            dims.put(name, size);
+            return this;
+        }
+
+        /** Another start than the contract's for a state; {@code reset} goes back to it. */
+        public Builder initial(String state, Tensor value) {
+            initial.put(state, value);
+            return this;
+        }
+
+        /**
+         * Open the stream.
+         *
+         * @throws RnnxException {@code unknown-dimension}, {@code wrong-dimension}, {@code empty-batch},
+         *     {@code no-batch}, {@code missing-dimension}, {@code unknown-state}, {@code wrong-dtype},
+         *     {@code wrong-shape}, {@code non-finite} or {@code session-closed}
+         */
+        public Stream open() {
+            return new Stream(this);
+        }
+    }
+
+    private Stream(Builder builder) {
+        session = builder.session;
+        contract = session.contract();
+        batch = builder.batch;
+        sizes = Checks.openSizes(contract, batch, builder.dims);
+        starts = Checks.starts(contract, sizes, builder.initial);
+        sides.forEach(tensors -> starts.forEach(start -> tensors.add(start.copy())));
+        engine = session.join();
+    }
+
+    /** The session it runs. */
+    public Session session() {
+        return session;
+    }
+
+    /** Number of sequences side by side. */
+    public int batch() {
+        return batch;
+    }
+
+    /** Number of steps since the stream was opened or reset as a whole. */
+    public long position() {
+        return position;
+    }
+
+    /**
+     * Run one time step.
+     *
+     * @param inputs in the shape of one step, which has no time axis; an {@code N*time} axis has N entries
+     * @return the outputs by name, in buffers of the stream that hold until its next call
+     * @throws RnnxException {@code unknown-input}, {@code missing-input}, {@code wrong-dtype}, {@code wrong-shape},
+     *     {@code empty-batch}, {@code missing-dimension}, {@code non-finite}, {@code symbol-range},
+     *     {@code length-range}, {@code whole-only}, {@code stream-busy}, {@code stream-closed} or {@code engine-failed};
+     *     the states are unchanged
+     */
+    public Map<String, Tensor> step(Map<String, Tensor> inputs) {
+        enter();
+        try {
+            stepCall = prepare(stepCall, inputs, false);
+            advance(stepCall);
+            return stepCall.outputs;
+        } finally {
+            gate.set(OPEN);
+        }
+    }
+
+    /**
+     * Run a chunk of steps; chunks of any lengths give together what one long one gives.
+     *
+     * @param inputs in the shape of a chunk, with the time axis; those without one hold for the whole call
+     * @return as {@link #step}, with the time axis
+     * @throws RnnxException as {@link #step}, and {@code empty-time}
+     */
+    public Map<String, Tensor> run(Map<String, Tensor> inputs) {
+        return held(() -> {
+            if (!contract.hasTime()) {
+                return runSteps(inputs);
+            }
+            if (position > 0 && contract.wholeOnly() != null) {
+                throw wholeOnly("a second call");
+            }
+            chunkCall = prepare(chunkCall, inputs, true);
+            advance(chunkCall);
+            return chunkCall.outputs;
+        });
+    }
+
+    /** Put all states back to their start, and the position to 0. */
+    public void reset() {
+        held(() -> replace(starts, 0));
+    }
+
+    /**
+     * Put the states of some rows of the batch back to their start; the position stays.
+     *
+     * @throws RnnxException {@code row-range} for a row that does not exist, {@code shared-state} where rows share one
+     */
+    public void resetRows(int... rows) {
+        held(() -> {
+            TreeSet<Integer> chosen = new TreeSet<>();
+            for (int row : rows) {
+                if (row < 0 || row >= batch) {
+                    String found = String.valueOf(row);
+                    throw new RnnxException(
+                            "row-range", "rows in 0.." + (batch - 1), found, "name rows of this stream's batch");
+                }
+                chosen.add(row);
+            }
+            List<Tensor> values = readAll();
+            for (int index = 0; index < values.size(); index++) {
+                values.set(index, withRows(contract.states().get(index), values.get(index), starts.get(index), chosen));
+            }
+            return replace(values, position);
+        });
+    }
+
+    private Tensor withRows(State state, Tensor value, Tensor start, TreeSet<Integer> rows) {
+        int axis = Shapes.axisIndex(state.shape(), "batch");
+        if (axis >= 0) {
+            Shapes.Pieces pieces = Shapes.Pieces.of(value.sizes(), axis, 1, state.dtype().size);
+            Tensor row = Tensor.zeros(state.dtype(), value.count() / batch);
+            for (int index : rows) {
+                pieces.take(start.data(), index, row.data());
+                pieces.put(value.data(), index, row.data());
+            }
+        } else if (rows.size() == batch) {
+            return start;
+        } else if (!rows.isEmpty()) {
+            throw new RnnxException(
+                    "shared-state",
+                    "states with a batch axis, so that a row has its own",
+                    "state '" + state.name() + "' shared by all rows",
+                    "reset the whole stream");
+        }
+        return value;
+    }
+
+    /** A copy of the state called {@code name}. Throws {@code unknown-state}. */
+    public Tensor state(String name) {
+        return held(() -> sides.get(side).get(Checks.stateIndex(contract, name)).copy());
+    }
+
+    /**
+     * Overwrite the state called {@code name}.
+     *
+     * @throws RnnxException {@code unknown-state}, {@code wrong-dtype}, {@code wrong-shape}, or {@code non-finite} for
+     *     NaN; infinities are allowed
+     */
+    public void setState(String name, Tensor value) {
+        held(() -> {
+            sides.get(side).get(Checks.checkState(contract, name, value, sizes)).copyFrom(value);
+            return null;
+        });
+    }
+
+    /** All that is needed to continue elsewhere, as safetensors bytes: the same in every language. */
+    public byte[] snapshot() {
+        return snapshot(null);
+    }
+
+    byte[] snapshot(Snapshot.Sampling sampling) {
+        return held(() -> new Snapshot(position, readAll(), sampling).encode(contract));
+    }
+
+    /**
+     * Continue where a snapshot was made; the outputs that follow are the same bit for bit.
+     *
+     * @throws RnnxException {@code not-safetensors}, {@code not-a-snapshot}, {@code snapshot-newer},
+     *     {@code snapshot-of-another-model} or {@code snapshot-invalid}; the states are unchanged
+     */
+    public void restore(byte[] data) {
+        restoreSampling(data);
+    }
+
+    /** Where sampling stopped, or null. */
+    Snapshot.Sampling restoreSampling(byte[] data) {
+        return held(() -> {
+            Snapshot found = Snapshot.decode(data, contract, sizes);
+            replace(found.states(), found.position());
+            return found.sampling();
+        });
+    }
+
+    /** Let go of the engine's tensors. Closing twice is fine. Throws {@code stream-busy}. */
+    @Override
+    public void close() {
+        if (gate.get() == CLOSED) {
+            return;
+        }
+        enter();
+        for (Call call : new Call[] {stepCall, chunkCall}) {
+            if (call != null) {
+                call.close();
+            }
+        }
+        gate.set(CLOSED);
+        session.leave();
+    }
+
+    /** Do something while every other call is kept out. */
+    private <T> T held(Supplier<T> action) {
+        enter();
+        try {
+            return action.get();
+        } finally {
+            gate.set(OPEN);
+        }
+    }
+
+    private void enter() {
+        if (gate.compareAndSet(OPEN, BUSY)) {
+            return;
+        }
+        if (gate.get() == CLOSED) {
+            throw new RnnxException(
+                    "stream-closed",
+                    "a stream that is open",
+                    "one that was closed",
+                    "open another stream of the session");
+        }
+        throw new RnnxException(
+                "stream-busy",
+                "one thread at a time on a stream",
+                "a call while another is running",
+                "open a stream for each thread; they share the session");
+    }
+
+    /** The latest call, or one of other sizes in its place, filled with these inputs. */
+    private Call prepare(Call latest, Map<String, Tensor> inputs, boolean whole) {
+        if (latest != null && latest.fill(inputs)) {
+            return latest;
+        }
+        if (!whole && contract.wholeOnly() != null) {
+            throw wholeOnly("a call of step");
+        }
+        Map<String, Integer> found = Checks.matchInputs(contract, inputs, sizes, whole);
+        Checks.checkValues(contract, inputs, found.get("time"));
+        Call call = fit(latest, found, whole);
+        if (!call.fill(inputs)) {
+            throw new IllegalStateException("a call refused inputs that were checked");
+        }
+        return call;
+    }
+
+    private Call fit(Call latest, Map<String, Integer> found, boolean whole) {
+        if (latest != null && latest.sizes.equals(found)) {
+            return latest;
+        }
+        Call call = new Call(engine, contract, sides, found, whole);
+        if (latest != null) {
+            latest.close();
+        }
+        return call;
+    }
+
+    private void advance(Call call) {
+        call.run(side);
+        side = 1 - side;
+        position += call.time;
+    }
+
+    /** Run a chunk of a step model: step by step, back to the start of the chunk if one fails. */
+    private Map<String, Tensor> runSteps(Map<String, Tensor> inputs) {
+        Map<String, Integer> found = Checks.matchInputs(contract, inputs, sizes, true);
+        int time = found.get("time");
+        Checks.checkValues(contract, inputs, time);
+        stepCall = fit(stepCall, Shapes.with(found, "time", 1), false);
+        long before = position;
+        List<Tensor> saved = readAll();
+        Map<String, Tensor> joined = new LinkedHashMap<>();
+        for (Output output : contract.outputs()) {
+            joined.put(output.name(), Tensor.zeros(output.dtype(), Shapes.resolve(contract.callerShape(output, true), found)));
+        }
+        for (int step = 0; step < time; step++) {
+            stepCall.fillStep(contract, inputs, step, time);
+            try {
+                advance(stepCall);
+            } catch (RuntimeException error) {
+                replace(saved, before);
+                throw error;
+            }
+            for (Output output : contract.outputs()) {
+                Tensor chunk = joined.get(output.name());
+                int axis = Shapes.axisIndex(contract.callerShape(output, true), "time");
+                Tensor row = stepCall.outputs.get(output.name());
+                Shapes.Pieces.of(chunk.sizes(), axis, 1, output.dtype().size).put(chunk.data(), step, row.data());
+            }
+        }
+        return joined;
+    }
+
+    private List<Tensor> readAll() {
+        List<Tensor> values = new ArrayList<>();
+        sides.get(side).forEach(value -> values.add(value.copy()));
+        return values;
+    }
+
+    /** Make {@code states} current, all at once: they are written to the other side, which then changes roles. */
+    private Void replace(List<Tensor> states, long steps) {
+        int other = 1 - side;
+        for (int index = 0; index < states.size(); index++) {
+            sides.get(other).get(index).copyFrom(states.get(index));
+        }
+        side = other;
+        position = steps;
+        return null;
+    }
+
+    private RnnxException wholeOnly(String found) {
+        return new RnnxException(
+                "whole-only",
+                "the whole sequence in one call of run, because of " + contract.wholeOnly(),
+                found,
+                "give the whole sequence to run, and reset before the next one");
+    }
+}
