@@ -195,9 +195,7 @@ def _changed_places(seen: Exploration) -> list[Place]:
     return places
 
 
-def _hidden(
-    seen: Exploration, taken: set[str], positions: bool
-) -> tuple[dict[str, Lift], list[State], bool]:
+def _hidden(seen: Exploration, taken: set[str], positions: bool) -> tuple[dict[str, Lift], list[State], bool]:
     """Return the calls to lift, their states, and whether one of them lies in a loop over time."""
     lifts: dict[str, Lift] = {}
     states: list[State] = []
@@ -303,10 +301,11 @@ def _output_name(path: Path, names: Mapping[Path, str], states: Mapping[Path, st
 def _looks_everywhere(seen: Exploration, states: list[State]) -> str | None:
     """Return why the model needs the whole sequence at once, if a call says so by itself."""
     for visit in seen.base.first.visits:
-        if visit.kind in RECURRENT and not states and seen.time_axis(visit) is not None and not seen.starts_constant(visit):
+        timed = seen.time_axis(visit) is not None
+        if timed and visit.kind in RECURRENT and not states and not seen.starts_constant(visit):
             return f"{visit.path or visit.kind!r} starts from a state computed from an input ({visit.where})"
         what = LOOKS_EVERYWHERE.get(visit.kind)
-        if what is not None and seen.time_axis(visit) is not None:
+        if timed and what is not None:
             place = f"{visit.path!r} " if visit.path else ""
             return f"{what} {place}({visit.where})"
     return None

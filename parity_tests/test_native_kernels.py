@@ -1,0 +1,120 @@
+"""Activations are within 2 or 2.5 ulp of the exact value for every float; halves round exactly."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from rnnx_native import dispatch
+from rnnx_native.kernel_text import FOLDER, functions, needed
+
+ACTIVATIONS = {"exp_f32": 2.0, "sigmoid_f32": 2.5, "tanh_f32": 2.0}  # largest error, ulp
+PATHS = {"portable": 0, "avx2": 1, "best": 2}
+STRIDE = 97  # of all floats; --slow takes every one
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory, tool: Callable[[str], str]) -> ctypes.CDLL:
+    folder = tmp_path_factory.mktemp("kernels")
+    calls = [f"rnnx_{name}(" for name in ACTIVATIONS] + ["rnnx_widen(", "rnnx_narrow("]
+    lines = [
+        "#include <math.h>",
+        "#include <stdint.h>",
+        "#include <string.h>",
+        *dispatch.prelude(list(ACTIVATIONS)),
+    ]
+    lines += [*dispatch.kernels(calls, list(ACTIVATIONS)), *dispatch.table("k", list(ACTIVATIONS))]
+    for name in ACTIVATIONS:
+        lines.append(
+            f"void {name}(int most, float *y, const float *x, int n) {{ k_choose(most)->{name}(y, x, n); }}"
+        )
+    lines += ["void widen(float *y, const uint16_t *x, int n) { rnnx_widen(y, x, n); }"]
+    lines += ["void narrow(uint16_t *y, const float *x, int n) { rnnx_narrow(y, x, n); }"]
+    (folder / "k.c").write_text("\n".join(lines))
+    command = [tool("gcc"), "-O2", "-fPIC", "-shared", "k.c", "-lm", "-o", "k.so"]
+    subprocess.run(command, cwd=folder, check=True)
+    return ctypes.CDLL(str(folder / "k.so"))
+
+
+def exact(name: str, x: np.ndarray) -> np.ndarray:
+    """Return the value in float64; from 1 / (1 + exp(-x)) nothing is lost there."""
+    wide = x.astype(np.float64)
+    with np.errstate(over="ignore"):
+        return {"exp_f32": np.exp, "tanh_f32": np.tanh, "sigmoid_f32": lambda v: 1 / (1 + np.exp(-v))}[name](
+            wide
+        )
+
+
+def ulps(got: np.ndarray, want: np.ndarray) -> float:
+    """Return the largest distance, in units of the last place of the exact value."""
+    with np.errstate(over="ignore"):
+        shown = want.astype(np.float32)
+    finite = np.isfinite(shown)
+    assert (got[~finite] == shown[~finite]).all(), "where the exact value overflows"
+    spacing = np.spacing(np.abs(shown[finite])).astype(np.float64)
+    errors = np.abs(got[finite].astype(np.float64) - want[finite]) / spacing
+    return float(errors.max(initial=0.0))
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("stride", [STRIDE, pytest.param(1, marks=pytest.mark.slow)])
+def test_activations_are_exact_to_the_last_places(
+    library: ctypes.CDLL, name: str, path: str, stride: int
+) -> None:
+    worst, block = 0.0, 1 << 22
+    for sign in (0, 1 << 31):
+        for begin in range(0, 0x7F800001, block * stride):
+            bits = np.arange(begin, min(begin + block * stride, 0x7F800001), stride, np.uint32) + np.uint32(
+                sign
+            )
+            x = bits.view(np.float32)
+            y = np.empty_like(x)
+            getattr(library, name)(PATHS[path], y.ctypes, x.ctypes, x.size)
+            worst = max(worst, ulps(y, exact(name, x)))
+    assert worst <= ACTIVATIONS[name], worst
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_short_arrays_and_special_values(library: ctypes.CDLL, name: str, path: str) -> None:
+    values = np.array([0.0, -0.0, np.inf, -np.inf, 1e-45, -1e-45, 0.625, -0.625, 88.7, -103.9], np.float32)
+    for size in range(1, 40):
+        x = np.resize(values, size)
+        y = np.full(size + 1, 7.0, np.float32)
+        getattr(library, name)(PATHS[path], y.ctypes, x.ctypes, size)
+        assert ulps(y[:size], exact(name, x)) <= ACTIVATIONS[name]
+        assert y[size] == 7.0, "nothing behind the end is written"
+    x = np.full(33, np.nan, np.float32)
+    y = np.zeros_like(x)
+    getattr(library, name)(PATHS[path], y.ctypes, x.ctypes, x.size)
+    assert np.isnan(y).all()
+
+
+def test_half_floats_are_numpys(library: ctypes.CDLL) -> None:
+    halves = np.arange(1 << 16, dtype=np.uint16)
+    wide = np.empty(halves.size, np.float32)
+    library.widen(wide.ctypes, halves.ctypes, halves.size)
+    want = halves.view(np.float16).astype(np.float32)
+    assert np.array_equal(wide, want, equal_nan=True)
+    bits = np.arange(0, 1 << 32, 977, dtype=np.uint64).astype(np.uint32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        beside = [np.nextafter(want, np.float32(0)), (want[1:] + want[:-1]) / 2]  # ties among them
+    floats = np.concatenate([bits.view(np.float32), want, *beside]).astype(np.float32)
+    narrow = np.empty(floats.size, np.uint16)
+    library.narrow(narrow.ctypes, floats.ctypes, floats.size)
+    with np.errstate(over="ignore", invalid="ignore"):
+        assert np.array_equal(narrow.view(np.float16), floats.astype(np.float16), equal_nan=True)
+
+
+def test_every_kernel_is_found_with_its_double() -> None:
+    known = functions()
+    for name in dispatch.vector.DISPATCHED:
+        assert f"rnnx_{name}" in known
+        assert f"rnnx_{name.replace('f32', 'f64')}" in known
+    assert "float" not in needed(["rnnx_lstm_f64"], known)[-1]
+    assert (FOLDER / "README.md").is_file()

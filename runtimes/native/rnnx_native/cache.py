@@ -1,0 +1,130 @@
+"""Libraries built with this machine's C compiler, kept in the user's cache.
+
+A library is built in a folder of its own under a temporary name, and renamed into place when it is whole: of
+two processes that build the same one, one wins and the other uses it.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from rnnx.errors import ProviderError
+
+FLAGS = ("-std=c99", "-O2", "-ftree-vectorize", "-fPIC", "-shared", "-fvisibility=hidden")
+_PACKAGE = Path(__file__).parent
+
+
+def cache_folder() -> Path:
+    """Return where libraries are kept: RNNX_CACHE, or the usual place of this system."""
+    chosen = os.environ.get("RNNX_CACHE")
+    if chosen:
+        return Path(chosen)
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "rnnx"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "rnnx"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rnnx"
+
+
+def compiler() -> list[str]:
+    """Return the command of the C compiler: CC, or the first that is there.
+
+    Raises:
+        ProviderError: `compiler-missing`.
+    """
+    chosen = shlex.split(os.environ.get("CC", ""))
+    for command in [chosen] if chosen else [["cc"], ["gcc"], ["clang"]]:
+        if shutil.which(command[0]):
+            return command
+    raise ProviderError(
+        "compiler-missing",
+        expected="a C compiler for the native provider: cc, gcc or clang, or the one that CC names",
+        found=f"none called {chosen[0]!r}" if chosen else "none",
+        fix="install the package gcc ('apt install gcc', 'dnf install gcc', 'apk add gcc musl-dev'; on macOS "
+        "'xcode-select --install'), or use provider cpu",
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def fingerprint() -> str:
+    """Return a hash of this package's own files: a newer compiler of ours builds anew."""
+    found = hashlib.sha256(platform.machine().encode())
+    for path in sorted(_PACKAGE.rglob("*")):
+        if path.suffix in (".py", ".c", ".h"):
+            found.update(path.read_bytes())
+    return found.hexdigest()
+
+
+@functools.lru_cache(maxsize=8)
+def _version(command: tuple[str, ...]) -> str:
+    """Return what a compiler says of itself."""
+    result = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False)
+    return result.stdout.partition("\n")[0]
+
+
+def kept(
+    parts: Sequence[str], make: Callable[[], Mapping[str, bytes]], build: Mapping[str, Sequence[str]]
+) -> Path:
+    """Return the folder of what was built from `parts`, building it if it is not there yet.
+
+    Args:
+        parts: what tells it apart.
+        make: returns the files to build from, by name.
+        build: for each library, its name and the compiler's arguments, relative to the folder.
+
+    Raises:
+        ProviderError: `compiler-missing`, `compiler-failed` or `cache-not-writeable`.
+    """
+    command = compiler()
+    key = hashlib.sha256(
+        "\0".join([*parts, fingerprint(), *command, _version(tuple(command))]).encode()
+    ).hexdigest()
+    home = cache_folder() / "native"
+    final = home / key
+    if final.is_dir():
+        return final
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder = Path(tempfile.mkdtemp(prefix=".building-", dir=home))
+    except OSError as error:
+        raise ProviderError(
+            "cache-not-writeable",
+            expected=f"to write to the cache {home}",
+            found=error.strerror or str(error),
+            fix="set RNNX_CACHE to a folder that can be written",
+        ) from error
+    try:
+        for name, data in make().items():
+            (folder / name).write_bytes(data)
+        for library, arguments in build.items():
+            _compile([*command, *arguments, "-o", library], folder)
+        try:
+            folder.rename(final)
+        except OSError:
+            if not final.is_dir():
+                raise
+        return final
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _compile(command: Sequence[str], folder: Path) -> None:
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if result.returncode:
+        lines = [line for line in result.stderr.splitlines() if "error" in line] or result.stderr.splitlines()
+        raise ProviderError(
+            "compiler-failed",
+            expected=f"{command[0]} to compile the model",
+            found=(lines or [f"exit status {result.returncode}"])[0].strip(),
+            fix="name another compiler with CC, or use provider cpu",
+        )

@@ -1,0 +1,44 @@
+/* IEEE 754 binary16 at the boundary: models in float16 take, give and carry it, and compute in float. */
+static float rnnx_from_half(uint16_t half) {
+  const uint32_t sign = (uint32_t)(half & 0x8000u) << 16;
+  const uint32_t exponent = (half >> 10) & 0x1fu, fraction = half & 0x3ffu;
+  uint32_t bits;
+  float value;
+  if (exponent == 0) {
+    value = (float)fraction * 5.9604644775390625e-8f; /* fraction * 2^-24 */
+    return sign ? -value : value;
+  }
+  bits = sign | (exponent == 31 ? 0x7f800000u : (exponent + 112u) << 23) | fraction << 13;
+  memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+/* Round to nearest, ties to even; beyond 65504 to infinity. */
+static uint16_t rnnx_to_half(float value) {
+  uint32_t bits, sign, rest, shift, kept, half;
+  int exponent;
+  memcpy(&bits, &value, sizeof bits);
+  sign = (bits >> 16) & 0x8000u;
+  bits &= 0x7fffffffu;
+  if (bits > 0x7f800000u) return (uint16_t)(sign | 0x7e00u);
+  exponent = (int)(bits >> 23) - 112;
+  if (exponent >= 31) return (uint16_t)(sign | 0x7c00u);
+  if (exponent < -10) return (uint16_t)sign;
+  rest = (bits & 0x7fffffu) | 0x800000u;
+  shift = exponent > 0 ? 13u : (uint32_t)(14 - exponent);
+  kept = rest >> shift;
+  half = exponent > 0 ? ((uint32_t)(exponent - 1) << 10) + kept : kept;
+  rest &= (1u << shift) - 1u;
+  if (rest > 1u << (shift - 1u) || (rest == 1u << (shift - 1u) && (kept & 1u))) half++;
+  return (uint16_t)(sign | half);
+}
+
+static void rnnx_widen(float *y, const uint16_t *x, int n) {
+  int i;
+  for (i = 0; i < n; i++) y[i] = rnnx_from_half(x[i]);
+}
+
+static void rnnx_narrow(uint16_t *y, const float *x, int n) {
+  int i;
+  for (i = 0; i < n; i++) y[i] = rnnx_to_half(x[i]);
+}

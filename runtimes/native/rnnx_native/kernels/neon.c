@@ -1,0 +1,18 @@
+static RNNX_NEON float32x4_t rnnx_fma_neon(float32x4_t a, float32x4_t b, float32x4_t c) { return vfmaq_f32(c, a, b); }
+
+/* p * 2^k in two factors, so that results below the smallest normal number are right too. */
+static RNNX_NEON float32x4_t rnnx_scale_neon(float32x4_t p, float32x4_t k) {
+  const int32x4_t whole = vcvtnq_s32_f32(k), half = vshrq_n_s32(whole, 1), bias = vdupq_n_s32(127);
+  const int32x4_t rest = vsubq_s32(whole, half);
+  const int32x4_t one = vshlq_n_s32(vaddq_s32(half, bias), 23), two = vshlq_n_s32(vaddq_s32(rest, bias), 23);
+  return vmulq_f32(vmulq_f32(p, vreinterpretq_f32_s32(one)), vreinterpretq_f32_s32(two));
+}
+
+/* yes where a < b, else no. */
+static RNNX_NEON float32x4_t rnnx_pick_neon(float32x4_t a, float32x4_t b, float32x4_t yes, float32x4_t no) {
+  return vbslq_f32(vcltq_f32(a, b), yes, no);
+}
+
+static RNNX_NEON float32x4_t rnnx_half_neon(const uint16_t *x) {
+  return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(x)));
+}

@@ -1,0 +1,118 @@
+/* Sums over columns with vector registers, made for each instruction set by vector.py: V is its register of
+ * LANES floats, ROWS the rows at once, a column has VECTORS registers of which PART are summed in one pass, and
+ * APART columns are summed apart, so that no sum waits for itself. Weights are of the type W, which WEIGHT widens. */
+
+/* columns */
+static TARGET void NAME(float *acc, const W *panel, const float *x, size_t stride, int columns) {
+  int part, k, r, u, i;
+  (void)stride;
+  for (part = 0; part < VECTORS; part += PART) {
+    const W *column = panel + part * LANES;
+    V sum[ROWS][APART][PART];
+    RNNX_UNROLL
+    for (r = 0; r < ROWS; r++) {
+      RNNX_UNROLL
+      for (i = 0; i < PART; i++) sum[r][0][i] = LOAD(acc + (r * VECTORS + part + i) * LANES);
+      RNNX_UNROLL
+      for (u = 1; u < APART; u++) {
+        RNNX_UNROLL
+        for (i = 0; i < PART; i++) sum[r][u][i] = SET(0.0f);
+      }
+    }
+    for (k = 0; k + APART <= columns; k += APART) {
+      RNNX_UNROLL
+      for (u = 0; u < APART; u++) {
+        RNNX_UNROLL
+        for (r = 0; r < ROWS; r++) {
+          const V value = SET(x[(size_t)r * stride + (size_t)(k + u)]);
+          RNNX_UNROLL
+          for (i = 0; i < PART; i++) sum[r][u][i] = FMA(value, WEIGHT(column + (u * VECTORS + i) * LANES), sum[r][u][i]);
+        }
+      }
+      column += APART * VECTORS * LANES;
+    }
+    for (; k < columns; k++) {
+      RNNX_UNROLL
+      for (r = 0; r < ROWS; r++) {
+        const V value = SET(x[(size_t)r * stride + (size_t)k]);
+        RNNX_UNROLL
+        for (i = 0; i < PART; i++) sum[r][0][i] = FMA(value, WEIGHT(column + i * LANES), sum[r][0][i]);
+      }
+      column += VECTORS * LANES;
+    }
+    RNNX_UNROLL
+    for (r = 0; r < ROWS; r++) {
+      RNNX_UNROLL
+      for (u = 1; u < APART; u++) {
+        RNNX_UNROLL
+        for (i = 0; i < PART; i++) sum[r][0][i] = ADD(sum[r][0][i], sum[r][u][i]);
+      }
+      RNNX_UNROLL
+      for (i = 0; i < PART; i++) STORE(acc + (r * VECTORS + part + i) * LANES, sum[r][0][i]);
+    }
+  }
+}
+/* accumulate */
+static TARGET void rnnx_accumulate_KIND_ISA(float *acc, const W *panel, const float *x, size_t stride, int columns,
+                                           int gates, int rows) {
+  int r;
+  if (rows == 4) {
+    if (gates == 4) rnnx_columns_4x4_KIND_ISA(acc, panel, x, stride, columns);
+    else if (gates == 3) rnnx_columns_3x4_KIND_ISA(acc, panel, x, stride, columns);
+    else rnnx_columns_1x4_KIND_ISA(acc, panel, x, stride, columns);
+    return;
+  }
+  for (r = 0; r < rows; r++, acc += 16 * gates, x += stride) {
+    if (gates == 4) rnnx_columns_4x1_KIND_ISA(acc, panel, x, stride, columns);
+    else if (gates == 3) rnnx_columns_3x1_KIND_ISA(acc, panel, x, stride, columns);
+    else rnnx_columns_1x1_KIND_ISA(acc, panel, x, stride, columns);
+  }
+}
+/* activations */
+/* As rnnx_exp1_f32, on a register. */
+static TARGET V rnnx_expv_ISA(V x) {
+  const V low = MIN(SET(89.0f), MAX(SET(-104.0f), x)); /* in this order NaN stays NaN */
+  const V shifted = FMA(low, SET(1.44269504f), SET(12582912.0f));
+  const V k = SUB(shifted, SET(12582912.0f));
+  const V r = FMA(k, SET(2.12194440e-4f), FMA(k, SET(-0.693359375f), low));
+  V q = FMA(SET(0.00138145f), r, SET(0.00836878f));
+  q = FMA(q, r, SET(0.04166839f));
+  q = FMA(q, r, SET(0.1666652f));
+  q = FMA(q, r, SET(0.49999993f));
+  q = FMA(MUL(r, r), q, r);
+  return SCALE(ADD(SET(1.0f), q), k);
+}
+
+static TARGET V rnnx_sigmoidv_ISA(V x) {
+  const V e = rnnx_expv_ISA(MIN(x, SUB(SET(0.0f), x)));
+  return DIV(PICK(x, SET(0.0f), e, SET(1.0f)), ADD(SET(1.0f), e));
+}
+
+static TARGET V rnnx_tanhv_ISA(V x) {
+  const V s = MUL(x, x), size = MAX(x, SUB(SET(0.0f), x));
+  const V far = SUB(SET(1.0f), DIV(SET(2.0f), ADD(rnnx_expv_ISA(ADD(size, size)), SET(1.0f))));
+  V q = FMA(SET(-0.00564831f), s, SET(0.02058982f));
+  q = FMA(q, s, SET(-0.05372512f));
+  q = FMA(q, s, SET(0.13331274f));
+  q = FMA(q, s, SET(-0.33333276f));
+  return PICK(size, SET(0.625f), FMA(MUL(x, s), q, x), PICK(x, SET(0.0f), SUB(SET(0.0f), far), far));
+}
+
+static TARGET void rnnx_exp_f32_ISA(float *y, const float *x, int n) {
+  int i = 0;
+  for (; i + LANES <= n; i += LANES) STORE(y + i, rnnx_expv_ISA(LOAD(x + i)));
+  for (; i < n; i++) y[i] = rnnx_exp1_f32(x[i]);
+}
+
+static TARGET void rnnx_sigmoid_f32_ISA(float *y, const float *x, int n) {
+  int i = 0;
+  for (; i + LANES <= n; i += LANES) STORE(y + i, rnnx_sigmoidv_ISA(LOAD(x + i)));
+  for (; i < n; i++) y[i] = rnnx_sigmoid1_f32(x[i]);
+}
+
+static TARGET void rnnx_tanh_f32_ISA(float *y, const float *x, int n) {
+  int i = 0;
+  for (; i + LANES <= n; i += LANES) STORE(y + i, rnnx_tanhv_ISA(LOAD(x + i)));
+  for (; i < n; i++) y[i] = rnnx_tanh1_f32(x[i]);
+}
+/* end */

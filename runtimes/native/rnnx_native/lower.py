@@ -1,0 +1,130 @@
+"""ONNX nodes to statements of C: folds what is known, hands the rest to the operators' writers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from rnnx_native.fold import fold
+from rnnx_native.program import Program
+from rnnx_native.read import Graph, Node
+from rnnx_native.refuse import refuse
+from rnnx_native.values import Array, Value
+
+Inputs = Sequence[Value | None]
+Writer = Callable[["Lowering", Node, Inputs], Sequence[Value]]
+OPS: dict[str, Writer] = {}
+
+# Folding these would need their subgraphs; their results are rarely constants.
+_NEVER_FOLDED = ("Scan", "Loop", "If")
+
+
+def op(*names: str) -> Callable[[Writer], Writer]:
+    """Register a function as the writer of operators."""
+
+    def register(writer: Writer) -> Writer:
+        for name in names:
+            assert name not in OPS, name
+            OPS[name] = writer
+        return writer
+
+    return register
+
+
+def known(value: Value | None) -> Array | None:
+    """Return a constant's array; None for a value known only when the program runs."""
+    return None if value is None else value.const
+
+
+def constant(name: str, array: Array, *, learned: bool = False) -> Value:
+    """Return a value that is known while compiling."""
+    return Value(name, array.dtype, tuple(array.shape), const=array, learned=learned)
+
+
+def need(node: Node, value: Value | None, what: str) -> Array:
+    """Return a constant that the operator's writer must know. Raises ModelError `cannot-compile`."""
+    array = known(value)
+    if array is None:
+        raise refuse(node, f"its {what} is known only when the model runs")
+    return array
+
+
+class Lowering:
+    """Turns the nodes of a graph into statements of one program."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+
+    def run(self, graph: Graph, bound: Mapping[str, Value]) -> dict[str, Value]:
+        """Lower all nodes; return every value by name.
+
+        Args:
+            graph: the graph, or a Scan's body.
+            bound: values of its inputs, and what it sees of the graph around it.
+
+        Raises:
+            ModelError: `cannot-compile`.
+        """
+        values = dict(bound)
+        for name, array in graph.constants.items():
+            values[name] = constant(name, array, learned=name in graph.learned)
+        for node in graph.nodes:
+            inputs = [values[name] if name else None for name in node.inputs]
+            for name, value in zip(node.outputs, self._node(graph, node, inputs, values), strict=False):
+                if name:
+                    values[name] = value
+        return values
+
+    def _node(self, graph: Graph, node: Node, inputs: Inputs, values: Mapping[str, Value]) -> Sequence[Value]:
+        folded = self._fold(graph, node, inputs)
+        if folded is not None:
+            return folded
+        writer = OPS.get(node.op)
+        if writer is None:
+            raise refuse(node, "no such operator in C yet")
+        before = len(self.program.statements)
+        self.scope = values
+        try:
+            results = writer(self, node, inputs)
+        except OverflowError as error:
+            raise refuse(node, str(error), fix="use float32 weights") from error
+        made = self.program.statements[before:]
+        if made:
+            self.program.statements[before:] = []
+            self.program.comment(_describe(node, results))
+            self.program.statements.extend(made)
+        return results
+
+    def _fold(self, graph: Graph, node: Node, inputs: Inputs) -> list[Value] | None:
+        """Return the outputs of a node whose inputs are all known, else None."""
+        if node.op == "Shape":
+            return [constant(node.outputs[0], _shape(node, inputs))]
+        if node.op in _NEVER_FOLDED or any(value is not None and value.const is None for value in inputs):
+            return None
+        try:
+            arrays = fold(node, [known(value) for value in inputs], graph.opset)
+        except Exception as error:  # the reference implementation raises whatever its parts raise
+            if node.op in OPS:
+                return None
+            raise refuse(node, f"its value could not be computed ahead ({error})") from error
+        learned = any(value.learned for value in inputs if value is not None)
+        if node.op in ("Constant", "ConstantOfShape"):
+            learned = False
+        return [
+            constant(name, array, learned=learned and array.dtype.kind == "f")
+            for name, array in zip(node.outputs, arrays, strict=True)
+        ]
+
+
+def _shape(node: Node, inputs: Inputs) -> Array:
+    assert inputs[0] is not None
+    start, end = node.attributes.get("start", 0), node.attributes.get("end")
+    return np.array(inputs[0].shape[slice(start, end)], np.int64)
+
+
+def _describe(node: Node, results: Sequence[Value]) -> str:
+    """Return the comment line of a node: operator, module, shapes."""
+    shapes = ", ".join(f"[{', '.join(map(str, value.shape))}]" for value in results)
+    place = node.module if node.module else "the model"
+    return f"{node.op} of {place} ({node.name}) -> {shapes}"

@@ -1,0 +1,29 @@
+"""The operators' writers, a file a family. Importing this package registers them all."""
+
+from rnnx_native.ops import (
+    convolve,
+    elementwise,
+    fourier,
+    indexing,
+    linear,
+    loops_over_time,
+    normalise,
+    recurrent,
+    reduce,
+    scatter,
+    shapes,
+)
+
+__all__ = [
+    "convolve",
+    "elementwise",
+    "fourier",
+    "indexing",
+    "linear",
+    "loops_over_time",
+    "normalise",
+    "recurrent",
+    "reduce",
+    "scatter",
+    "shapes",
+]

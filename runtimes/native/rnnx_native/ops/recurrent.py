@@ -1,0 +1,248 @@
+"""RNN, GRU and LSTM over time: the inputs of all steps projected at once, then one kernel a step.
+
+Equations: those of the ONNX operators, which hold PyTorch's. Rows past their length give zeros, and a row of
+length 0 leaves zeros as its state, as ONNX Runtime has it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rnnx_native import pack
+from rnnx_native.loops import copy_strided, elementwise, nest, view
+from rnnx_native.lower import Inputs, Lowering, constant, op
+from rnnx_native.ops.cells import plain_step
+from rnnx_native.ops.layer import GATES, Layer, read_layer
+from rnnx_native.ops.linear import coded_rows
+from rnnx_native.read import Node
+from rnnx_native.values import Array, Buffer, Value, contiguous
+
+Results = tuple[Value, Value, Value | None]  # y [time, batch, units]; h and c [batch, units]
+
+
+@op("RNN", "GRU", "LSTM")
+def recurrent(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
+    """Write a recurrent node, one direction after the other."""
+    count = 2 if node.attributes.get("direction", "forward") == "bidirectional" else 1
+    found = [_direction(low, read_layer(low, node, inputs, index)) for index in range(count)]
+    names = [*node.outputs, "", "", ""][:3]
+    time, batch, units = found[0][0].shape
+    y = _beside(low, [result[0] for result in found], names[0] or f"{node.name}.y")
+    h = _stacked(low, [result[1] for result in found], names[1] or f"{node.name}.h")
+    results = [view(y, (time, count, batch, units)), h]
+    cells = [result[2] for result in found if result[2] is not None]
+    return [*results, _stacked(low, cells, names[2] or f"{node.name}.c")] if cells else results
+
+
+def _beside(low: Lowering, values: list[Value], name: str) -> Value:
+    """Return y of all directions, [time, directions, batch, units]."""
+    if len(values) == 1:
+        return values[0]
+    time, batch, units = values[0].shape
+    shape = (time, len(values), batch, units)
+    out = low.program.new(name, values[0].dtype, shape)
+    steps = [len(values) * batch * units, units, 1]
+    for index, value in enumerate(values):
+        own = contiguous(value.shape)
+        offset = index * batch * units
+        copy_strided(low.program, out, value, value.shape, own, 0, to=steps, to_offset=offset)
+    return out
+
+
+def _stacked(low: Lowering, values: list[Value], name: str) -> Value:
+    """Return h or c of all directions, [directions, batch, units]."""
+    if len(values) == 1:
+        return view(values[0], (1, *values[0].shape))
+    out = low.program.new(name, values[0].dtype, (len(values), *values[0].shape))
+    for index, value in enumerate(values):
+        offset = index * value.size
+        if not low.program.adopt(out, value, offset):
+            own = contiguous(value.shape)
+            copy_strided(low.program, out, value, value.shape, own, 0, to=own, to_offset=offset)
+    return out
+
+
+def _direction(low: Lowering, layer: Layer) -> Results:
+    if layer.lengths is None and layer.x.shape[0] == 1:
+        return _single(low, layer)
+    return _many(low, layer)
+
+
+def _single(low: Lowering, layer: Layer) -> Results:
+    """Write one step, the input's product in the same kernel."""
+    program, batch, units = low.program, layer.x.shape[1], layer.units
+    h = program.new(f"{layer.label}.h", layer.x.dtype, (batch, units))
+    c = program.new(f"{layer.label}.c", layer.x.dtype, (batch, units)) if layer.c is not None else None
+    if layer.fused:
+        fused = Fused(low, layer)
+        ready = fused.ready(None)
+        fused.step(h, c, layer.h, layer.c, layer.x if ready is None else None, ready)
+    else:
+        plain_step(low, layer, h, c, layer.h, layer.c, layer.x)
+    return view(h, (1, batch, units)), h, c
+
+
+def _many(low: Lowering, layer: Layer) -> Results:
+    """Write a loop over time."""
+    program = low.program
+    time, batch, _ = layer.x.shape
+    units, size = layer.units, batch * layer.units
+    y = program.new(f"{layer.label}.y", layer.x.dtype, (time, batch, units))
+    h = _own(low, layer.h, f"{layer.label}.h")
+    c = None if layer.c is None else _own(low, layer.c, f"{layer.label}.c")
+    fused = Fused(low, layer) if layer.fused else None
+    projected = fused.project() if fused else None
+    with program.loop(time) as turn:
+        place = f"({time - 1} - {turn})" if layer.backwards else turn
+        new_h = program.new(f"{layer.label}.h_new", layer.x.dtype, (batch, units))
+        new_c = None if c is None else program.new(f"{layer.label}.c_new", layer.x.dtype, (batch, units))
+        if fused is not None:
+            ready = fused.ready(place)
+            if projected is not None:
+                ready = view(projected, (batch, fused.stride), offset=f"{place} * {batch * fused.stride}")
+            fused.step(new_h, new_c, h, c, None, ready)
+        else:
+            features = layer.x.shape[2]
+            x = view(program.placed(layer.x), (1, batch, features), offset=f"{place} * {batch * features}")
+            plain_step(low, layer, new_h, new_c, h, c, x)
+        pairs = [(h, new_h)] + ([(c, new_c)] if c is not None and new_c is not None else [])
+        _keep(low, layer, pairs, view(y, (batch, units), offset=f"{place} * {size}"), place)
+    if layer.lengths is not None:
+        for state in [h] if c is None else [h, c]:
+            counts = view(layer.lengths, (batch, 1))
+            zeroed = constant("zero", np.zeros((), layer.lengths.dtype))
+            elementwise(program, state, [counts, zeroed, state], "{0} > {1} ? {2} : 0")
+    return y, h, c
+
+
+def _own(low: Lowering, value: Value, name: str) -> Value:
+    out = low.program.new(name, value.dtype, value.shape)
+    copy_strided(low.program, out, value, value.shape, contiguous(value.shape), 0)
+    return out
+
+
+def _keep(low: Lowering, layer: Layer, pairs: list[tuple[Value, Value]], y: Value, place: str) -> None:
+    """Write a step's results over the old state, and into y; rows past their length keep theirs."""
+    new_h = pairs[0][1]
+    if layer.lengths is None:
+        for state, new in pairs:
+            copy_strided(low.program, state, new, new.shape, contiguous(new.shape), 0)
+        copy_strided(low.program, y, new_h, new_h.shape, contiguous(new_h.shape), 0)
+        return
+    counts = view(layer.lengths, (layer.x.shape[1], 1))
+    for state, new in pairs:
+        elementwise(low.program, state, [counts, new, state], f"{{0}} > {place} ? {{1}} : {{2}}")
+    elementwise(low.program, y, [counts, new_h], f"{{0}} > {place} ? {{1}} : 0")
+
+
+class Fused:
+    """The call of a cell's kernel, its weights packed."""
+
+    def __init__(self, low: Lowering, layer: Layer) -> None:
+        self.low = low
+        self.layer = layer
+        # Gates stand in ONNX's order, which is the kernels' own.
+        # GRU: the hidden bias of n stays apart, since the reset gate multiplies it.
+        start = layer.wb + layer.rb
+        if layer.node.op == "GRU":
+            start[2] = layer.wb[2]
+        self.stride = pack.blocks(layer.units) * GATES[layer.node.op] * pack.LANES
+        self.rows = self._symbol_rows(start)
+        self.wh, self.kind = self._matrix(pack.panels(layer.r), "hidden_panels")
+        self.hidden = None
+        if layer.node.op == "GRU":
+            self.hidden = self._constant(pack.starts(layer.rb[2:3]), "hidden_start")
+        if self.rows is None:
+            self.start = self._constant(pack.starts(start), "start")
+            self.wx, _ = self._matrix(pack.panels(layer.w), "input_panels")
+
+    def _constant(self, array: Array, what: str) -> Buffer:
+        return self.low.program.constant(array, f"{self.layer.label}_{what}", learned=self.layer.learned)
+
+    def _matrix(self, array: Array, what: str) -> tuple[Buffer, str]:
+        return self.low.program.matrix(array, f"{self.layer.label}_{what}", learned=self.layer.learned)
+
+    def _symbol_rows(self, start: Array) -> Buffer | None:
+        """Return start + wx x for each symbol that x may be a code of, and for no symbol."""
+        layer = self.layer
+        weight = layer.w.reshape(-1, layer.w.shape[2]).T  # [features, gates * units]
+        products = coded_rows(layer.x, weight)
+        if products is None:
+            return None
+        columns = products.T.reshape(layer.w.shape[0], layer.units, -1)
+        rows = pack.panels(columns).transpose(1, 0, 2, 3)  # [symbols, blocks, gates, 16]
+        every = np.concatenate([rows, np.zeros_like(rows[:1])]) + pack.starts(start)[None]
+        return self._constant(every.astype(start.dtype), "symbol_rows")
+
+    def ready(self, place: str | None) -> Value | None:
+        """Return what a step starts from where its input is a code of symbols, else None.
+
+        Args:
+            place: number of the step, None if there is only one.
+        """
+        layer, program = self.layer, self.low.program
+        if self.rows is None or layer.x.symbols is None:
+            return None
+        batch, ids = layer.x.shape[1], layer.x.symbols
+        first = "0" if place is None else f"{place} * {batch}"
+        name, shape, count = f"{layer.label}.symbol_rows", (batch, self.stride), self.rows.shape[0] - 1
+        row = (
+            f"rnnx_row({program.at(ids, first if batch == 1 else f'{first} + i0')}, {count}) * {self.stride}"
+        )
+        if batch == 1:
+            return Value(name, layer.x.dtype, shape, buffer=self.rows, offset=row)
+        out = program.new(name, layer.x.dtype, shape)
+        target = program.ref(out, f"i0 * {self.stride}")
+        copy = f"memcpy({target}, {self.rows.token} + {row}, {self.stride} * sizeof({out.ctype}));"
+        program.emit(nest([batch], lambda names: [copy]), [ids], [out])
+        program.use(self.rows)
+        return out
+
+    def project(self) -> Value | None:
+        """Emit the input's product for all steps as [time * batch, blocks, gates, 16]; None for symbols."""
+        layer, program = self.layer, self.low.program
+        if self.rows is not None:
+            return None
+        time, batch, features = layer.x.shape
+        gates, count = GATES[layer.node.op], pack.blocks(layer.units)
+        out = program.new(f"{layer.label}.projected", layer.x.dtype, (time * batch, count, gates, pack.LANES))
+        ref = program.ref
+        arguments = f"{features}, {gates}, {count}, {time * batch}"
+        call = f"({ref(out)}, {ref(layer.x)}, {self.wx.token}, {self.start.token}, {arguments});"
+        program.emit([f"rnnx_project_{self.kind}{call}"], [layer.x], [out])
+        program.use(self.wx, self.start)
+        return out
+
+    def step(
+        self,
+        h: Value,
+        c: Value | None,
+        h_old: Value,
+        c_old: Value | None,
+        x: Value | None,
+        ready: Value | None = None,
+    ) -> None:
+        """Emit one step from `h_old` and `c_old`, with the input `x` or its product `ready`."""
+        layer, program = self.layer, self.low.program
+        ref, rows, units = program.ref, layer.x.shape[1], layer.units
+        new, old = [h], [h_old]
+        if c is not None and c_old is not None:
+            new, old = [h, c], [h_old, c_old]
+        arguments = [ref(value) for value in (*new, *old)]
+        if ready is None:
+            assert x is not None
+            arguments += [self.start.token, "0"]
+            tail = [self.wx.token, ref(x), str(x.shape[2])]
+        else:
+            arguments += [ref(ready), str(self.stride)]
+            tail = ["NULL", "NULL", "0"]
+        if self.hidden is not None:
+            arguments.append(self.hidden.token)
+        arguments += [*tail, self.wh.token, str(units), str(rows)]
+        if layer.node.op == "RNN":
+            arguments.append(str(int(layer.relu)))
+        name = f"rnnx_{layer.node.op.lower()}_{self.kind}"
+        reads = [*old, *(value for value in (x, ready, layer.x.symbols) if value is not None)]
+        program.emit([f"{name}({', '.join(arguments)});"], reads, new)
+        used = [self.wh, self.hidden, *([self.start, self.wx] if ready is None else [])]
+        program.use(*(buffer for buffer in used if buffer is not None))

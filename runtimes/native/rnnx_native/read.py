@@ -1,0 +1,111 @@
+"""An ONNX file as the compiler sees it: nodes, constants, subgraphs; float16 read as float32."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from rnnx_native.values import Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Node:
+    """One ONNX node.
+
+    Attributes:
+        op: operator, with its domain where that is not ONNX's own.
+        name: of the node; the exporter names nodes after modules.
+        module: path of the PyTorch module that it came from, "" if unknown.
+        inputs, outputs: names of values, "" for one left out.
+        attributes: numbers, texts, arrays; subgraphs as `Graph`.
+        proto: the node as onnx has it, for folding.
+    """
+
+    op: str
+    name: str
+    module: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: dict[str, Any]
+    proto: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Graph:
+    """A graph, or the body of a Scan.
+
+    Attributes:
+        nodes: in an order in which they can run.
+        constants: initializers by name.
+        learned: names of those that are parameters of the network.
+        inputs, outputs: names.
+        opset: version of ONNX's own operators.
+    """
+
+    nodes: list[Node]
+    constants: dict[str, Array]
+    learned: frozenset[str]
+    inputs: list[str]
+    outputs: list[str]
+    opset: int
+
+
+def read_graph(model: Any) -> Graph:
+    """Return the graph of an onnx.ModelProto whose weights are all inside."""
+    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    return _graph(model.graph, opset)
+
+
+def _graph(proto: Any, opset: int) -> Graph:
+    constants = {tensor.name: widened(numpy_helper.to_array(tensor)) for tensor in proto.initializer}
+    learned = frozenset(name for name, array in constants.items() if _is_learned(name, array))
+    nodes = [_node(node, index, opset) for index, node in enumerate(proto.node)]
+    inputs = [value.name for value in proto.input if value.name not in constants]
+    return Graph(nodes, constants, learned, inputs, [value.name for value in proto.output], opset)
+
+
+def widened(array: Array) -> Array:
+    """Return float16 and bfloat16 as float32, everything else as it is."""
+    if array.dtype.name in ("float16", "bfloat16"):
+        return array.astype(np.float32)
+    return array
+
+
+def _is_learned(name: str, array: Array) -> bool:
+    """Whether a constant is a parameter: floating, and no nameless number like the 1 in `1 - x`."""
+    return array.dtype.kind == "f" and (array.ndim > 0 or not name.startswith(("val_", "const_")))
+
+
+def _node(proto: Any, index: int, opset: int) -> Node:
+    domain = "" if proto.domain in ("", "ai.onnx") else f"{proto.domain}:"
+    attributes = {entry.name: _attribute(entry, opset) for entry in proto.attribute}
+    name = proto.name or f"{proto.op_type}_{index}"
+    module = name.rpartition("/")[0]
+    return Node(
+        domain + proto.op_type,
+        name,
+        module,
+        tuple(proto.input),
+        tuple(proto.output),
+        attributes,
+        proto,
+    )
+
+
+def _attribute(entry: Any, opset: int) -> Any:
+    value = onnx.helper.get_attribute_value(entry)
+    if entry.type == onnx.AttributeProto.GRAPH:
+        return _graph(value, opset)
+    if entry.type == onnx.AttributeProto.TENSOR:
+        return widened(numpy_helper.to_array(value))
+    if entry.type == onnx.AttributeProto.STRING:
+        return value.decode()
+    if entry.type == onnx.AttributeProto.STRINGS:
+        return [text.decode() for text in value]
+    if entry.type in (onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS):
+        return list(value)
+    return value

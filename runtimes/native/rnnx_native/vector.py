@@ -1,0 +1,145 @@
+"""Kernels for vector instructions: leaves written once for all sets, the rest the portable text over them."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+
+from rnnx_native.kernel_text import FOLDER, functions, split
+
+# What vector.c provides; the kernels above them are the portable ones, calling these.
+LEAVES = (
+    "rnnx_accumulate_f32",
+    "rnnx_accumulate_h16",
+    "rnnx_exp_f32",
+    "rnnx_sigmoid_f32",
+    "rnnx_tanh_f32",
+)
+# Kernels that a program calls through the table of the set in use.
+DISPATCHED = (
+    "exp_f32",
+    "sigmoid_f32",
+    "tanh_f32",
+    *(f"{layer}_{kind}" for kind in ("f32", "h16") for layer in ("dense", "project", "rnn", "gru", "lstm")),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class InstructionSet:
+    """Vector instructions of one kind.
+
+    Attributes:
+        name: suffix of the kernels.
+        guard: macro that says whether the compiler has them.
+        target: macro before each function.
+        lanes: floats in a register.
+        words: what stands for the operations of vector.c.
+        half: what widens half floats to a register.
+        apart: columns to sum apart with one row, by the number of gates.
+        part: registers of a column to sum at once with four rows, by the number of gates.
+    """
+
+    name: str
+    guard: str
+    target: str
+    lanes: int
+    words: Mapping[str, str]
+    half: str
+    apart: Mapping[int, int]
+    part: Mapping[int, int]
+
+
+_X86 = {"LOAD": "loadu_ps", "STORE": "storeu_ps", "SET": "set1_ps", "FMA": "fmadd_ps", "ADD": "add_ps"}
+_X86 |= {"SUB": "sub_ps", "MUL": "mul_ps", "DIV": "div_ps", "MIN": "min_ps", "MAX": "max_ps"}
+
+AVX512 = InstructionSet(
+    "avx512",
+    "RNNX_X86",
+    "RNNX_AVX512",
+    16,
+    {"V": "__m512", **{word: f"_mm512_{name}" for word, name in _X86.items()}},
+    "rnnx_half_avx512",
+    {1: 8, 3: 4, 4: 4},
+    {1: 1, 3: 3, 4: 4},
+)
+AVX2 = InstructionSet(
+    "avx2",
+    "RNNX_X86",
+    "RNNX_AVX2",
+    8,
+    {"V": "__m256", **{word: f"_mm256_{name}" for word, name in _X86.items()}},
+    "rnnx_half_avx2",
+    {1: 4, 3: 2, 4: 1},
+    {1: 2, 3: 2, 4: 2},
+)
+NEON = InstructionSet(
+    "neon",
+    "RNNX_ARM64",
+    "RNNX_NEON",
+    4,
+    {
+        "V": "float32x4_t",
+        "LOAD": "vld1q_f32",
+        "STORE": "vst1q_f32",
+        "SET": "vdupq_n_f32",
+        "FMA": "rnnx_fma_neon",
+        "ADD": "vaddq_f32",
+        "SUB": "vsubq_f32",
+        "MUL": "vmulq_f32",
+        "DIV": "vdivq_f32",
+        "MIN": "vminq_f32",
+        "MAX": "vmaxq_f32",
+    },
+    "rnnx_half_neon",
+    {1: 4, 3: 1, 4: 1},
+    {1: 4, 3: 4, 4: 4},
+)
+SETS = (AVX2, AVX512, NEON)
+
+
+def kernels(isa: InstructionSet) -> dict[str, str]:
+    """Return the text of each kernel of an instruction set by name, callees first."""
+    found = functions([f"{isa.name}.c"])
+    columns, accumulate, activations = _sections()
+    words = {
+        "f32": {"W": "float", "WEIGHT": isa.words["LOAD"]},
+        "h16": {"W": "uint16_t", "WEIGHT": isa.half},
+    }
+    for kind, word in words.items():
+        for gates in (1, 3, 4):
+            for rows in (1, 4):
+                name = f"rnnx_columns_{gates}x{rows}_{kind}_{isa.name}"
+                found[name] = _filled(columns, isa, {**word, "NAME": name, **_sizes(isa, gates, rows)})
+        found |= split(_filled(accumulate.replace("KIND", kind), isa, word))
+    found |= split(_filled(activations, isa, {}))
+    for name, text in functions().items():
+        if name.removeprefix("rnnx_") in (*DISPATCHED, "lanes_f32") and name not in LEAVES:
+            found[f"{name}_{isa.name}"] = _retargeted(text, isa)
+    return found
+
+
+def _sizes(isa: InstructionSet, gates: int, rows: int) -> dict[str, str]:
+    """Return the numbers of vector.c's sums over columns."""
+    vectors = 16 * gates // isa.lanes
+    part, apart = (vectors, isa.apart[gates]) if rows == 1 else (isa.part[gates], 1)
+    return {"ROWS": str(rows), "VECTORS": str(vectors), "PART": str(part), "APART": str(apart)}
+
+
+def _sections() -> tuple[str, str, str]:
+    parts = re.split(r"/\* (?:columns|accumulate|activations|end) \*/\n", (FOLDER / "vector.c").read_text())
+    return parts[1], parts[2], parts[3]
+
+
+def _filled(text: str, isa: InstructionSet, sizes: Mapping[str, str]) -> str:
+    words = {**isa.words, **sizes, "LANES": str(isa.lanes), "TARGET": isa.target}
+    words |= {"SCALE": f"rnnx_scale_{isa.name}", "PICK": f"rnnx_pick_{isa.name}"}
+    text = re.sub(r"\b(" + "|".join(words) + r")\b", lambda match: words[match[1]], text)
+    return text.replace("_ISA", f"_{isa.name}")
+
+
+def _retargeted(text: str, isa: InstructionSet) -> str:
+    """Return a portable kernel that calls the leaves of an instruction set."""
+    text = re.sub(r"/\*.*?\*/\n", "", text, flags=re.S)
+    text = re.sub(r"\b(rnnx_\w+_(?:f32|h16))\b", rf"\1_{isa.name}", text)
+    return text.replace("static void", f"static {isa.target} void", 1)
