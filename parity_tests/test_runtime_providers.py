@@ -21,7 +21,7 @@ from rnnx.tolerance import error_beyond, level_of
 
 Array = np.ndarray[Any, Any]
 # "cpu" beside itself shows that the tests themselves are right.
-PROVIDERS = ["cpu", "device", pytest.param("cuda", marks=pytest.mark.cuda)]
+PROVIDERS = ["cpu", "device", "native", pytest.param("cuda", marks=pytest.mark.cuda)]
 STEPS = 20
 
 
