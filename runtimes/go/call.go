@@ -7,6 +7,7 @@ type call struct {
 	known   sizes
 	inputs  []port
 	bound   *bound
+	isChunk bool
 	outputs map[string]Tensor // the engine's buffers in the shapes the caller sees
 }
 
@@ -26,7 +27,7 @@ func newCall(session *Session, sides *[2][]*buffer, known sizes, whole bool) (*c
 	if err != nil {
 		return nil, err
 	}
-	c := &call{known: known, bound: bound, outputs: map[string]Tensor{}}
+	c := &call{known: known, bound: bound, isChunk: whole, outputs: map[string]Tensor{}}
 	for index, input := range contract.Inputs {
 		shape, _ := resolve(contract.callerShape(input.Spec, input.IsLength, whole), known)
 		tensor := Tensor{input.DType, shape, bound.inputs[index].bytes}
@@ -40,10 +41,30 @@ func newCall(session *Session, sides *[2][]*buffer, known sizes, whole bool) (*c
 		c.inputs = append(c.inputs, made)
 	}
 	for index, spec := range contract.Outputs {
-		shape, _ := resolve(contract.callerShape(spec, false, whole), known)
-		c.outputs[spec.Name] = Tensor{spec.DType, shape, bound.outputs[index].bytes}
+		if shape, ok := resolve(contract.callerShape(spec, false, whole), known); ok {
+			c.outputs[spec.Name] = Tensor{spec.DType, shape, bound.outputs[index].bytes}
+		}
 	}
 	return c, nil
+}
+
+// run computes from the states of a side into those of the other.
+func (c *call) run(contract *Contract, side int) error {
+	if err := c.bound.run(side); err != nil || c.bound.loose == nil {
+		return err
+	}
+	for _, spec := range contract.Outputs {
+		tensor, ok := c.bound.loose[spec.Name]
+		for axis := len(spec.Shape) - 1; ok && !c.isChunk && axis >= 0; axis-- {
+			if spec.Shape[axis].Name == "time" && !spec.Shape[axis].IsMultiple {
+				tensor.Shape = slices.Delete(tensor.Shape, axis, axis+1)
+			}
+		}
+		if ok {
+			c.outputs[spec.Name] = tensor
+		}
+	}
+	return nil
 }
 
 // fill writes all inputs to the engine's buffers. False if anything about them is not as it should be.

@@ -28,31 +28,32 @@ func openSizes(contract *Contract, batch int, dims sizes) (sizes, error) {
 		return nil, newError("no-batch", "batch 1, since the model has no batch axis", strconv.Itoa(batch),
 			"open one stream per sequence, or export with a batch axis")
 	}
-	missing := func(kind string, spec Spec, isKnown func(string) bool) error {
-		for _, axis := range spec.Shape {
-			if axis.Name != "" && axis.Name != "batch" && axis.Name != "time" && !isKnown(axis.Name) {
+	for _, state := range contract.States {
+		for _, axis := range state.Shape {
+			if axis.Name != "" && axis.Name != "batch" && dims[axis.Name] == 0 {
 				bound := "nothing"
 				if len(dims) > 0 {
 					bound = list(keys(dims))
 				}
-				expected := fmt.Sprintf("the size of '%s', which %s '%s' has", axis.Name, kind, spec.Name)
-				return newError("missing-dimension", expected, "dims with "+bound, "bind it when opening the stream")
+				expected := fmt.Sprintf("the size of '%s', which state '%s' has", axis.Name, state.Name)
+				return nil, newError("missing-dimension", expected, "dims with "+bound, "bind it when opening the stream")
 			}
 		}
-		return nil
 	}
+	known := dims.with("batch", batch)
 	for _, state := range contract.States {
-		if err := missing("state", state.Spec, func(name string) bool { return dims[name] > 0 }); err != nil {
-			return nil, err
+		// Refuse a state of more bytes than an address can count.
+		bytes := float64(state.DType.Size())
+		for _, axis := range state.Shape {
+			bytes *= float64(axis.Factor) * float64(max(known[axis.Name], 1))
+		}
+		if bytes > math.MaxInt/2 {
+			return nil, newError("out-of-memory", "sizes whose states fit into memory",
+				fmt.Sprintf("state '%s' as %s%s", state.Name, state.DType, filled(state.Shape, known)),
+				"open the stream with smaller ones")
 		}
 	}
-	// An output takes the sizes of inputs and states; one of its own is known only after a run.
-	for _, spec := range contract.Outputs {
-		if err := missing("output", spec, func(name string) bool { return slices.Contains(free, name) }); err != nil {
-			return nil, err
-		}
-	}
-	return dims.with("batch", batch), nil
+	return known, nil
 }
 
 // matchInputs returns the size of every dimension, once names, dtypes and shapes fit: of a chunk if whole, else

@@ -55,7 +55,7 @@ func initialize(library string) error {
 }
 
 // load a model on a provider and nowhere else; from its path, where it has one, so that weights beside it are found.
-func load(data []byte, path string, choices options, label string) (*ort.DynamicAdvancedSession, error) {
+func load(data []byte, path string, contract *Contract, choices options, label string) (*ort.DynamicAdvancedSession, error) {
 	if err := initialize(choices.library); err != nil {
 		return nil, err
 	}
@@ -80,10 +80,11 @@ func load(data []byte, path string, choices options, label string) (*ort.Dynamic
 		}
 	}
 	var session *ort.DynamicAdvancedSession
+	given, taken := graphNames(contract)
 	if path != "" {
-		session, err = ort.NewDynamicAdvancedSession(path, nil, nil, settings)
+		session, err = ort.NewDynamicAdvancedSession(path, given, taken, settings)
 	} else {
-		session, err = ort.NewDynamicAdvancedSessionWithONNXData(data, nil, nil, settings)
+		session, err = ort.NewDynamicAdvancedSessionWithONNXData(data, given, taken, settings)
 	}
 	if err != nil && choices.provider == "cuda" && strings.Contains(err.Error(), "CUDA") {
 		return nil, noCUDA(err)
@@ -91,6 +92,20 @@ func load(data []byte, path string, choices options, label string) (*ort.Dynamic
 		return nil, refused(label, err)
 	}
 	return session, nil
+}
+
+// graphNames returns the inputs and outputs of the graph, those of the caller before the states.
+func graphNames(contract *Contract) (given, taken []string) {
+	for _, input := range contract.Inputs {
+		given = append(given, input.Name)
+	}
+	for _, spec := range contract.Outputs {
+		taken = append(taken, spec.Name)
+	}
+	for _, state := range contract.States {
+		given, taken = append(given, state.Input), append(taken, state.Output)
+	}
+	return given, taken
 }
 
 func appendCUDA(settings *ort.SessionOptions) error {
@@ -201,10 +216,12 @@ func (b *buffer) close() {
 
 // bound is inputs, outputs and states bound for calls of one size: a step binds nothing anew.
 type bound struct {
-	session         *Session
-	inputs, outputs []*buffer
-	bindings        [2]*ort.IoBinding // one for each side that is read
-	sides           *[2][]*buffer
+	session  *Session
+	inputs   []*buffer
+	outputs  []*buffer         // nil for one whose size is known only after a run
+	bindings [2]*ort.IoBinding // one for each side that is read; nil if there is such an output
+	sides    *[2][]*buffer
+	loose    map[string]Tensor // such outputs of the latest run, in the shape of the graph
 }
 
 func bind(session *Session, sides *[2][]*buffer, known sizes) (_ *bound, err error) {
@@ -216,7 +233,11 @@ func bind(session *Session, sides *[2][]*buffer, known sizes) (_ *bound, err err
 	}()
 	contract := session.contract
 	make := func(spec Spec) (*buffer, error) {
-		shape, _ := resolve(spec.Shape, known)
+		shape, ok := resolve(spec.Shape, known)
+		if !ok {
+			b.loose = map[string]Tensor{}
+			return nil, nil
+		}
 		return newBuffer(spec.DType, shape)
 	}
 	for _, input := range contract.Inputs {
@@ -233,7 +254,7 @@ func bind(session *Session, sides *[2][]*buffer, known sizes) (_ *bound, err err
 		}
 		b.outputs = append(b.outputs, made)
 	}
-	for side := range b.bindings {
+	for side := 0; side < 2 && b.loose == nil; side++ {
 		if b.bindings[side], err = session.engine.CreateIoBinding(); err != nil {
 			return nil, failed(err)
 		}
@@ -270,6 +291,9 @@ func (b *bound) bindInputs(side int) error {
 
 // run computes from the states of a side into those of the other.
 func (b *bound) run(side int) error {
+	if b.loose != nil {
+		return b.runLoose(side)
+	}
 	if b.session.provider == "cuda" {
 		// Binding is what copies an input to the GPU, states too: the binding has no tensors there.
 		if err := b.bindInputs(side); err != nil {
@@ -282,6 +306,46 @@ func (b *bound) run(side int) error {
 	return nil
 }
 
+// runLoose runs without a binding, which cannot leave the size of an output open.
+func (b *bound) runLoose(side int) error {
+	given, taken := []ort.Value{}, []ort.Value{}
+	for _, input := range b.inputs {
+		given = append(given, input.value)
+	}
+	for _, output := range b.outputs {
+		if output == nil {
+			taken = append(taken, nil)
+		} else {
+			taken = append(taken, output.value)
+		}
+	}
+	for index := range b.sides[side] {
+		given, taken = append(given, b.sides[side][index].value), append(taken, b.sides[1-side][index].value)
+	}
+	if err := b.session.engine.Run(given, taken); err != nil {
+		return failed(err)
+	}
+	for index, spec := range b.session.contract.Outputs {
+		if b.outputs[index] == nil {
+			b.loose[spec.Name] = copyOf(spec.DType, taken[index])
+			taken[index].Destroy()
+		}
+	}
+	return nil
+}
+
+// copyOf a tensor that the engine made, whose type in the binding depends on its dtype.
+func copyOf(dtype DType, value ort.Value) Tensor {
+	shape := []int{}
+	for _, size := range value.GetShape() {
+		shape = append(shape, int(size))
+	}
+	tensor := Zeros(dtype, shape)
+	entries := reflect.ValueOf(value).MethodByName("GetData").Call(nil)[0]
+	copy(tensor.data, unsafe.Slice((*byte)(entries.UnsafePointer()), len(tensor.data)))
+	return tensor
+}
+
 func (b *bound) close() {
 	for _, binding := range b.bindings {
 		if binding != nil {
@@ -289,6 +353,8 @@ func (b *bound) close() {
 		}
 	}
 	for _, buffer := range append(b.inputs, b.outputs...) {
-		buffer.close()
+		if buffer != nil {
+			buffer.close()
+		}
 	}
 }

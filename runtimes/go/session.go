@@ -81,7 +81,7 @@ func open(data []byte, path, label string, choices []Option) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	engine, err := load(data, path, chosen, label)
+	engine, err := load(data, path, contract, chosen, label)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package rnnx
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"sync/atomic"
 )
@@ -59,8 +60,8 @@ func WithInitial(state string, value Tensor) StreamOption {
 }
 
 // Stream opens a stream with states at their start. The error codes are unknown-dimension, wrong-dimension,
-// empty-batch, no-batch, missing-dimension, unknown-state, wrong-dtype, wrong-shape, non-finite and
-// session-closed.
+// empty-batch, no-batch, missing-dimension, unknown-state, wrong-dtype, wrong-shape, non-finite, out-of-memory
+// and session-closed.
 func (s *Session) Stream(choices ...StreamOption) (*Stream, error) {
 	chosen := streamOptions{1, sizes{}, map[string]Tensor{}}
 	for _, choose := range choices {
@@ -328,7 +329,7 @@ func (s *Stream) fit(slot **call, known sizes, whole bool) error {
 }
 
 func (s *Stream) advance(c *call) error {
-	if err := c.bound.run(s.side); err != nil {
+	if err := c.run(s.session.contract, s.side); err != nil {
 		return err
 	}
 	s.side = 1 - s.side
@@ -352,22 +353,35 @@ func (s *Stream) runSteps(inputs Inputs) (Outputs, error) {
 	}
 	before, saved := s.position, s.readAll()
 	outputs := Outputs{}
-	for _, spec := range contract.Outputs {
-		shape, _ := resolve(contract.callerShape(spec, false, true), known)
-		outputs[spec.Name] = Zeros(spec.DType, shape)
-	}
 	for step := range time {
 		s.calls[0].fillStep(contract, inputs, step, time)
 		if err := s.advance(s.calls[0]); err != nil {
 			s.replace(saved, before)
 			return nil, err
 		}
-		for index, spec := range contract.Outputs {
-			joined, axis := outputs[spec.Name], axisIndex(contract.callerShape(spec, false, true), "time")
-			piecesOf(joined.Shape, axis, 1, spec.DType.Size()).put(joined.data, step, s.calls[0].bound.outputs[index].bytes)
+		if err := s.join(outputs, step, time); err != nil {
+			s.replace(saved, before)
+			return nil, err
 		}
 	}
 	return outputs, nil
+}
+
+// join puts the outputs of one step where they belong in those of the chunk, which the first step makes.
+func (s *Stream) join(outputs Outputs, step, time int) error {
+	for _, spec := range s.session.contract.Outputs {
+		row, axis := s.calls[0].outputs[spec.Name], axisIndex(withTime(spec.Shape), "time")
+		shape := slices.Insert(slices.Clone(row.Shape), axis, time)
+		if step == 0 {
+			outputs[spec.Name] = Zeros(spec.DType, shape)
+		}
+		if !slices.Equal(outputs[spec.Name].Shape, shape) {
+			return newError("engine-failed", "output '"+spec.Name+"' of one size in all steps of a chunk",
+				fmt.Sprintf("[%s] behind [%s]", list(shape), list(outputs[spec.Name].Shape)), "step it one by one")
+		}
+		piecesOf(shape, axis, 1, spec.DType.Size()).put(outputs[spec.Name].data, step, row.data)
+	}
+	return nil
 }
 
 func (s *Stream) read(index int) Tensor {

@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -152,6 +153,7 @@ func TestAnInitialStateIsTheStartAndWhatResetGoesBackTo(t *testing.T) {
 	refuse("no-batch", "no_batch.onnx", WithBatch(2))
 	refuse("missing-dimension", "free_dimension.onnx")
 	refuse("wrong-dimension", "free_dimension.onnx", WithDim("memory", 0))
+	refuse("out-of-memory", "free_dimension.onnx", WithBatch(3), WithDim("memory", math.MaxInt/8))
 }
 
 func TestStatesAreReadAndWrittenAndMayBeInfinite(t *testing.T) {
@@ -368,7 +370,30 @@ func TestAStepAllocatesNothingAndMemoryStaysFlat(t *testing.T) {
 	}
 }
 
+func TestStreamsThatAreClosedLeaveNothingBehind(t *testing.T) {
+	session := openGolden(t, "gru.onnx")
+	open := func(count int) {
+		for range count {
+			stream, err := session.Stream(WithBatch(64))
+			if err != nil {
+				t.Fatal(err)
+			}
+			stepOf(t, stream, 0)
+			if err := stream.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	open(3000)
+	before := residentKilobytes(t)
+	open(10_000) // with 9 kB of buffers, 7 tensors and 2 bindings each
+	if growth := residentKilobytes(t) - before; growth > 4<<10 {
+		t.Errorf("%d kB more after 10,000 streams", growth)
+	}
+}
+
 func residentKilobytes(t *testing.T) int {
+	debug.FreeOSMemory() // so that what Go keeps for later does not count
 	data, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		t.Skip("not run: the memory of this process (no /proc)")

@@ -3,23 +3,26 @@
 use crate::checks::{find, Check, Given};
 use crate::contract::Contract;
 use crate::engine::{Bound, Sides};
+use crate::session::Inner;
 use crate::shape::{axis_index, resolve, Axis, Sizes, Slices};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{DType, Tensor, View};
 use crate::Result;
 
 /// A step, or a chunk of one length, with everything allocated that it needs.
 pub(crate) struct Call {
     pub(crate) sizes: Sizes,
     inputs: Vec<Port>,
-    pub(crate) outputs: Vec<Port>,
+    /// The shapes of outputs that were known before the call.
+    shapes: Vec<Option<Vec<usize>>>,
+    is_chunk: bool,
     pub(crate) bound: Bound,
 }
 
-/// An input or output as the caller sees it.
-pub(crate) struct Port {
+/// An input as the caller sees it.
+struct Port {
     name: String,
     dtype: DType,
-    pub(crate) shape: Vec<usize>,
+    shape: Vec<usize>,
     default: Option<Tensor>,
     check: Check,
 }
@@ -32,9 +35,9 @@ impl Call {
         sizes: &Sizes,
         whole: bool,
     ) -> Result<Self> {
-        let shape = |axes: Vec<Axis>| resolve(&axes, sizes).expect("matching found every size");
         let inputs = contract.inputs.iter().map(|input| {
-            let shape = shape(contract.caller_shape(&input.spec, input.is_length, whole));
+            let shape = resolve(&contract.caller_shape(&input.spec, input.is_length, whole), sizes);
+            let shape = shape.expect("matching found every size of inputs");
             let dtype = input.spec.dtype;
             let filled = input.default.as_ref().map(|default| default.fill(dtype, &shape));
             let default = if input.is_length {
@@ -45,12 +48,31 @@ impl Call {
             let check = Check::new(contract, input, sizes["time"]);
             Port { name: input.spec.name.clone(), dtype, shape, default, check }
         });
-        let outputs = contract.outputs.iter().map(|spec| {
-            let shape = shape(contract.caller_shape(spec, false, whole));
-            Port { name: spec.name.clone(), dtype: spec.dtype, shape, default: None, check: Check::Nothing }
-        });
+        let shapes = contract.outputs.iter().map(|spec| resolve(&contract.caller_shape(spec, false, whole), sizes));
         let bound = Bound::new(engine, contract, sides, sizes)?;
-        Ok(Self { sizes: sizes.clone(), inputs: inputs.collect(), outputs: outputs.collect(), bound })
+        Ok(Self { sizes: sizes.clone(), inputs: inputs.collect(), shapes: shapes.collect(), is_chunk: whole, bound })
+    }
+
+    /// Compute from the states of `side` into those of the other.
+    pub(crate) fn run(&mut self, inner: &Inner, side: usize) -> Result<()> {
+        self.bound.run(&inner.engine, inner.provider, &inner.contract, side)?;
+        for (spec, loose) in inner.contract.outputs.iter().zip(&mut self.bound.loose) {
+            let Some(tensor) = loose.take_if(|_| !self.is_chunk) else { continue };
+            let sizes = tensor.shape().iter().zip(&spec.shape);
+            let kept: Vec<usize> =
+                sizes.filter(|(_, axis)| **axis != Axis::Named("time".into())).map(|(size, _)| *size).collect();
+            *loose = Some(tensor.reshaped(kept));
+        }
+        Ok(())
+    }
+
+    /// An output of the latest run, in the shape the caller sees.
+    pub(crate) fn output(&self, index: usize, dtype: DType) -> View<'_> {
+        match (&self.shapes[index], &self.bound.outputs[index], &self.bound.loose[index]) {
+            (Some(shape), Some(buffer), _) => View { dtype, shape, bytes: buffer.bytes() },
+            (_, _, Some(tensor)) => tensor.view(),
+            _ => unreachable!("a run gives every output"),
+        }
     }
 
     /// Write all inputs to the engine's buffers. False if anything about them is not as it should be.

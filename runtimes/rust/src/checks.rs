@@ -36,17 +36,13 @@ pub(crate) fn open_sizes(contract: &Contract, batch: usize, dims: &Sizes) -> Res
             "open one stream per sequence, or export with a batch axis",
         ));
     }
-    let states = contract.states.iter().map(|state| (&state.spec, "state"));
-    let outputs = contract.outputs.iter().map(|spec| (spec, "output"));
-    for (spec, kind) in states.chain(outputs) {
+    for spec in contract.states.iter().map(|state| &state.spec) {
         for name in spec.shape.iter().filter_map(Axis::name).filter(|name| !["batch", "time"].contains(name)) {
-            // An output takes the sizes of inputs and states; one of its own is known only after a run.
-            let is_known = if kind == "state" { dims.contains_key(name) } else { free.contains(&name) };
-            if !is_known {
+            if !dims.contains_key(name) {
                 let bound = if dims.is_empty() { "nothing".into() } else { join(dims.keys()) };
                 return Err(Error::new(
                     "missing-dimension",
-                    format!("the size of '{name}', which {kind} '{}' has", spec.name),
+                    format!("the size of '{name}', which state '{}' has", spec.name),
                     format!("dims with {bound}"),
                     "bind it when opening the stream",
                 ));
@@ -55,7 +51,22 @@ pub(crate) fn open_sizes(contract: &Contract, batch: usize, dims: &Sizes) -> Res
     }
     let mut sizes = dims.clone();
     sizes.insert("batch".into(), batch);
+    contract.states.iter().try_for_each(|state| check_bytes(&state.spec, &sizes))?;
     Ok(sizes)
+}
+
+/// Refuse a state of more bytes than an address can count.
+fn check_bytes(spec: &Spec, sizes: &Sizes) -> Result<()> {
+    let mut bytes = Some(spec.dtype.size());
+    for axis in &spec.shape {
+        let size = axis.name().and_then(|name| sizes.get(name)).copied().unwrap_or(1);
+        bytes = bytes.and_then(|bytes| bytes.checked_mul(axis.factor())?.checked_mul(size));
+    }
+    if bytes.is_some_and(|bytes| bytes <= isize::MAX as usize / 2) {
+        return Ok(());
+    }
+    let found = format!("state '{}' as {}{}", spec.name, spec.dtype.name(), filled(&spec.shape, sizes));
+    Err(Error::new("out-of-memory", "sizes whose states fit into memory", found, "open the stream with smaller ones"))
 }
 
 /// Return the size of every dimension, once names, dtypes and shapes fit. A chunk if `whole`, else one step.

@@ -1,6 +1,6 @@
 //! ONNX Runtime behind a session: the shared library, the providers, and buffers bound once.
 
-use crate::contract::Contract;
+use crate::contract::{Contract, Input, Spec};
 use crate::session::Options;
 use crate::shape::{resolve, Sizes};
 use crate::tensor::{DType, Tensor, View};
@@ -237,7 +237,7 @@ pub(crate) fn sides(session: &Session, provider: Provider, contract: &Contract, 
     };
     let side = || {
         let states = contract.states.iter();
-        let buffer = |spec: &crate::contract::Spec| {
+        let buffer = |spec: &Spec| {
             let shape = resolve(&spec.shape, sizes).expect("opening checked that states have sizes");
             Buffer::new(&allocator, spec.dtype, shape, provider == Provider::Cpu).map_err(|error| failed(&error))
         };
@@ -249,7 +249,10 @@ pub(crate) fn sides(session: &Session, provider: Provider, contract: &Contract, 
 /// Inputs, outputs and states bound for calls of one size: a step binds nothing anew.
 pub(crate) struct Bound {
     pub(crate) inputs: Vec<Buffer>,
-    pub(crate) outputs: Vec<Buffer>,
+    /// None for an output whose size is known only after a run, since no input and no state has its dimension.
+    pub(crate) outputs: Vec<Option<Buffer>>,
+    /// Such outputs of the latest run, in the shape of the graph.
+    pub(crate) loose: Vec<Option<Tensor>>,
     /// One for each side that is read.
     bindings: Vec<IoBinding>,
 }
@@ -260,12 +263,14 @@ impl Bound {
     }
 
     fn bind(session: &Session, contract: &Contract, sides: &mut Sides, sizes: &Sizes) -> ort::Result<Self> {
-        let buffer = |spec: &crate::contract::Spec| {
-            let shape = resolve(&spec.shape, sizes).expect("matching found every size");
-            Buffer::new(&Allocator::default(), spec.dtype, shape, true)
+        let buffer = |spec: &Spec| {
+            let shape = resolve(&spec.shape, sizes);
+            shape.map(|shape| Buffer::new(&Allocator::default(), spec.dtype, shape, true)).transpose()
         };
-        let inputs = contract.inputs.iter().map(|input| buffer(&input.spec)).collect::<ort::Result<Vec<_>>>()?;
+        let input = |input: &Input| Ok(buffer(&input.spec)?.expect("matching found every size of inputs"));
+        let inputs = contract.inputs.iter().map(input).collect::<ort::Result<Vec<_>>>()?;
         let mut outputs = contract.outputs.iter().map(buffer).collect::<ort::Result<Vec<_>>>()?;
+        let host = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default)?;
         let mut bindings = Vec::new();
         for side in 0..2 {
             let mut binding = session.create_binding()?;
@@ -273,7 +278,10 @@ impl Bound {
                 binding.bind_input(input.spec.name.as_str(), &buffer.value)?;
             }
             for (spec, buffer) in contract.outputs.iter().zip(&mut outputs) {
-                binding.bind_output(spec.name.as_str(), &mut buffer.value)?;
+                match buffer {
+                    Some(buffer) => binding.bind_output(spec.name.as_str(), &mut buffer.value)?,
+                    None => binding.bind_output_to_device(spec.name.as_str(), &host)?,
+                }
             }
             for (index, state) in contract.states.iter().enumerate() {
                 binding.bind_input(state.input.as_str(), &sides[side][index].value)?;
@@ -281,7 +289,8 @@ impl Bound {
             }
             bindings.push(binding);
         }
-        Ok(Self { inputs, outputs, bindings })
+        let loose = vec![None; outputs.len()];
+        Ok(Self { inputs, outputs, loose, bindings })
     }
 
     /// Compute from the states of `side` into those of the other.
@@ -304,6 +313,41 @@ impl Bound {
         // SAFETY: session and binding are alive, the binding is borrowed mutably, and no options are given.
         let status = unsafe { (ort::api().RunWithBinding)(session.ptr().cast_mut(), std::ptr::null(), binding.ptr()) };
         // SAFETY: the status was just returned, and is released once.
-        unsafe { ort::Error::result_from_status(status) }.map_err(|error| failed(&error))
+        unsafe { ort::Error::result_from_status(status) }.map_err(|error| failed(&error))?;
+        if self.outputs.iter().any(Option::is_none) {
+            self.fetch(session, contract, side).map_err(|error| failed(&error))?;
+        }
+        Ok(())
+    }
+
+    /// Copy the outputs that no buffer was bound for.
+    fn fetch(&mut self, session: &Session, contract: &Contract, side: usize) -> ort::Result<()> {
+        let allocator = session.allocator();
+        let (mut values, mut count) = (std::ptr::null_mut(), 0);
+        let binding = self.bindings[side].ptr();
+        // SAFETY: the binding ran, and the allocator lives as long as the session.
+        let status =
+            unsafe { (ort::api().GetBoundOutputValues)(binding, allocator.ptr().cast_mut(), &mut values, &mut count) };
+        // SAFETY: the status was just returned, and is released once.
+        unsafe { ort::Error::result_from_status(status) }?;
+        // SAFETY: an array of `count` values, in the order in which outputs were bound: those of the contract
+        // come first. Each is ours to release, which `DynTensor` does.
+        let taken: Vec<DynTensor> = unsafe { std::slice::from_raw_parts(values, count) }
+            .iter()
+            .filter_map(|value| std::ptr::NonNull::new(*value))
+            .map(|value| unsafe { DynTensor::from_ptr(value, Some(allocator)) })
+            .collect();
+        // SAFETY: the array was made with this allocator.
+        unsafe { allocator.free(values) };
+        for (index, (spec, value)) in contract.outputs.iter().zip(&taken).enumerate() {
+            if self.outputs[index].is_none() {
+                let shape: Vec<usize> = value.shape().iter().map(|size| *size as usize).collect();
+                let size = shape.iter().product::<usize>() * spec.dtype.size();
+                // SAFETY: the value has this dtype, as the contract and the graph agree, and lies on the host.
+                let bytes = unsafe { std::slice::from_raw_parts(value.data_ptr().cast(), size) };
+                self.loose[index] = Some(View { dtype: spec.dtype, shape: &shape, bytes }.to_tensor());
+            }
+        }
+        Ok(())
     }
 }

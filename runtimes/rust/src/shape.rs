@@ -107,7 +107,7 @@ pub(crate) fn fit(shape: &[Axis], actual: &[usize], sizes: &Sizes) -> Option<Siz
 /// A shape for a message, with the sizes that are known: `[batch=2, 4*time, 3]`.
 pub(crate) fn filled(shape: &[Axis], sizes: &Sizes) -> String {
     let part = |axis: &Axis| match axis.name().and_then(|name| sizes.get(name)) {
-        Some(size) => format!("{axis}={}", axis.factor() * size),
+        Some(size) => format!("{axis}={}", axis.factor().saturating_mul(*size)),
         None => axis.to_string(),
     };
     format!("[{}]", join(shape.iter().map(part)))

@@ -1,11 +1,11 @@
 //! A stream: one sequence, or a fixed batch of them, being run. It owns the states.
 
-use crate::call::{Call, Port};
+use crate::call::Call;
 use crate::checks::{self, Given};
 use crate::contract::Contract;
 use crate::engine::{self, Sides};
 use crate::session::Session;
-use crate::shape::{axis_index, resolve, Sizes, Slices};
+use crate::shape::{axis_index, with_time, Sizes, Slices};
 use crate::snapshot::{Sampling, Snapshot};
 use crate::tensor::{Tensor, View};
 use crate::{Error, Result};
@@ -46,7 +46,7 @@ impl<'a> StreamBuilder<'a> {
     ///
     /// # Errors
     /// `unknown-dimension`, `wrong-dimension`, `empty-batch`, `no-batch`, `missing-dimension`, `unknown-state`,
-    /// `wrong-dtype`, `wrong-shape` or `non-finite`.
+    /// `wrong-dtype`, `wrong-shape`, `non-finite` or `out-of-memory`.
     pub fn open(self) -> Result<Stream> {
         let (session, contract) = (self.session, self.session.contract());
         let sizes = checks::open_sizes(contract, self.batch, &self.dims)?;
@@ -111,8 +111,7 @@ pub struct Stream {
 #[derive(Clone, Copy)]
 pub struct Outputs<'a> {
     contract: &'a Contract,
-    ports: &'a [Port],
-    buffers: &'a [engine::Buffer],
+    call: &'a Call,
     joined: Option<&'a [Tensor]>,
 }
 
@@ -131,11 +130,11 @@ impl<'a> Outputs<'a> {
 
     /// Name and value of every output, in the order of the contract.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, View<'a>)> + '_ {
-        let Self { contract, ports, buffers, joined } = *self;
+        let Self { contract, call, joined } = *self;
         contract.outputs.iter().enumerate().map(move |(index, spec)| {
             let view = match joined {
                 Some(tensors) => tensors[index].view(),
-                None => View { dtype: spec.dtype, shape: &ports[index].shape, bytes: buffers[index].bytes() },
+                None => call.output(index, spec.dtype),
             };
             (spec.name.as_str(), view)
         })
@@ -304,7 +303,7 @@ impl Stream {
     fn advance(&mut self, whole: bool) -> Result<()> {
         let inner = &self.session.inner;
         let call = self.calls[usize::from(whole)].as_mut().expect("a call was prepared");
-        call.bound.run(&inner.engine, inner.provider, &inner.contract, self.side)?;
+        call.run(inner, self.side)?;
         self.side = 1 - self.side;
         self.position += call.sizes["time"] as u64;
         Ok(())
@@ -312,8 +311,7 @@ impl Stream {
 
     fn outputs(&self, whole: bool) -> Outputs<'_> {
         let call = self.calls[usize::from(whole)].as_ref().expect("a call was run");
-        let contract = self.session.contract();
-        Outputs { contract, ports: &call.outputs, buffers: &call.bound.outputs, joined: None }
+        Outputs { contract: self.session.contract(), call, joined: None }
     }
 
     /// Run a chunk of a step model: step by step, back to the start of the chunk if one fails.
@@ -327,30 +325,43 @@ impl Stream {
         step_sizes.insert("time".into(), 1);
         self.call(&step_sizes, false)?;
         let (before, saved) = (self.position, self.read_all()?);
-        let mut joined = Vec::new();
-        let mut slices = Vec::new();
-        for spec in &contract.outputs {
-            let shape = contract.caller_shape(spec, false, true);
-            let axis = axis_index(&shape, "time").expect("chunks of step models have time");
-            let shape = resolve(&shape, &sizes).expect("matching found every size");
-            slices.push(Slices::new(&shape, axis, 1, spec.dtype.size()));
-            joined.push(Tensor::zeros(spec.dtype, shape));
-        }
+        let mut joined: Vec<Tensor> = Vec::new();
         for step in 0..time {
             self.calls[0].as_mut().expect("made above").fill_step(contract, inputs, step, time);
             if let Err(error) = self.advance(false) {
                 self.replace(&saved, before)?;
                 return Err(error);
             }
-            let call = self.calls[0].as_ref().expect("made above");
-            for ((tensor, slices), buffer) in joined.iter_mut().zip(&slices).zip(&call.bound.outputs) {
-                slices.put(tensor.bytes_mut(), step, buffer.bytes());
+            if let Err(error) = self.join(&mut joined, step, time) {
+                self.replace(&saved, before)?;
+                return Err(error);
             }
         }
         self.joined = joined;
         let call = self.calls[0].as_ref().expect("made above");
-        let contract = self.session.contract();
-        Ok(Outputs { contract, ports: &call.outputs, buffers: &call.bound.outputs, joined: Some(&self.joined) })
+        Ok(Outputs { contract: self.session.contract(), call, joined: Some(&self.joined) })
+    }
+
+    /// Put the outputs of one step where they belong in those of the chunk, which the first step makes.
+    fn join(&self, joined: &mut Vec<Tensor>, step: usize, time: usize) -> Result<()> {
+        let call = self.calls[0].as_ref().expect("a step was run");
+        for (index, spec) in self.session.contract().outputs.iter().enumerate() {
+            let row = call.output(index, spec.dtype);
+            let axis = axis_index(&with_time(&spec.shape), "time").expect("it was put in");
+            let mut shape = row.shape().to_vec();
+            shape.insert(axis, time);
+            if step == 0 {
+                joined.push(Tensor::zeros(spec.dtype, shape.clone()));
+            }
+            let chunk = &mut joined[index];
+            if chunk.shape() != shape {
+                let expected = format!("output '{}' of one size in all steps of a chunk", spec.name);
+                let found = format!("{:?} behind {:?}", shape, chunk.shape());
+                return Err(Error::new("engine-failed", expected, found, "step it one by one"));
+            }
+            Slices::new(&shape, axis, 1, spec.dtype.size()).put(chunk.bytes_mut(), step, row.bytes);
+        }
+        Ok(())
     }
 
     fn read_all(&self) -> Result<Vec<Tensor>> {

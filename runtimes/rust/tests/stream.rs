@@ -60,7 +60,9 @@ fn an_initial_state_is_the_start_and_what_reset_goes_back_to() {
     assert_eq!(code(builder().dim("memory", 3).open()), "unknown-dimension");
     assert_eq!(code(open("no_batch.onnx").stream_with().batch(2).open()), "no-batch");
     assert_eq!(code(open("free_dimension.onnx").stream()), "missing-dimension");
-    assert_eq!(code(open("free_dimension.onnx").stream_with().dim("memory", 0).open()), "wrong-dimension");
+    let with_memory = |size: usize| open("free_dimension.onnx").stream_with().batch(3).dim("memory", size).open();
+    assert_eq!(code(with_memory(0)), "wrong-dimension");
+    assert_eq!(code(with_memory(usize::MAX / 8)), "out-of-memory");
 }
 
 #[test]

@@ -6,6 +6,7 @@ import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.IntStream;
 import rnnx.Contract.Input;
 import rnnx.Contract.Output;
 
@@ -14,6 +15,9 @@ final class Call implements AutoCloseable {
     final Map<String, Integer> sizes;
     final int time;
     final Map<String, Tensor> outputs; // the engine's buffers in the shapes the caller sees
+    private final Map<String, Tensor> results = new LinkedHashMap<>(); // the same, ours to change
+    private final Contract contract;
+    private final boolean isChunk;
     private final List<Port> ports = new ArrayList<>();
     private final Engine.Bound bound;
 
@@ -26,11 +30,12 @@ final class Call implements AutoCloseable {
     private record Port(Input input, Tensor target, Tensor standIn, Checks.Check check) {}
 
     Call(Engine engine, Contract contract, List<List<Tensor>> sides, Map<String, Integer> sizes, boolean whole) {
+        this.contract = contract;
+        this.isChunk = whole;
         this.sizes = sizes;
         time = sizes.get("time");
         List<Tensor> given = new ArrayList<>();
         List<Tensor> taken = new ArrayList<>();
-        Map<String, Tensor> views = new LinkedHashMap<>();
         for (Input input : contract.inputs()) {
             Tensor buffer = Tensor.zeros(input.dtype(), Shapes.resolve(input.shape(), sizes));
             Tensor target = buffer.reshaped(Shapes.resolve(contract.callerShape(input, whole), sizes));
@@ -43,11 +48,13 @@ final class Call implements AutoCloseable {
             given.add(buffer);
         }
         for (Output output : contract.outputs()) {
-            Tensor buffer = Tensor.zeros(output.dtype(), Shapes.resolve(output.shape(), sizes));
-            views.put(output.name(), buffer.reshaped(Shapes.resolve(contract.callerShape(output, whole), sizes)));
+            boolean isLoose = output.shape().stream().anyMatch(axis -> axis.isNamed() && !sizes.containsKey(axis.name()));
+            Tensor buffer = isLoose ? null : Tensor.zeros(output.dtype(), Shapes.resolve(output.shape(), sizes));
+            int[] shape = isLoose ? null : Shapes.resolve(contract.callerShape(output, whole), sizes);
+            results.put(output.name(), isLoose ? null : buffer.reshaped(shape));
             taken.add(buffer);
         }
-        outputs = Collections.unmodifiableMap(views);
+        outputs = Collections.unmodifiableMap(results);
         bound = new Engine.Bound(engine, contract, sides, given, taken);
     }
 
@@ -92,8 +99,19 @@ final class Call implements AutoCloseable {
         }
     }
 
+    /** Compute from the states of {@code side} into those of the other. */
     void run(int side) {
-        bound.run(side);
+        bound.run(side, contract).forEach((name, tensor) -> results.put(name, isChunk ? tensor : withoutTime(name, tensor)));
+    }
+
+    private Tensor withoutTime(String name, Tensor tensor) {
+        Output output = contract.outputs().stream().filter(spec -> spec.name().equals(name)).findFirst().orElseThrow();
+        int axis = Shapes.axisIndex(output.shape(), "time");
+        if (axis < 0 || output.shape().get(axis).isMultiple()) {
+            return tensor;
+        }
+        int[] shape = tensor.sizes();
+        return tensor.reshaped(IntStream.range(0, shape.length).filter(index -> index != axis).map(index -> shape[index]).toArray());
     }
 
     @Override

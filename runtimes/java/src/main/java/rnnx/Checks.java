@@ -44,18 +44,31 @@ final class Checks {
                     String.valueOf(batch),
                     "open one stream per sequence, or export with a batch axis");
         }
-        contract.states().forEach(state -> checkSizes("state", state, dims.keySet(), dims));
-        // An output takes the sizes of inputs and states; one of its own is known only after a run.
-        contract.outputs().forEach(output -> checkSizes("output", output, free, dims));
-        return Shapes.with(dims, "batch", batch);
+        contract.states().forEach(state -> checkSizes(state, dims));
+        Map<String, Integer> sizes = Shapes.with(dims, "batch", batch);
+        contract.states().forEach(state -> checkBytes(state, sizes));
+        return sizes;
     }
 
-    private static void checkSizes(String kind, Spec spec, Set<String> known, Map<String, Integer> dims) {
-        for (Axis axis : spec.shape()) {
-            if (!Set.of("", "batch", "time").contains(axis.name()) && !known.contains(axis.name())) {
+    /** Refuse a state of more bytes than a buffer can have. */
+    private static void checkBytes(State state, Map<String, Integer> sizes) {
+        double bytes = state.dtype().size;
+        for (Axis axis : state.shape()) {
+            bytes *= (double) axis.factor() * sizes.getOrDefault(axis.name(), 1);
+        }
+        if (bytes > Integer.MAX_VALUE) {
+            String found = "state '" + state.name() + "' as " + state.dtype() + filled(state.shape(), sizes);
+            String expected = "sizes whose states fit into memory";
+            throw new RnnxException("out-of-memory", expected, found, "open the stream with smaller ones");
+        }
+    }
+
+    private static void checkSizes(State state, Map<String, Integer> dims) {
+        for (Axis axis : state.shape()) {
+            if (!Set.of("", "batch").contains(axis.name()) && !dims.containsKey(axis.name())) {
                 throw new RnnxException(
                         "missing-dimension",
-                        "the size of '" + axis.name() + "', which " + kind + " '" + spec.name() + "' has",
+                        "the size of '" + axis.name() + "', which state '" + state.name() + "' has",
                         "dims with " + (dims.isEmpty() ? "nothing" : join(new TreeSet<>(dims.keySet()))),
                         "bind it when opening the stream");
             }

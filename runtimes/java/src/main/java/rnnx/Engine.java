@@ -11,6 +11,7 @@ import ai.onnxruntime.providers.OrtCUDAProviderOptions;
 import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.HashMap;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -153,8 +154,12 @@ final class Engine implements AutoCloseable {
         private final Map<String, OnnxTensor> tensors = new HashMap<>();
         private final List<Map<String, OnnxTensor>> given; // one map for each side that is read
         private final List<Map<String, OnnxTensor>> taken;
+        private final Set<String> loose = new HashSet<>();
 
-        /** Both sides hold the states in the order of the contract. */
+        /**
+         * @param sides both hold the states in the order of the contract
+         * @param outputs null for one whose size is known only after a run
+         */
         Bound(Engine engine, Contract contract, List<List<Tensor>> sides, List<Tensor> inputs, List<Tensor> outputs) {
             this.engine = engine;
             given = List.of(new HashMap<>(), new HashMap<>());
@@ -166,7 +171,11 @@ final class Engine implements AutoCloseable {
                 }
                 for (int index = 0; index < outputs.size(); index++) {
                     String name = contract.outputs().get(index).name();
-                    taken.get(side).put(name, shared("output." + name, outputs.get(index)));
+                    if (outputs.get(index) == null) {
+                        loose.add(name);
+                    } else {
+                        taken.get(side).put(name, shared("output." + name, outputs.get(index)));
+                    }
                 }
                 for (int index = 0; index < contract.states().size(); index++) {
                     Contract.State state = contract.states().get(index);
@@ -180,13 +189,33 @@ final class Engine implements AutoCloseable {
             return tensors.computeIfAbsent(key, absent -> share(tensor));
         }
 
-        /** Compute from the states of {@code side} into those of the other. */
-        void run(int side) {
-            try {
-                engine.session.run(given.get(side), Set.of(), taken.get(side)).close(); // our memory holds the results
+        /**
+         * Compute from the states of {@code side} into those of the other.
+         *
+         * @return copies of the outputs whose size was not known, in the shape of the graph
+         */
+        Map<String, Tensor> run(int side, Contract contract) {
+            try (OrtSession.Result result = engine.session.run(given.get(side), loose, taken.get(side))) {
+                if (loose.isEmpty()) {
+                    return Map.of(); // our memory holds the others
+                }
+                Map<String, Tensor> copies = new HashMap<>();
+                for (Contract.Output output : contract.outputs()) {
+                    if (loose.contains(output.name())) {
+                        copies.put(output.name(), copyOf(output.dtype(), (OnnxTensor) result.get(output.name()).orElseThrow()));
+                    }
+                }
+                return copies;
             } catch (OrtException error) {
                 throw failed(error);
             }
+        }
+
+        private static Tensor copyOf(DType dtype, OnnxTensor value) {
+            int[] shape = Arrays.stream(value.getInfo().getShape()).mapToInt(Math::toIntExact).toArray();
+            Tensor tensor = Tensor.zeros(dtype, shape);
+            tensor.data().put(0, value.getByteBuffer(), 0, tensor.data().limit());
+            return tensor;
         }
 
         @Override

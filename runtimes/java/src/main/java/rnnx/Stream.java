@@ -1,6 +1,7 @@
 package rnnx;
 
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -70,7 +71,7 @@ public final class Stream implements AutoCloseable {
          *
          * @throws RnnxException {@code unknown-dimension}, {@code wrong-dimension}, {@code empty-batch},
          *     {@code no-batch}, {@code missing-dimension}, {@code unknown-state}, {@code wrong-dtype},
-         *     {@code wrong-shape}, {@code non-finite} or {@code session-closed}
+         *     {@code wrong-shape}, {@code non-finite}, {@code out-of-memory} or {@code session-closed}
          */
         public Stream open() {
             return new Stream(this);
@@ -327,25 +328,38 @@ public final class Stream implements AutoCloseable {
         long before = position;
         List<Tensor> saved = readAll();
         Map<String, Tensor> joined = new LinkedHashMap<>();
-        for (Output output : contract.outputs()) {
-            joined.put(output.name(), Tensor.zeros(output.dtype(), Shapes.resolve(contract.callerShape(output, true), found)));
-        }
         for (int step = 0; step < time; step++) {
             stepCall.fillStep(contract, inputs, step, time);
             try {
                 advance(stepCall);
+                join(joined, step, time);
             } catch (RuntimeException error) {
                 replace(saved, before);
                 throw error;
             }
-            for (Output output : contract.outputs()) {
-                Tensor chunk = joined.get(output.name());
-                int axis = Shapes.axisIndex(contract.callerShape(output, true), "time");
-                Tensor row = stepCall.outputs.get(output.name());
-                Shapes.Pieces.of(chunk.sizes(), axis, 1, output.dtype().size).put(chunk.data(), step, row.data());
-            }
         }
         return joined;
+    }
+
+    /** Put the outputs of one step where they belong in those of the chunk, which the first step makes. */
+    private void join(Map<String, Tensor> joined, int step, int time) {
+        for (Output output : contract.outputs()) {
+            Tensor row = stepCall.outputs.get(output.name());
+            int axis = Shapes.axisIndex(Shapes.withTime(output.shape()), "time");
+            int[] shape = new int[row.sizes().length + 1];
+            for (int index = 0; index < shape.length; index++) {
+                shape[index] = index == axis ? time : row.sizes()[index < axis ? index : index - 1];
+            }
+            Tensor chunk = joined.computeIfAbsent(output.name(), name -> Tensor.zeros(output.dtype(), shape));
+            if (!Arrays.equals(shape, chunk.sizes())) {
+                throw new RnnxException(
+                        "engine-failed",
+                        "output '" + output.name() + "' of one size in all steps of a chunk",
+                        Arrays.toString(shape) + " behind " + Arrays.toString(chunk.sizes()),
+                        "step it one by one");
+            }
+            Shapes.Pieces.of(shape, axis, 1, output.dtype().size).put(chunk.data(), step, row.data());
+        }
     }
 
     private List<Tensor> readAll() {
