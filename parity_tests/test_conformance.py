@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,11 @@ import onnx
 import pytest
 from onnx import helper
 
+import replay_programs
 from conftest import REPOSITORY
 from replay_programs import GOLDEN, MODELS, TOOLS, run
+from rnnx.contract import Contract
+from rnnx.engine import availability
 from rnnx.model_file import model_id, read_contract, read_model, write_contract
 from rnnx.shapes import Array
 from rnnx.tensor_file import decode_tensors, encode_tensors
@@ -54,6 +58,8 @@ def test_agrees_with_the_trace_however_it_is_cut(language: str, model: str, chun
 def test_says_the_same_about_a_fault(language: str, error: dict[str, Any]) -> None:
     if language in error["except"]:
         pytest.skip(f"not run: {error['except'][language]}")
+    if "cuda" in error["arguments"] and availability()["cuda"] is None:
+        pytest.skip("not run: CUDA works here")
     said = run(language, *error["arguments"])
     assert said.code == 2
     found = said.value["error"]
@@ -105,9 +111,7 @@ def test_snapshots_go_from_language_to_language(language: str, model: str, tmp_p
     trace = one_row(model, tmp_path)
     after = 0 if model == "whole_only" else 5
     for name in ("python", language):
-        said = run(
-            name, f"{model}.onnx", trace, "--snapshot", tmp_path / name, "--after", str(after), folder=GOLDEN
-        )
+        said = run(name, f"{model}.onnx", "--snapshot", tmp_path / name, "--after", str(after), trace)
         assert (said.code, said.value) == (0, {"position": after})
         for reader in ("python", language):
             restored = run(reader, f"{model}.onnx", "--restore", tmp_path / name)
@@ -150,7 +154,7 @@ def test_a_number_that_is_none_is_told_from_one(language: str, tmp_path: Path) -
 @each_language
 def test_does_not_compare_outputs_past_the_length_of_their_row(language: str, tmp_path: Path) -> None:
     def change(tensors: dict[str, Array]) -> None:
-        tensors["output.y"][6:, 1] = 99  # row 1 has 5 valid steps
+        tensors["output.y"][5:, 1] = 99  # row 1 has 5 valid steps
 
     trace = changed_trace("default_and_length", change, tmp_path)
     for chunks in CHUNKINGS:
@@ -211,6 +215,19 @@ def test_sees_a_wrong_start(language: str, name: str, tmp_path: Path) -> None:
 
 
 @each_language
+@pytest.mark.parametrize("kind", ["inputs", "outputs"])
+def test_sees_a_contract_that_names_more_than_the_graph(language: str, kind: str, tmp_path: Path) -> None:
+    model = read_model(GOLDEN / "gru.onnx")
+    contract = msgspec.to_builtins(read_contract(model))
+    contract[kind].append({"name": "z", "dtype": "float32", "shape": ["batch", "time", 1]})
+    path = tmp_path / "more.onnx"
+    path.write_bytes(write_contract(model.data, msgspec.convert(contract, Contract)))
+    error = run(language, path, GOLDEN / "gru.trace.safetensors").value["error"]
+    assert error["code"] == "contract-graph"
+    assert f"agree on the {kind}; found " in error["text"]
+
+
+@each_language
 def test_a_missing_or_empty_golden_is_an_error(language: str, tmp_path: Path) -> None:
     assert run(language, "gru.onnx", tmp_path / "none").value["error"]["code"] == "file-missing"
     empty = tmp_path / "empty.trace.safetensors"
@@ -267,3 +284,29 @@ def one_row(model: str, folder: Path) -> Path:
                     tensors[name] = tensors[name].take([0], axis=behind + shape.index("batch"))
 
     return changed_trace(model, change, folder)
+
+
+@pytest.mark.parametrize("on_ci", [True, False])
+def test_a_missing_tool_fails_on_ci_and_is_reported_elsewhere(
+    on_ci: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay_programs, "ON_CI", on_ci)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    outcome = pytest.fail.Exception if on_ci else pytest.skip.Exception
+    with pytest.raises(outcome, match=r"not run: rust \(cargo not found\)"):
+        replay_programs.prepare("rust")
+
+
+def test_the_script_runs_from_any_folder_and_passes_the_exit_code_on(tmp_path: Path) -> None:
+    script = REPOSITORY / "scripts" / "replay"
+    (tmp_path / "golden").symlink_to(GOLDEN)
+    for arguments, code in (
+        (["python", "golden/gru.onnx", "golden/gru.trace.safetensors", "--chunks", "3,1,0"], 0),
+        (["python", "golden/gru.onnx", "golden/lstm.trace.safetensors"], 2),
+        (["python", "golden/gru.onnx"], 2),
+        (["perl"], 2),
+        ([], 2),
+    ):
+        done = subprocess.run([script, *arguments], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == code, done.stderr
+        assert code == 0 or "expected" in done.stderr

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,10 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from cases.onnx_models import build
+import rnnx
+from cases.onnx_models import build, lstm
 from conftest import REPOSITORY
-from replay_programs import GOLDEN, prepare, run
+from replay_programs import GOLDEN, MODELS, prepare, run
 from rnnx.contract import Contract, InputSpec, OutputSpec, StateSpec
 from rnnx.model_file import read_contract, read_model
 from rnnx.recording import record_trace
@@ -44,23 +47,28 @@ def headers() -> str:
     return said(REPOSITORY / "scripts" / "onnxruntime_headers").strip()
 
 
-def test_unit_tests_of_c(environment: dict[str, str]) -> None:
+def test_unit_tests(environment: dict[str, str]) -> None:
     """100,000 steps allocate nothing and memory stays flat, among others."""
     said("ctest", "--test-dir", C / "build", "--output-on-failure", env=environment)
+    prepare("cpp")
+    said("ctest", "--test-dir", CPP / "build", "--output-on-failure", env=environment)
 
 
 def test_no_sanitizer_complains(environment: dict[str, str], tmp_path: Path) -> None:
+    """The address and undefined behaviour sanitizers, on unit tests, golden models and faults, in both."""
     options = ["-DRNNX_SANITIZE=ON", "-DCMAKE_BUILD_TYPE=Debug", f"-DONNXRUNTIME_INCLUDE_DIR={headers()}"]
-    said("cmake", "-S", C, "-B", tmp_path, f"-DRNNX_GOLDEN={GOLDEN}", *options)
-    said("cmake", "--build", tmp_path)
-    said(tmp_path / "test_values", env=environment)
-    said(tmp_path / "test_streams", GOLDEN, "200", env=environment)
-    for arguments in every_kind_of_call(tmp_path):
-        done = subprocess.run(
-            [tmp_path / "replay", *arguments, "--json"], cwd=GOLDEN, env=environment, capture_output=True
-        )
-        assert done.returncode in (0, 2), done.stderr.decode()[-4000:]
-        assert not done.stderr, done.stderr.decode()[-4000:]
+    tests = {C: (["test_values"], ["test_streams", GOLDEN, "200"]), CPP: (["test_cpp", GOLDEN],)}
+    for source, programs in tests.items():
+        folder = tmp_path / source.name
+        said("cmake", "-S", source, "-B", folder, *options)
+        said("cmake", "--build", folder)
+        for name, *arguments in programs:
+            said(folder / name, *arguments, env=environment)
+        for words in every_kind_of_call(tmp_path):
+            replayed = [folder / "replay", *words, "--json"]
+            done = subprocess.run(replayed, cwd=GOLDEN, env=environment, capture_output=True)
+            assert done.returncode in (0, 2), done.stderr.decode()[-4000:]
+            assert not done.stderr, done.stderr.decode()[-4000:]
 
 
 def every_kind_of_call(folder: Path) -> list[list[str]]:
@@ -99,7 +107,7 @@ def test_valgrind_finds_no_error_and_no_leak(
     assert done.returncode in (0, 2), done.stderr.decode()[-4000:]
 
 
-@pytest.mark.parametrize("language", ["c"])
+@pytest.mark.parametrize("language", ["c", "rust", "go", "java"])
 def test_an_output_of_a_size_that_only_the_engine_knows(language: str, tmp_path: Path) -> None:
     """Its dimension has a name that no input and no state has."""
     model = tmp_path / "loose.onnx"
@@ -146,6 +154,37 @@ def loose_model(has_time: bool) -> bytes:
         states=[StateSpec(name="sum", input="sum", output="sum_out", dtype="float32", shape=["batch", 2])],
     )
     return build(nodes, contract, {"axes": np.array([1], np.int64)} if has_time else {})
+
+
+@pytest.mark.parametrize("language", ["c", "cpp"])
+def test_example_of_the_readme_runs(language: str, environment: dict[str, str], tmp_path: Path) -> None:
+    page = (REPOSITORY / "runtimes" / language / "README.md").read_text()
+    (example,) = re.findall(rf"^```{language}\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE)
+    source, target = ("main.c", "rnnx::rnnx") if language == "c" else ("main.cpp", "rnnx::cpp")
+    (tmp_path / source).write_text(example)
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.20)\nproject(app C CXX)\n"
+        f"add_subdirectory({REPOSITORY / 'runtimes' / language} rnnx)\n"
+        f"add_executable(app {source})\ntarget_link_libraries(app PRIVATE {target})\n"
+    )
+    said("cmake", "-S", tmp_path, "-B", tmp_path / "build", f"-DONNXRUNTIME_INCLUDE_DIR={headers()}")
+    said("cmake", "--build", tmp_path / "build")
+    (tmp_path / "denoiser.onnx").write_bytes(lstm(width=257, features=257))
+    printed = said(tmp_path / "build" / "app", env=environment, cwd=tmp_path).splitlines()
+    stream = rnnx.load(tmp_path / "denoiser.onnx").stream()
+    expected = [stream.step(np.zeros((1, 257), "f4"))["y"][0, 0] for _ in range(100)]
+    np.testing.assert_allclose([float(line) for line in printed], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_runs_on_another_version_of_onnxruntime(environment: dict[str, str], tmp_path: Path) -> None:
+    """The one inside Java's artifact, 1.29: the same program, not built anew."""
+    prepare("java")
+    jars = (Path.home() / ".m2" / "repository").glob("com/microsoft/onnxruntime/onnxruntime/1.29.0/*.jar")
+    library = "ai/onnxruntime/native/linux-x64/libonnxruntime.so"
+    zipfile.ZipFile(next(jars)).extract(library, tmp_path)
+    older = {**environment, "RNNX_ONNXRUNTIME": str(tmp_path / library)}
+    for name in MODELS:
+        said(C / "build" / "replay", f"{name}.onnx", f"{name}.trace.safetensors", env=older, cwd=GOLDEN)
 
 
 def test_cmake_finds_the_installed_package(environment: dict[str, str], tmp_path: Path) -> None:

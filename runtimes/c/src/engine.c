@@ -257,7 +257,11 @@ bool rx_buffer_make(ort_engine *engine, rnnx_dtype dtype, int rank, const int64_
                     rnnx_error *error)
 {
     made->rank = rank;
-    made->bytes = rx_count_of(rank, shape) * rx_dtype_size(dtype);
+    made->bytes = rx_dtype_size(dtype);
+    for (int axis = 0; axis < rank; axis++)
+        if (__builtin_mul_overflow(made->bytes, (size_t)shape[axis], &made->bytes) ||
+            made->bytes > PTRDIFF_MAX / 2)
+            return rx_fail_memory(error);
     memcpy(made->shape, shape, (size_t)rank * sizeof *shape);
     size_t room = (made->bytes + ALIGNMENT) / ALIGNMENT * ALIGNMENT;
     made->data = aligned_alloc(ALIGNMENT, room);

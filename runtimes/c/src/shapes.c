@@ -36,8 +36,10 @@ int rx_caller_shape(const rnnx_contract *contract, const rnnx_spec *spec, bool w
 
 void rx_resolve(int rank, const rnnx_dim *shape, const int64_t *sizes, int64_t *numbers)
 {
-    for (int axis = 0; axis < rank; axis++)
-        numbers[axis] = shape[axis].factor * (shape[axis].index < 0 ? 1 : sizes[shape[axis].index]);
+    for (int axis = 0; axis < rank; axis++) /* what overflows is refused where memory is asked for */
+        if (__builtin_mul_overflow(shape[axis].factor, shape[axis].index < 0 ? 1 : sizes[shape[axis].index],
+                                   &numbers[axis]))
+            numbers[axis] = INT64_MAX;
 }
 
 bool rx_fit(int rank, const rnnx_dim *shape, const rnnx_tensor *tensor, int64_t *sizes)
@@ -51,7 +53,7 @@ bool rx_fit(int rank, const rnnx_dim *shape, const rnnx_tensor *tensor, int64_t 
         int64_t *known = shape[axis].index < 0 ? NULL : &sizes[shape[axis].index];
         if (known && !*known)
             *known = size / factor;
-        if (size != factor * (known ? *known : 1))
+        if (size / factor != (known ? *known : 1))
             return false;
     }
     return true;

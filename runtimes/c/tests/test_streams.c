@@ -98,6 +98,10 @@ static void a_stream_keeps_its_session(void)
     CHECK(rnnx_output(one, "y")->rank == 2 && rnnx_output(one, "y")->shape[1] == 6 && !rnnx_output(one, "z"));
     x.shape[0] = 2;
     CHECK(rnnx_step(other, &x, 1, NULL) && rnnx_position(other) == 1);
+    rnnx_tensor chunk = {"x", RNNX_FLOAT32, 3, {1, 2, 4}, frame};
+    CHECK(rnnx_run(one, &chunk, 1, NULL) && rnnx_position(one) == 3 && rnnx_reset(one, NULL, 0, NULL));
+    chunk.shape[1] = 1;
+    CHECK(rnnx_run(one, &chunk, 1, NULL) && rnnx_position(one) == 1);
     CHECK(!memcmp(rnnx_output(one, "y")->data, rnnx_output(other, "y")->data, 6 * sizeof(float)));
     rnnx_stream_free(one);
     rnnx_stream_free(other);
@@ -122,6 +126,8 @@ static void what_fails_changes_nothing(void)
     x.dtype = RNNX_FLOAT32;
     CHECK(!rnnx_run(stream, &x, 1, &error) && failed_with(&error, "wrong-shape"));
     CHECK(strstr(error.text, "one axis less than a chunk"));
+    rnnx_tensor none = {"x", RNNX_FLOAT32, 3, {1, 0, 4}, frame};
+    CHECK(!rnnx_run(stream, &none, 1, &error) && failed_with(&error, "empty-time"));
     float nan_state[6] = {0, NAN}, good_state[6] = {1};
     rnnx_tensor states[] = {{"state.h", RNNX_FLOAT32, 3, {1, 1, 6}, good_state},
                             {"state.h", RNNX_FLOAT32, 3, {1, 1, 6}, nan_state}};
@@ -149,6 +155,17 @@ static void chunks_of_a_step_model_end_as_they_began_if_one_step_fails(void)
     frames[17] = INFINITY;
     CHECK(!rnnx_run(stream, &x, 1, &error) && failed_with(&error, "non-finite") &&
           rnnx_position(stream) == 3);
+    rnnx_stream_free(stream);
+    rnnx_close(session);
+
+    session = open_model("counter"); /* whose graph stops at 10, in the middle of the chunk */
+    stream = open_stream(session, 1);
+    int64_t numbers[] = {1, 2, 1, 10}, before[10];
+    rnnx_tensor good = {"x", RNNX_INT64, 2, {1, 3}, numbers}, bad = {"x", RNNX_INT64, 2, {1, 2}, numbers + 2};
+    CHECK(rnnx_run(stream, &good, 1, &error) && ((int64_t *)rnnx_states(stream)[0].data)[1] == 2);
+    memcpy(before, rnnx_states(stream)[0].data, sizeof before);
+    CHECK(!rnnx_run(stream, &bad, 1, &error) && failed_with(&error, "engine-failed"));
+    CHECK(!memcmp(before, rnnx_states(stream)[0].data, sizeof before) && rnnx_position(stream) == 3);
     rnnx_stream_free(stream);
     rnnx_close(session);
 }
@@ -179,8 +196,9 @@ static void rows_are_reset_alone(void)
 
     session = open_model("step_length"); /* whose state `calls` all rows share */
     stream = open_stream(session, 2);
-    const int64_t one[] = {1}, both[] = {1, 0};
+    const int64_t one[] = {1, 1}, both[] = {1, 0};
     CHECK(!rnnx_reset(stream, one, 1, &error) && failed_with(&error, "shared-state"));
+    CHECK(!rnnx_reset(stream, one, 2, &error) && failed_with(&error, "shared-state"));
     CHECK(rnnx_reset(stream, both, 2, &error) && rnnx_reset(stream, one, 0, &error));
     rnnx_stream_free(stream);
     rnnx_close(session);
@@ -198,6 +216,12 @@ static void streams_open_with_sizes_and_starts(void)
     CHECK(!rnnx_stream_open(session, &options, &error) && failed_with(&error, "wrong-dimension"));
     options.dims = &other;
     CHECK(!rnnx_stream_open(session, &options, &error) && failed_with(&error, "unknown-dimension"));
+    rnnx_size large = {"memory", INT64_MAX};
+    options.dims = &large;
+    CHECK(!rnnx_stream_open(session, &options, &error) && failed_with(&error, "out-of-memory"));
+    large.size = INT64_MAX / 8;
+    options.batch = 64;
+    CHECK(!rnnx_stream_open(session, &options, &error) && failed_with(&error, "out-of-memory"));
     options.dims = &memory;
     options.batch = -1;
     CHECK(!rnnx_stream_open(session, &options, &error) && failed_with(&error, "empty-batch"));
@@ -302,6 +326,35 @@ static void a_closed_stream_stays_closed(void)
     rnnx_close(session);
 }
 
+/* Spoils bytes of the contract within a model; memory checkers watch. What opens all the same is used. */
+static void damaged_contracts_do_no_harm(int rounds)
+{
+    static const char *const models[] = {"gru", "characters", "default_and_length", "free_dimension"};
+    rnnx_sampler random = {5, 1};
+    for (int round = 0; round < rounds; round++) {
+        char path[4096];
+        size_t size, begin = 0;
+        rnnx_error error = {.code = ""};
+        snprintf(path, sizeof path, "%s/%s.onnx", folder, models[round % 4]);
+        char *data = rx_read_file(path, "a model", &size, &error);
+        CHECK(data);
+        while (memcmp(data + begin, "{\"format\"", 9) != 0)
+            begin++;
+        for (uint64_t i = 0; i <= rnnx_next(&random) % 3; i++)
+            data[begin + rnnx_next(&random) % (size - begin)] = (char)(32 + rnnx_next(&random) % 95);
+        rnnx_session *session = rnnx_open_bytes(data, size, NULL, &error);
+        CHECK(session || *error.code);
+        rnnx_stream *stream = session ? rnnx_stream_open(session, NULL, &error) : NULL;
+        float frame[4] = {0};
+        rnnx_tensor x = {"x", RNNX_FLOAT32, 2, {1, 4}, frame};
+        if (stream && !rnnx_step(stream, &x, 1, &error))
+            rnnx_run(stream, &x, 1, &error);
+        rnnx_stream_free(stream);
+        rnnx_close(session);
+        free(data);
+    }
+}
+
 static long resident_kilobytes(void)
 {
     long pages = 0, ignored;
@@ -356,6 +409,7 @@ int main(int count, char **arguments)
     whole_only_models_take_one_call();
     a_snapshot_continues_the_text();
     a_closed_stream_stays_closed();
+    damaged_contracts_do_no_harm(400);
     steps_allocate_nothing(count > 2 ? atol(arguments[2]) : 1000);
     puts("streams: all good");
     return 0;

@@ -233,6 +233,13 @@ static void samples_as_the_contract_says(void)
     for (size_t i = 0; i < 8; i++)
         CHECK(rnnx_sample_weights(&sampler, weights, 4, &drawn, &error) && drawn == expected[i]);
 
+    /* Draws on a boundary: u is 0.5, and 0; a weight of zero is never drawn. */
+    static const double even[] = {1, 1}, late[] = {0, 1};
+    sampler.state = 0x2fedf1efce1d5545;
+    CHECK(rnnx_sample_weights(&sampler, even, 2, &drawn, &error) && drawn == 1);
+    sampler.state = 0x61c8864680b583eb;
+    CHECK(rnnx_sample_weights(&sampler, late, 2, &drawn, &error) && drawn == 1);
+
     float scores[] = {0, 9, 1, 5, 5}; /* the last three count; the lowest index of the maximum is taken */
     rnnx_tensor tensor = {"logits", RNNX_FLOAT32, 1, {5}, scores};
     rnnx_sampler best = {3, 0};

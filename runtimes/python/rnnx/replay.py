@@ -69,6 +69,8 @@ class Replay:
 
     def to_step(self, steps: int) -> Stream:
         """Replay the first `steps` steps, one at a time, and return the stream."""
+        if not 0 <= steps <= self.trace.steps:
+            raise _usage("steps of the trace", str(steps))
         self._begin()
         for step in range(steps):
             self.call(step, step + 1)
@@ -288,7 +290,7 @@ def _show(result: Verdict | dict[str, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; return its exit code."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_intermixed_args(arguments)  # a trace may follow options
     try:
         result = replay(options)
     except RnnxError as error:

@@ -1,0 +1,186 @@
+"""`rnnx embed` out of an installed wheel: each language's program builds and runs as its README says."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import external_data_helper, numpy_helper
+from typer.testing import Result
+
+import rnnx
+from cases.leak import leak_contract, leak_graph
+from conftest import REPOSITORY
+from replay_programs import GOLDEN, TOOLS, library, prepare
+from rnnx import scaffold
+from rnnx.errors import FileError, ModelError, UsageError
+from rnnx.generation import generate
+from rnnx.model_file import write_contract
+from rnnx.scaffold import LANGUAGES
+
+WRITTEN = [name for name in LANGUAGES if (REPOSITORY / "runtimes" / name / "README.md").is_file()]
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    words = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, REPOSITORY]
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (found,) = folder.glob("*.whl")
+    return found
+
+
+@pytest.fixture(scope="session")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheel's content and nothing of the checkout."""
+    folder = tmp_path_factory.mktemp("installed")
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--target",
+        folder,
+        wheel,
+    ]
+    subprocess.run([str(word) for word in pip], check=True, timeout=600)
+    return folder
+
+
+def run_installed(installed: Path, *arguments: str | Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    where = "import rnnx, sys; sys.exit(not rnnx.__file__.startswith(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", where, str(installed)], env=environment, check=True, cwd="/")
+    words = [sys.executable, "-m", "rnnx.cli", *map(str, arguments)]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, cwd="/")
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_wheel_holds_sources_and_nothing_that_was_built(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    for language in WRITTEN:
+        held = [name for name in names if name.startswith(f"rnnx/_sources/{language}/")]
+        assert f"rnnx/_sources/{language}/README.md" in held
+        assert any(name.startswith(f"rnnx/_sources/{language}/template/") for name in held)
+    built = [
+        name for name in names if re.search(r"/(build|target|node_modules)/|\.(o|a|so|class|jar)$", name)
+    ]
+    assert not built
+
+
+def steps_of(readme: Path) -> str:
+    """Return the first commands of a README, with the paths that are a reader's own filled in."""
+    block = re.search(r"^((?:    .*\n)+)", readme.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert block
+    headers = "/path/to/onnxruntime/include"
+    text = block[1].replace("/path/to/libonnxruntime.so", library())
+    if headers in text:
+        script = REPOSITORY / "scripts" / "onnxruntime_headers"
+        text = text.replace(headers, subprocess.check_output([script], text=True).strip())
+    return text
+
+
+@pytest.mark.parametrize("language", WRITTEN)
+def test_program_builds_and_runs_as_its_readme_says(language: str, installed: Path, tmp_path: Path) -> None:
+    prepare(language)  # skips where the language's tools are missing
+    app = tmp_path / "app"
+    run_installed(installed, "embed", language, GOLDEN / "characters.onnx", "-o", app)
+    assert (app / scaffold.MODEL).read_bytes() == (GOLDEN / "characters.onnx").read_bytes()
+    printed = build_and_run(app)
+    session = rnnx.load(GOLDEN / "characters.onnx")
+    assert session.contract.vocabulary is not None
+    first = session.contract.vocabulary.symbols[0]
+    text = first + "".join(generate(session, first, 200, temperature=0.8, seed=7))
+    assert text in printed
+    for model in ("several", "free_dimension", "whole_only", "hops", "scalars", "half"):
+        shutil.copyfile(GOLDEN / f"{model}.onnx", app / scaffold.MODEL)
+        printed = build_and_run(app)
+        for spec in rnnx.load(GOLDEN / f"{model}.onnx").contract.outputs:
+            assert spec.name in printed
+
+
+def build_and_run(app: Path) -> str:
+    """Return what a program prints, built and run as its README says."""
+    words = ["bash", "-euc", steps_of(app / "README.md")]
+    # What the program depends on in Rust was compiled for the runtime already, and takes a minute.
+    environment = {**os.environ, "CARGO_TARGET_DIR": str(REPOSITORY / "runtimes" / "rust" / "target")}
+    done = subprocess.run(words, cwd=app, env=environment, capture_output=True, timeout=600)
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    return done.stdout.decode()
+
+
+def test_an_unknown_language_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="c, cpp, go, java, rust; found 'perl'"):
+        scaffold.embed("perl", GOLDEN / "gru.onnx", tmp_path / "app")
+
+
+def test_a_model_without_contract_is_refused_and_nothing_written(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="expected an rnnx contract"):
+        scaffold.embed("c", GOLDEN / "faults" / "no-contract.onnx", tmp_path / "app")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    scaffold.embed("c", GOLDEN / "gru.onnx", tmp_path / "app")  # an empty one is fine
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(FileError) as caught:
+        scaffold.embed("cpp", GOLDEN / "gru.onnx", tmp_path / "app")
+    assert caught.value.code == "folder-not-empty"
+    with pytest.raises(FileError) as caught:
+        scaffold.embed("c", GOLDEN / "gru.onnx", tmp_path / "app" / "main.c")
+    assert caught.value.code == "folder-not-empty"
+    with pytest.raises(FileError) as caught:
+        scaffold.embed("c", GOLDEN / "gru.onnx", tmp_path / "none" / "app")
+    assert caught.value.code == "output-folder-missing"
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_nothing_is_left_of_a_program_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object, **keywords: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copytree", full)
+    with pytest.raises(FileError, match="No space left on device"):
+        scaffold.embed("c", GOLDEN / "gru.onnx", tmp_path / "app")
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_beside_the_model_come_along(tmp_path: Path) -> None:
+    model = onnx.load_from_string(leak_graph())
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.array([0.5], np.float32), "half"))
+    external_data_helper.set_external_data(model.graph.initializer[0], "leak.onnx.data", offset=0, length=4)
+    model.graph.initializer[0].ClearField("raw_data")
+    (tmp_path / "leak.onnx.data").write_bytes(np.float32(0.5).tobytes())
+    path = tmp_path / "leak.onnx"
+    path.write_bytes(write_contract(model.SerializeToString(), leak_contract()))
+    made = scaffold.embed("c", path, tmp_path / "app")
+    assert (made / "leak.onnx.data").read_bytes() == np.float32(0.5).tobytes()
+    assert rnnx.load(made / scaffold.MODEL).stream().step(np.float32([[1]]))["y"].tolist() == [[2]]
+
+
+def test_the_command_says_what_to_do_next(command: Callable[..., Result], tmp_path: Path) -> None:
+    result = command("embed", "c", GOLDEN / "gru.onnx", "-o", tmp_path / "app")
+    assert result.exit_code == 0
+    assert LANGUAGES["c"].command in result.stdout
+    assert command("embed", "c", GOLDEN / "gru.onnx", "-o", tmp_path / "b", "-q").stdout == ""
+    assert command("embed", "basic", GOLDEN / "gru.onnx", "-o", tmp_path / "d").exit_code == 2
+
+
+def test_languages_are_those_of_the_runtimes() -> None:
+    assert set(LANGUAGES) == set(TOOLS) - {"python"}

@@ -1,0 +1,144 @@
+"""A small complete program around a model, in another language: `rnnx embed`.
+
+A language is a folder of template files, which are copied as they are, and the runtime's sources, which are
+copied beside them; nothing is filled in. Both lie in `runtimes/LANGUAGE`, or in the installed wheel.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rnnx.errors import FileError, UsageError
+from rnnx.model_file import external_files, read_contract, read_model
+
+MODEL = "model.onnx"  # what every template opens
+# What is no part of a runtime: its tests, the conformance program, what was built from it.
+_LEFT_OUT = (
+    "template",
+    "tests",
+    "test",
+    "replay",
+    "build",
+    "target",
+    "examples",
+    ".*",
+    "*.lock",
+    "*_test.go",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Language:
+    """How a program of one language is put together.
+
+    Attributes:
+        runtimes: which runtimes' sources it needs, and where in the program they lie.
+        command: what builds and runs it, as its README says; for people.
+        left_out: parts of the runtime that are not copied, beside the usual ones.
+    """
+
+    runtimes: Mapping[str, str]
+    command: str
+    left_out: Sequence[str] = ()
+
+
+LANGUAGES = {
+    "c": Language({"c": "rnnx"}, "cmake -S . -B build && cmake --build build && build/app"),
+    "cpp": Language(
+        {"c": "rnnx/c", "cpp": "rnnx/cpp"}, "cmake -S . -B build && cmake --build build && build/app"
+    ),
+    "go": Language({"go": "rnnx"}, "go run .", ("cmd",)),
+    "java": Language({"java": "rnnx"}, "mvn compile exec:java", ("tools",)),
+    "rust": Language({"rust": "rnnx"}, "cargo run --release", ("bin",)),
+}
+
+
+def embed(language: str, model: str | os.PathLike[str], folder: str | os.PathLike[str]) -> Path:
+    """Write a program around a model, whole or not at all.
+
+    Args:
+        language: one of `LANGUAGES`.
+        model: an exported model; weights that lie beside it come along.
+        folder: the program's folder, which must not be there yet, or be empty.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UsageError: `unknown-language`.
+        FileError: `folder-not-empty`, `output-folder-missing`, `cannot-write`, `sources-missing`,
+            `file-missing` or `cannot-read`.
+        ModelError: as `rnnx.load`; nothing is loaded, but the contract is checked.
+    """
+    found = LANGUAGES.get(language)
+    if found is None:
+        raise UsageError(
+            "unknown-language",
+            expected=f"a language out of {', '.join(LANGUAGES)}",
+            found=repr(language),
+            fix="choose one of these",
+        )
+    opened = read_model(model)
+    read_contract(opened)
+    place = _check_folder(Path(folder))
+    homes = {name: _sources(name) for name in (language, *found.runtimes)}
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{place.name[:40]}.", dir=place.parent) as temporary:
+            made = Path(temporary) / "app"
+            shutil.copytree(homes[language] / "template", made)
+            for name, where in found.runtimes.items():
+                ignored = shutil.ignore_patterns(*_LEFT_OUT, *found.left_out)
+                shutil.copytree(homes[name], made / where, ignore=ignored)
+            (made / MODEL).write_bytes(opened.data)
+            for name in external_files(opened):
+                (made / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(Path(model).parent / name, made / name)
+            if place.is_dir():
+                place.rmdir()
+            made.rename(place)
+    except OSError as error:
+        raise FileError(
+            "cannot-write",
+            expected=f"to write {place}",
+            found=error.strerror or str(error),
+            fix="free some space or choose another place; nothing was changed",
+        ) from error
+    return place
+
+
+def _check_folder(folder: Path) -> Path:
+    place = folder.resolve()
+    if not place.parent.is_dir():
+        raise FileError(
+            "output-folder-missing",
+            expected=f"a folder at {folder.parent}",
+            found="no such folder",
+            fix=f"create it with 'mkdir -p {folder.parent}' or choose another place",
+        )
+    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+        raise FileError(
+            "folder-not-empty",
+            expected=f"nothing yet, or an empty folder, at {folder}",
+            found="files in it" if place.is_dir() else "a file in its place",
+            fix="choose another place, or remove it first",
+        )
+    return place
+
+
+def _sources(language: str) -> Path:
+    """Return the folder of a language's runtime: in the wheel, or in the checkout this package runs from."""
+    package = Path(__file__).resolve().parent
+    for home in (package / "_sources" / language, package.parents[1] / language):
+        if (home / "README.md").is_file():
+            return home
+    raise FileError(
+        "sources-missing",
+        expected=f"the {language} runtime's sources with this rnnx",
+        found="none",
+        fix="install rnnx from its wheel, or run it from a whole checkout",
+    )
