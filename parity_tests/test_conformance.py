@@ -215,6 +215,39 @@ def test_sees_a_wrong_start(language: str, name: str, tmp_path: Path) -> None:
 
 
 @each_language
+@pytest.mark.parametrize(
+    ("dtype", "initial", "good"),
+    [
+        ("bool", True, True),
+        ("bool", [False, True, 1], True),
+        ("bool", 2, False),
+        ("int64", 1.6, True),
+        ("int64", "inf", False),
+        ("int64", 1e19, False),
+        ("int64", ["nan"], False),
+    ],
+)
+def test_starts_must_have_a_counterpart_in_their_dtype(
+    language: str, dtype: str, initial: Any, good: bool, tmp_path: Path
+) -> None:
+    """A golden model with another start in its contract: refused, or other than its trace says."""
+    name = {"bool": "truth", "int64": "counter"}[dtype]
+    model = onnx.load(GOLDEN / f"{name}.onnx")
+    (entry,) = (entry for entry in model.metadata_props if entry.key == "rnnx.contract")
+    contract = json.loads(entry.value)
+    assert contract["states"][0]["dtype"] == dtype
+    contract["states"][0]["initial"] = initial
+    entry.value = json.dumps(contract)
+    onnx.save(model, tmp_path / "start.onnx")
+    said = run(language, tmp_path / "start.onnx", GOLDEN / f"{name}.trace.safetensors")
+    if good:
+        assert said.value["failure"]["step"] == -1
+    else:
+        assert said.value["error"]["code"] == "contract-invalid"
+        assert " does not fit " in said.value["error"]["text"]
+
+
+@each_language
 @pytest.mark.parametrize("kind", ["inputs", "outputs"])
 def test_sees_a_contract_that_names_more_than_the_graph(language: str, kind: str, tmp_path: Path) -> None:
     model = read_model(GOLDEN / "gru.onnx")

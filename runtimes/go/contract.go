@@ -2,6 +2,7 @@ package rnnx
 
 import (
 	"fmt"
+	"math"
 	"slices"
 )
 
@@ -84,8 +85,9 @@ func numbersOf(shape []Axis, size func(string) int) []int {
 }
 
 // fits says whether the constant broadcasts to a shape and varies along no named axis.
-func (c Constant) fits(shape []Axis) bool {
-	if len(c.shape) > len(shape) {
+func (c Constant) fits(spec Spec) bool {
+	shape := spec.Shape
+	if len(c.shape) > len(shape) || !allHeld(spec.DType, c.numbers) {
 		return false
 	}
 	for index, size := range c.shape {
@@ -95,6 +97,25 @@ func (c Constant) fits(shape []Axis) bool {
 		}
 	}
 	return true
+}
+
+// allHeld says whether all numbers have a counterpart in a dtype: integers once rounded, bool as 0 and 1.
+func allHeld(dtype DType, numbers []float64) bool {
+	end := math.Ldexp(1, 8*dtype.Size())
+	least := 0.0
+	switch dtype {
+	case Float16Type, Float32Type, Float64Type:
+		return true
+	case BoolType:
+		end = 2
+	case Int8Type, Int16Type, Int32Type, Int64Type:
+		end /= 2
+		least = -end
+	}
+	return !slices.ContainsFunc(numbers, func(number float64) bool {
+		whole := math.RoundToEven(number)
+		return !(least <= whole && whole < end) || dtype == BoolType && whole != number
+	})
 }
 
 // fill returns the numbers broadcast to a shape, as numpy does: aligned at the last axis.
@@ -213,12 +234,12 @@ func (c *Contract) check() error {
 		if axisIndex(state.Shape, "time") >= 0 {
 			return invalid(fmt.Sprintf("state '%s' has a time axis", state.Name))
 		}
-		if !state.Initial.fits(state.Shape) {
+		if !state.Initial.fits(state.Spec) {
 			return misfitting(state.Spec)
 		}
 	}
 	for _, input := range c.Inputs {
-		if input.Default != nil && !input.Default.fits(input.Shape) {
+		if input.Default != nil && !input.Default.fits(input.Spec) {
 			return misfitting(input.Spec)
 		}
 		alone := len(input.Shape) == 0 || len(input.Shape) == 1 && input.Shape[0].Name == "batch"
@@ -266,7 +287,7 @@ func unique(kind string, names []string) error {
 }
 
 func misfitting(spec Spec) error {
-	return invalid(fmt.Sprintf("initial or default of '%s' does not fit its shape [%s]", spec.Name, list(spec.Shape)))
+	return invalid(fmt.Sprintf("initial or default of '%s' does not fit %s", spec.Name, describe(spec.DType.String(), spec.Shape)))
 }
 
 func invalid(found string) error {

@@ -1,7 +1,6 @@
 /* The contract inside the model: read, and held against its own rules (docs/contract.md). */
 #include "internal.h"
 
-#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -106,7 +105,7 @@ static bool read_shape(reading *in, const json *array, rnnx_spec *spec)
     return true;
 }
 
-/* A start or default broadcasts to its shape and varies along no named axis. */
+/* A start or default broadcasts to its shape, varies along no named axis, and fits its dtype. */
 static bool fits(const json *value, int depth, const rnnx_spec *spec)
 {
     if (value->type == JSON_ARRAY) {
@@ -123,13 +122,10 @@ static bool fits(const json *value, int depth, const rnnx_spec *spec)
     }
     if (depth)
         return false;
-    bool number = value->type == JSON_NUMBER || value->type == JSON_BOOL;
-    bool whole = !rx_dtype_is_float(spec->dtype); /* whole numbers are exact up to 2^53 */
-    if (whole)
-        return number && fabs(value->number) <= 9007199254740992.0;
-    return number ||
-           (value->type == JSON_STRING &&
-            (!strcmp(value->text, "inf") || !strcmp(value->text, "-inf") || !strcmp(value->text, "nan")));
+    if (value->type == JSON_NUMBER || value->type == JSON_BOOL)
+        return rx_dtype_holds(spec->dtype, value->number);
+    return rx_dtype_is_float(spec->dtype) && value->type == JSON_STRING &&
+           (!strcmp(value->text, "inf") || !strcmp(value->text, "-inf") || !strcmp(value->text, "nan"));
 }
 
 static bool check_value(reading *in, const rnnx_spec *spec)
@@ -142,7 +138,8 @@ static bool check_value(reading *in, const rnnx_spec *spec)
         return true;
     for (int axis = 0; axis < spec->rank; axis++)
         rx_add_name(&shape, spec->shape[axis].text);
-    return invalid(in, "initial or default of '%s' does not fit its shape [%s]", spec->name, shape.text);
+    return invalid(in, "initial or default of '%s' does not fit %s[%s]", spec->name,
+                   rx_dtype_name(spec->dtype), shape.text);
 }
 
 /* -- Inputs, outputs, states */

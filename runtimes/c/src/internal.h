@@ -15,6 +15,7 @@ size_t rx_dtype_size(rnnx_dtype dtype);
 const char *rx_dtype_name(rnnx_dtype dtype);
 bool rx_dtype_named(const char *name, rnnx_dtype *dtype);
 bool rx_dtype_is_float(rnnx_dtype dtype);
+bool rx_dtype_holds(rnnx_dtype dtype, double number); /* integers once it is rounded, bool 0 and 1 */
 double rx_value_at(rnnx_dtype dtype, const void *data, size_t index); /* of floats and integers, as float64 */
 int64_t rx_integer_at(rnnx_dtype dtype, const void *data, size_t index); /* of integers; uint64 wraps */
 bool rx_values_are_finite(rnnx_dtype dtype, const void *data, size_t count);

@@ -42,6 +42,17 @@ bool rx_dtype_is_float(rnnx_dtype dtype)
     return dtype <= RNNX_FLOAT64;
 }
 
+bool rx_dtype_holds(rnnx_dtype dtype, double number)
+{
+    if (rx_dtype_is_float(dtype))
+        return true;
+    if (dtype == RNNX_BOOL)
+        return number == 0 || number == 1;
+    bool has_sign = dtype <= RNNX_INT64;
+    double end = ldexp(1, (int)rx_dtype_size(dtype) * 8 - has_sign), whole = nearbyint(number);
+    return whole >= (has_sign ? -end : 0) && whole < end;
+}
+
 static double from_half(uint16_t half)
 {
     int exponent = half >> 10 & 31, fraction = half & 1023;
@@ -109,6 +120,7 @@ int64_t rx_integer_at(rnnx_dtype dtype, const void *data, size_t index)
 
 static void put(rnnx_dtype dtype, void *data, size_t index, double number)
 {
+    double whole = nearbyint(number);
     switch (dtype) {
     case RNNX_FLOAT16:
         ((uint16_t *)data)[index] = to_half(number);
@@ -121,21 +133,21 @@ static void put(rnnx_dtype dtype, void *data, size_t index, double number)
         break;
     case RNNX_INT8:
     case RNNX_UINT8:
-        ((uint8_t *)data)[index] = (uint8_t)(int64_t)number;
+        ((uint8_t *)data)[index] = (uint8_t)(int64_t)whole;
         break;
     case RNNX_INT16:
     case RNNX_UINT16:
-        ((uint16_t *)data)[index] = (uint16_t)(int64_t)number;
+        ((uint16_t *)data)[index] = (uint16_t)(int64_t)whole;
         break;
     case RNNX_INT32:
     case RNNX_UINT32:
-        ((uint32_t *)data)[index] = (uint32_t)(int64_t)number;
+        ((uint32_t *)data)[index] = (uint32_t)(int64_t)whole;
         break;
     case RNNX_INT64:
-        ((int64_t *)data)[index] = (int64_t)number;
+        ((int64_t *)data)[index] = (int64_t)whole;
         break;
     case RNNX_UINT64:
-        ((uint64_t *)data)[index] = (uint64_t)number;
+        ((uint64_t *)data)[index] = (uint64_t)whole;
         break;
     case RNNX_BOOL:
         ((uint8_t *)data)[index] = number != 0;

@@ -36,7 +36,7 @@ DType = Literal[
     "bool",
 ]
 Dimension = int | str
-Initial = int | float | str | list[Any]
+Initial = bool | int | float | str | list[Any]
 
 _NAMED = re.compile(r"(?:([1-9][0-9]*)\*)?([A-Za-z_][A-Za-z0-9_]*)")
 
@@ -186,15 +186,22 @@ def initial_array(state: StateSpec, dims: Mapping[str, int]) -> np.ndarray[Any, 
         state: the state.
         dims: sizes of `batch` and the free dimensions.
     """
-    value = np.asarray(_numbers(state.initial), dtype=np.dtype(state.dtype))
+    value = _array(state.initial, state.dtype)
     return np.array(np.broadcast_to(value, resolve(state.shape, dims)), order="C")
 
 
 def default_array(spec: InputSpec, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
     """Return the default of an optional input broadcast to `shape`, as a fresh array."""
     assert spec.default is not None
-    value = np.asarray(_numbers(spec.default), dtype=np.dtype(spec.dtype))
-    return np.array(np.broadcast_to(value, shape), order="C")
+    return np.array(np.broadcast_to(_array(spec.default, spec.dtype), shape), order="C")
+
+
+def _array(value: Initial, dtype: str) -> np.ndarray[Any, Any]:
+    """Return a value as it is read: each number as float64, then rounded to the nearest of its dtype."""
+    numbers = np.asarray(_numbers(value), np.float64)
+    whole = np.dtype(dtype).kind in "iu"
+    with np.errstate(over="ignore"):  # beyond float16 lies infinity
+        return (np.rint(numbers) if whole else numbers).astype(dtype)
 
 
 def encode_initial(value: np.ndarray[Any, Any]) -> Initial:
@@ -291,10 +298,10 @@ def check(contract: Contract) -> None:
     for state in contract.states:
         if axis_index(state.shape, "time") is not None:
             raise _invalid(f"state {state.name!r} has a time axis")
-        _check_value(state.name, state.initial, state.shape)
+        _check_value(state, state.initial)
     for spec in contract.inputs:
         if spec.default is not None:
-            _check_value(spec.name, spec.default, spec.shape)
+            _check_value(spec, spec.default)
         if spec.role == "length" and (spec.dtype != "int64" or spec.shape not in (["batch"], [])):
             raise _invalid(f"length input {spec.name!r} is {spec.dtype}{spec.shape}, not int64[batch]")
     vocabulary = contract.vocabulary
@@ -328,14 +335,27 @@ def _check_shape(name: str, shape: Sequence[Dimension]) -> None:
             raise _invalid(f"{name!r} has two {reserved} axes")
 
 
-def _check_value(name: str, value: Initial, shape: Sequence[Dimension]) -> None:
-    """Check that a start or default broadcasts to `shape` and varies along no named axis."""
+def _check_value(spec: InputSpec | StateSpec, value: Initial) -> None:
+    """Check that a start or default broadcasts to its shape, varies along no named axis, and fits its dtype."""
     try:
         array = np.asarray(_numbers(value), dtype=np.float64)
-        ones = [1 if isinstance(dimension, str) else dimension for dimension in shape]
+        ones = [1 if isinstance(dimension, str) else dimension for dimension in spec.shape]
         np.broadcast_to(array, ones)
-    except ValueError as error:
-        raise _invalid(f"initial or default of {name!r} does not fit its shape {list(shape)}") from error
+        fits = _holds(np.dtype(spec.dtype), array)
+    except (ValueError, OverflowError):
+        fits = False
+    if not fits:
+        raise _invalid(f"initial or default of {spec.name!r} does not fit {describe(spec.dtype, spec.shape)}")
+
+
+def _holds(dtype: np.dtype[Any], numbers: np.ndarray[Any, Any]) -> bool:
+    """Whether all numbers, float64, have a counterpart in a dtype: integers after rounding, bool as 0 and 1."""
+    if dtype.kind == "f":
+        return True
+    if dtype.kind == "b":
+        return bool(np.isin(numbers, (0, 1)).all())
+    limits, whole = np.iinfo(dtype), np.rint(numbers)
+    return bool(((whole >= limits.min) & (whole < float(limits.max) + 1)).all())
 
 
 def _invalid(found: str) -> ModelError:

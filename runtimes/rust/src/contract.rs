@@ -104,10 +104,12 @@ impl Input {
 }
 
 impl Constant {
-    /// Whether it broadcasts to `shape` and varies along no named axis.
-    fn fits(&self, shape: &[Axis]) -> bool {
+    /// Whether it broadcasts to the shape, varies along no named axis, and fits the dtype.
+    fn fits(&self, spec: &Spec) -> bool {
+        let shape = &spec.shape;
         let wanted = shape.iter().rev().map(|axis| if axis.name().is_some() { 1 } else { axis.factor() });
-        self.shape.len() <= shape.len()
+        self.numbers.iter().all(|&number| spec.dtype.holds(number))
+            && self.shape.len() <= shape.len()
             && self.shape.iter().rev().zip(wanted).all(|(&size, wanted)| size == 1 || size == wanted)
     }
 
@@ -206,11 +208,15 @@ impl Contract {
 }
 
 fn fits(value: &Constant, spec: &Spec) -> Result<()> {
-    if value.fits(&spec.shape) {
+    if value.fits(spec) {
         return Ok(());
     }
-    let shape = crate::shape::join(&spec.shape);
-    Err(invalid(format!("initial or default of '{}' does not fit its shape [{shape}]", spec.name)))
+    Err(misfit(spec))
+}
+
+pub(crate) fn misfit(spec: &Spec) -> Error {
+    let wanted = describe(spec.dtype.name(), &spec.shape);
+    invalid(format!("initial or default of '{}' does not fit {wanted}", spec.name))
 }
 
 fn unique(kind: &str, names: impl Iterator<Item = impl AsRef<str>>) -> Result<()> {

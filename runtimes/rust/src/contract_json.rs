@@ -1,6 +1,6 @@
 //! Reading the JSON of a contract into its types.
 
-use crate::contract::{invalid, Constant, Contract, Input, Spec, State, Vocabulary};
+use crate::contract::{invalid, misfit, Constant, Contract, Input, Spec, State, Vocabulary};
 use crate::shape::Axis;
 use crate::tensor::DType;
 use crate::{Error, Result};
@@ -144,9 +144,7 @@ impl State {
 }
 
 fn constant(value: &Value, spec: &Spec) -> Result<Constant> {
-    let shape = crate::shape::join(&spec.shape);
-    let error = || invalid(format!("initial or default of '{}' does not fit its shape [{shape}]", spec.name));
-    Constant::parse(value).ok_or_else(error)
+    Constant::parse(value).ok_or_else(|| misfit(spec))
 }
 
 impl Vocabulary {

@@ -53,6 +53,18 @@ impl DType {
         matches!(self, Self::Float16 | Self::Float32 | Self::Float64)
     }
 
+    /// Whether a number has a counterpart in it: of integers once it is rounded, of bool 0 and 1.
+    pub(crate) fn holds(self, number: f64) -> bool {
+        let end = 2f64.powi(8 * self.size() as i32);
+        let whole = number.round_ties_even();
+        match self {
+            Self::Float16 | Self::Float32 | Self::Float64 => true,
+            Self::Bool => number == 0.0 || number == 1.0,
+            Self::Int8 | Self::Int16 | Self::Int32 | Self::Int64 => (-end / 2.0..end / 2.0).contains(&whole),
+            Self::Uint8 | Self::Uint16 | Self::Uint32 | Self::Uint64 => (0.0..end).contains(&whole),
+        }
+    }
+
     pub(crate) fn code(self) -> &'static str {
         DTYPES[self as usize].2
     }

@@ -2,6 +2,7 @@ package rnnx;
 
 import com.google.gson.JsonObject;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.HashSet;
 import java.util.LinkedHashSet;
 import java.util.List;
@@ -88,8 +89,12 @@ public record Contract(
 
     /** A number, or nested lists of numbers that broadcast to a shape. */
     public record Constant(int[] shape, double[] numbers) {
-        /** Whether it broadcasts to {@code wanted} and varies along no named axis. */
-        boolean fits(List<Axis> wanted) {
+        /** Whether it broadcasts to the shape, varies along no named axis, and fits the dtype. */
+        boolean fits(Spec spec) {
+            if (!Arrays.stream(numbers).allMatch(spec.dtype()::holds)) {
+                return false;
+            }
+            List<Axis> wanted = spec.shape();
             int first = wanted.size() - shape.length;
             for (int index = 0; index < shape.length; index++) {
                 if (first < 0 || shape[index] != 1 && !wanted.get(first + index).equals(Axis.of(shape[index]))) {
@@ -187,12 +192,12 @@ public record Contract(
             if (Shapes.axisIndex(state.shape(), "time") >= 0) {
                 throw invalid("state '" + state.name() + "' has a time axis");
             }
-            if (!state.initial().fits(state.shape())) {
+            if (!state.initial().fits(state)) {
                 throw misfit(state);
             }
         }
         for (Input input : inputs) {
-            if (input.standIn() != null && !input.standIn().fits(input.shape())) {
+            if (input.standIn() != null && !input.standIn().fits(input)) {
                 throw misfit(input);
             }
             boolean isAlone = input.shape().isEmpty() || input.shape().equals(List.of(new Axis("batch", 1, false)));
@@ -229,7 +234,7 @@ public record Contract(
     }
 
     static RnnxException misfit(Spec spec) {
-        return invalid("initial or default of '" + spec.name() + "' does not fit its shape " + spec.shape());
+        return invalid("initial or default of '" + spec.name() + "' does not fit " + spec.dtype() + spec.shape());
     }
 
     static RnnxException invalid(String found) {

@@ -36,6 +36,20 @@ public enum DType {
         return name().toLowerCase(java.util.Locale.ROOT);
     }
 
+    /** Whether a number has a counterpart in it: of integers once it is rounded, of bool 0 and 1. */
+    boolean holds(double number) {
+        if (isFloat()) {
+            return true;
+        }
+        if (this == BOOL) {
+            return number == 0 || number == 1;
+        }
+        boolean hasSign = ordinal() <= INT64.ordinal();
+        double end = Math.scalb(1.0, 8 * size - (hasSign ? 1 : 0));
+        double whole = Math.rint(number);
+        return whole >= (hasSign ? -end : 0) && whole < end;
+    }
+
     /** Whether it has NaN and infinity. */
     public boolean isFloat() {
         return ordinal() <= FLOAT64.ordinal();
