@@ -5,6 +5,10 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import torch
+from torch import nn
+
+import rnnx
 from rnnx.contract import Contract, step_shape
 from rnnx.model_file import read_contract, read_model
 from rnnx.trace_file import read_trace
@@ -61,3 +65,24 @@ def replay(made: Compiled, program: Path, *arguments: str) -> subprocess.Complet
     """Run the test of a compiled model on its trace."""
     command = [str(program), str(made.folder / f"{made.name}.trace.safetensors"), *arguments]
     return subprocess.run(command, cwd=made.folder, capture_output=True, text=True, check=False)
+
+
+class Network(nn.Module):
+    """An LSTM, a GRU and a readout: enough for every kernel."""
+
+    def __init__(self, width: int = 20) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(5, width, batch_first=True)
+        self.gru = nn.GRU(width, width, batch_first=True)
+        self.rnn = nn.RNN(width, width, batch_first=True)
+        self.out = nn.Linear(width, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(self.rnn(self.gru(self.lstm(x)[0])[0])[0]).sigmoid()
+
+
+def exported(folder: Path, seed: int = 0, width: int = 20) -> Path:
+    torch.manual_seed(seed)
+    path = folder / f"net{seed}.onnx"
+    rnnx.export(Network(width), path, inputs={"x": "float32[batch, time, 5]"})
+    return path

@@ -20,7 +20,7 @@ STRIDE = 97  # of all floats; --slow takes every one
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory, tool: Callable[[str], str]) -> ctypes.CDLL:
     folder = tmp_path_factory.mktemp("kernels")
-    calls = [f"rnnx_{name}(" for name in ACTIVATIONS] + ["rnnx_widen(", "rnnx_narrow("]
+    calls = [f"rnnx_{name}(" for name in ACTIVATIONS] + ["rnnx_widen(", "rnnx_narrow(", "rnnx_quantize_i8("]
     lines = [
         "#include <math.h>",
         "#include <stdint.h>",
@@ -34,6 +34,9 @@ def library(tmp_path_factory: pytest.TempPathFactory, tool: Callable[[str], str]
         )
     lines += ["void widen(float *y, const uint16_t *x, int n) { rnnx_widen(y, x, n); }"]
     lines += ["void narrow(uint16_t *y, const float *x, int n) { rnnx_narrow(y, x, n); }"]
+    lines += [
+        "void quantize(uint8_t *y, const float *x, int n, int rows) { rnnx_quantize_i8(y, x, n, rows); }"
+    ]
     (folder / "k.c").write_text("\n".join(lines))
     command = [tool("gcc"), "-O2", "-fPIC", "-shared", "k.c", "-lm", "-o", "k.so"]
     subprocess.run(command, cwd=folder, check=True)
@@ -109,6 +112,20 @@ def test_half_floats_are_numpys(library: ctypes.CDLL) -> None:
     library.narrow(narrow.ctypes, floats.ctypes, floats.size)
     with np.errstate(over="ignore", invalid="ignore"):
         assert np.array_equal(narrow.view(np.float16), floats.astype(np.float16), equal_nan=True)
+
+
+def test_inputs_are_scaled_to_bytes_and_rounded_to_nearest(library: ctypes.CDLL) -> None:
+    for columns in (1, 3, 16, 37):
+        x = np.random.default_rng(columns).standard_normal((3, columns)).astype(np.float32)
+        x[1] = 0
+        padded = -(-columns // 4) * 4
+        rows = np.zeros((3, 8 + padded), np.uint8)
+        library.quantize(rows.ctypes, x.ctypes, columns, 3)
+        largest = np.abs(x).max(1, keepdims=True)
+        np.testing.assert_array_equal(rows[:, :4].copy().view(np.float32), largest / np.float32(127))
+        exact_values = x.astype(np.float64) * 127 / np.where(largest == 0, 1, largest)
+        assert np.abs(rows[:, 8 : 8 + columns].astype(np.float64) - 128 - exact_values).max() <= 0.5001
+        assert (rows[:, 8 + columns :] == 128).all()
 
 
 def test_every_kernel_is_found_with_its_double() -> None:

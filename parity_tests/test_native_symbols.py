@@ -54,6 +54,28 @@ def test_the_input_costs_no_product(cell: str, encoding: str, tmp_path: Path) ->
     assert "input_panels" not in text
 
 
+class OneHot(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = torch.nn.LSTM(6, 8, batch_first=True)
+        self.out = torch.nn.Linear(6, 4)
+
+    def forward(self, token: torch.Tensor) -> torch.Tensor:
+        code = (token[..., None] == torch.arange(6)).float()
+        return torch.cat([self.rnn(code)[0], self.out(code)], -1)
+
+
+@pytest.mark.parametrize("batch", [1, 12])
+def test_what_is_no_symbol_has_no_row(batch: int, tmp_path: Path) -> None:
+    """Without a vocabulary nobody checks ids; the one-hot code of one that there is not is all zeros."""
+    torch.manual_seed(0)
+    made = rnnx.export(OneHot(), tmp_path / "m.onnx", inputs={"token": "int64[batch, time] in 0..5"})
+    tokens = np.resize(np.array([0, -1, 5, 6, 2**40, -(2**40), 3]), (batch, 21))
+    got, want = (rnnx.load(made.path, name).stream(batch=batch).run(tokens) for name in ("native", "cpu"))
+    for name, value in want.items():
+        np.testing.assert_allclose(got[name], value, 2e-5, 2e-5)
+
+
 def test_text_is_the_same_as_on_the_cpu(tmp_path: Path) -> None:
     path = network(tmp_path, "lstm", "one-hot")
     texts = set()

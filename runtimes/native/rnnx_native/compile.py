@@ -24,7 +24,7 @@ from rnnx_native.signature import has_free_rows
 from rnnx_native.unit import Unit, make_unit
 
 CHUNK = 16
-WEIGHTS = ("f32", "f16")
+WEIGHTS = ("f32", "f16", "int8")
 MANY = 16  # streams that step together as one batch
 
 
@@ -64,16 +64,16 @@ def compile_model(
     """Write a model as C99 into a folder, which is made if it is missing.
 
     Args:
-        source: the ONNX file; a trace beside it, NAME.trace.safetensors, is copied; with f16, held to what
-            these allow.
+        source: the ONNX file; a trace beside it, NAME.trace.safetensors, is copied; with weights of fewer
+            bits, held to what these allow.
         folder: to write to.
         name: prefix of all names in C and of the files; the model file's own name unless given.
         batch: rows that one state steps side by side.
         dims: sizes of free dimensions, all of them.
         chunk: steps that a chunk computes at once: more needs more room in each state.
-        weights: what matrices are stored in, `f32` or `f16`; what f16 costs is measured first, with the
-            native provider and so with a C compiler.
-        accept: whether f16 may cost more than the tolerance table allows.
+        weights: what matrices are stored in, `f32`, `f16` or `int8`; what the others cost is measured
+            first, with the native provider and so with a C compiler.
+        accept: whether they may cost more than the tolerance table allows.
 
     Raises:
         UsageError: `not-accepted`, `unknown-weights`.

@@ -27,12 +27,20 @@ def kernels(lines: Sequence[str], dispatched: Sequence[str]) -> list[str]:
     portable = kernel_text.functions()
     wanted = kernel_text.calls(lines) | {f"rnnx_{kernel}" for kernel in dispatched}
     made: dict[str, list[str]] = {}
-    for isa in vector.SETS if dispatched else ():
+    for isa in _sets(dispatched):
         text = kernel_text.needed([f"rnnx_{kernel}_{isa.name}" for kernel in dispatched], vector.kernels(isa))
         made[isa.name] = [f"#if defined({isa.guard})", *(f"{part}\n" for part in text), "#endif", ""]
         wanted |= kernel_text.calls(text)
     parts = [f"{part}\n" for part in kernel_text.needed(wanted, portable)]
     return [*parts, *(line for section in made.values() for line in section)]
+
+
+def _sets(dispatched: Sequence[str]) -> list[vector.InstructionSet]:
+    """Return the instruction sets that some of these kernels gain by."""
+    if not dispatched:
+        return []
+    bytes_too = any(kernel.endswith("_i8") for kernel in dispatched)
+    return [isa for isa in vector.SETS if bytes_too or isa is not vector.VNNI]
 
 
 def table(name: str, dispatched: Sequence[str]) -> list[str]:
@@ -47,7 +55,7 @@ def table(name: str, dispatched: Sequence[str]) -> list[str]:
         lines.append(f"  void (*{kernel})({' '.join(match[2].split())});")
     lines += ["};", f"typedef struct {name}_kernels {name}_kernels;", ""]
     lines.append(_table(name, "portable", [f"rnnx_{kernel}" for kernel in dispatched]))
-    for isa in vector.SETS:
+    for isa in _sets(dispatched):
         entries = [f"rnnx_{kernel}_{isa.name}" for kernel in dispatched]
         lines += [f"#if defined({isa.guard})", _table(name, isa.name, entries), "#endif"]
     dispatch = (FOLDER / "dispatch.c").read_text()
@@ -58,10 +66,11 @@ def table(name: str, dispatched: Sequence[str]) -> list[str]:
         dispatch.rstrip("\n"),
         "#endif",
         "",
-        "/* The fastest kernels that this processor runs, of a level up to `most`: 0 portable, 1, 2. */",
+        "/* The fastest kernels that this processor runs, of a level up to `most` (0: portable). */",
         f"static const {name}_kernels *{name}_choose(int most) {{",
         "#if defined(RNNX_X86)",
         "  const int level = most > 0 ? rnnx_x86_level() : 0;",
+        *([f"  if (level > 2 && most > 2) return &{name}_vnni;"] if vector.VNNI in _sets(dispatched) else []),
         f"  if (level > 1 && most > 1) return &{name}_avx512;",
         f"  if (level > 0) return &{name}_avx2;",
         "#elif defined(RNNX_ARM64)",

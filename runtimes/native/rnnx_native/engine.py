@@ -22,7 +22,7 @@ from rnnx_native import cache
 from rnnx_native.caller import caller, extension
 from rnnx_native.signature import has_free_rows
 
-_LEVELS = {"auto": 2, "portable": 0, "avx2": 1}
+_LEVELS = {"auto": 3, "portable": 0, "avx2": 1, "avx512": 2}
 _POINTER = ctypes.c_void_p
 
 
@@ -32,9 +32,9 @@ class Options:
 
     Attributes:
         chunk: steps computed at once in a chunk.
-        weights: `f32`, or `f16`: half the memory, errors of 5e-4 a weight (`rnnx_native.precision`).
+        weights: `f32`, `f16` or `int8`: less memory, larger errors (`rnnx_native.precision`).
         instructions: `auto`, the best that the processor has; `portable` for C without vector
-            instructions, `avx2` for nothing above those.
+            instructions, `avx2` or `avx512` (without VNNI) for nothing above those.
     """
 
     chunk: int = 16
@@ -43,7 +43,7 @@ class Options:
 
     ALLOWED: ClassVar[dict[str, Any]] = {
         "chunk": range(1, 4097),
-        "weights": ("f32", "f16"),
+        "weights": ("f32", "f16", "int8"),
         "instructions": tuple(_LEVELS),
     }
 

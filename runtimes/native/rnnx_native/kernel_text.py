@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "kernels"
-PORTABLE = ("half.c", "activations.c", "dense.c", "rnn.c", "gru.c", "lstm.c")
+PORTABLE = ("half.c", "byte.c", "activations.c", "dense.c", "rnn.c", "gru.c", "lstm.c")
 _FUNCTION = re.compile(
     r"^static [^;{]*?\b(rnnx_\w+)\([^;{]*\)\s*\{.*?^\}$|^static [^;{\n]*?\b(rnnx_\w+)\([^\n]*\}$", re.M | re.S
 )
@@ -61,13 +61,13 @@ def _typed(text: str) -> list[str]:
         parts.append(remark + part)
         remark = ""
         if index % 2:
-            parts += [_doubled(part), _halved(part)]
+            parts += [_doubled(part), _halved(part), _in_bytes(part)]
     return parts
 
 
 def _halved(text: str) -> str:
     """Return the kernels that read weights, with weights in half floats; all else stays float."""
-    found = split(re.sub(r"/\*.*?\*/\n?", "", text, flags=re.S))
+    found = split(re.sub(r"^ */\*.*?\*/\n", "", text, flags=re.S | re.M))
     kept = []
     for name, body in found.items():
         if re.search(r"\*(wx|wh|panel)\b", body):
@@ -81,7 +81,33 @@ def _halved(text: str) -> str:
     return "\n\n".join(kept)
 
 
+def _in_bytes(text: str) -> str:
+    """Return the kernels that read weights, with weights and inputs of 8 bits (byte.c); states stay float."""
+    found = split(re.sub(r"^ */\*.*?\*/\n", "", text, flags=re.S | re.M))
+    kept = []
+    for name, body in found.items():
+        if name == "rnnx_accumulate_f32" or not re.search(r"\*(wx|wh|panel)\b", body):
+            continue
+        body = re.sub(r"const float \*(wx|wh|panel)\b", r"const int8_t *\1", body)
+        body = re.sub(r"const float \*x\b", "const uint8_t *x", body)
+        body = body.replace("const float *const block", "const int8_t *const block")
+        body = body.replace("accumulate_f32", "accumulate_i8")
+        if "*wh" in body:
+            # The product takes the hidden state in bytes, hq; its rows and blocks are nh bytes a lane.
+            body = body.replace("wh + (size_t)b * (size_t)units", "wh + (size_t)b * (size_t)nh")
+            hidden = r"\bh \+ \(size_t\)r \* \(size_t\)units,\s*\(size_t\)units,\s*units,"
+            body = re.sub(hidden, "hq + (size_t)r * (size_t)nh, (size_t)nh, nh,", body)
+            unused = (
+                "" if "h + place" in body.replace("_new + place", "") and "gru" in name else "\n  (void)h;"
+            )
+            body = re.sub(
+                r"(int (?:rows|relu))\) \{", rf"\1, const uint8_t *hq, int nh) {{{unused}", body, count=1
+            )
+        kept.append(body.replace(f"{name}(", f"{name.replace('_f32', '_i8')}("))
+    return "\n\n".join(kept)
+
+
 def _doubled(text: str) -> str:
-    text = re.sub(r"/\*.*?\*/\n?", "", text, flags=re.S)
+    text = re.sub(r"^ */\*.*?\*/\n", "", text, flags=re.S | re.M)
     text = re.sub(r"\bfloat\b", "double", text).replace("_f32", "_f64")
     return re.sub(r"(\d\.\d+)f\b", r"\1", text)

@@ -17,7 +17,7 @@ from rnnx.tolerance import Bound, level_of, relative_error
 
 STEPS = 500
 # The level of the tolerance table that weights of a kind are held to.
-_LEVELS = {"f16": "float16"}
+_LEVELS = {"f16": ("float16", None), "int8": ("float32", "int8")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Cost:
     """What was measured.
 
     Attributes:
-        weights: `f16`.
+        weights: `f16` or `int8`.
         steps: that ran free, from the start.
         errors: largest by tensor, relative to 1 + |value|: `output.y`, `state.lstm.h`.
         nats: for a model over symbols, what a symbol of the model's own text costs more: the mean of
@@ -68,7 +68,7 @@ def measure_cost(
 
     Args:
         path: of the ONNX file.
-        weights: `f16`.
+        weights: `f16` or `int8`.
         dims: sizes of free dimensions.
         steps: to run.
 
@@ -83,7 +83,8 @@ def measure_cost(
 
 def allowed(weights: str) -> Bound:
     """Return what the tolerance table allows a network with weights of fewer bits."""
-    return level_of(_LEVELS[weights], provider="native").drift
+    dtype, quantisation = _LEVELS[weights]
+    return level_of(dtype, "native", quantisation).drift
 
 
 def _run(

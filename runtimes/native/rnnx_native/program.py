@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 import numpy.typing as npt
 
+from rnnx_native import pack
 from rnnx_native.values import C_TYPES, Array, Buffer, Shape, Value, shifted
 
 
@@ -39,7 +40,7 @@ class Weights:
     """The learned constants of all programs of a model, each once, in order of first use.
 
     Attributes:
-        kind: what the matrices of float32 networks are stored in, `f32` or `f16`.
+        kind: what the matrices of float32 networks are stored in, `f32`, `f16` or `int8`.
         arrays: by name.
     """
 
@@ -113,21 +114,32 @@ class Program:
             self._constants[key] = found
         return self._constants[key]
 
-    def matrix(self, array: Array, name: str, *, learned: bool) -> tuple[Buffer, str]:
-        """Return the buffer of packed weights, and the suffix of the kernels that read them.
+    def matrix(self, weights: Array, name: str, *, learned: bool) -> tuple[Buffer, str]:
+        """Return the buffer of packed weights [gates, units, columns], and the suffix of their kernels.
 
         Raises:
             OverflowError: a weight is too large for float16.
         """
-        if array.dtype != np.float32:
-            return self.constant(array, name, learned=learned), "f64"
+        panels = pack.panels(weights)
+        if weights.dtype != np.float32:
+            return self.constant(panels, name, learned=learned), "f64"
         if self.weights.kind == "f32" or not learned:
-            return self.constant(array, name, learned=learned), "f32"
+            return self.constant(panels, name, learned=learned), "f32"
+        if self.weights.kind == "int8":
+            return self.constant(pack.byte_panels(weights), name, learned=learned), "i8"
         with np.errstate(over="ignore"):
-            halves = array.astype(np.float16)
-        if not np.isfinite(halves[np.isfinite(array)]).all():
-            raise OverflowError(f"{name} has a weight of {np.abs(array).max():g}, and float16 ends at 65504")
+            halves = panels.astype(np.float16)
+        if not np.isfinite(halves[np.isfinite(panels)]).all():
+            largest = np.abs(weights).max()
+            raise OverflowError(f"{name} has a weight of {largest:g}, and float16 ends at 65504")
         return self.constant(halves.view(np.uint16), name, learned=learned), "h16"
+
+    def in_bytes(self, x: Value, columns: int) -> Value:
+        """Emit the scaling of x [rows, columns] to 8 bits; return uint8 [rows, bytes of a row]."""
+        rows = x.size // columns
+        out = self.new(f"{x.name}.bytes", np.uint8, (rows, pack.padded_bytes(columns)))
+        self.emit([f"rnnx_quantize_i8({self.ref(out)}, {self.ref(x)}, {columns}, {rows});"], [x], [out])
+        return out
 
     def placed(self, value: Value) -> Value:
         """Return `value` in a buffer: constants are put into the weights or the code."""

@@ -92,7 +92,7 @@ def make_unit(
         model_id: of the file.
         sizes: of batch and all free dimensions.
         programs: rows and steps of the programs to make.
-        kind: what weights are stored in, `f32` or `f16`.
+        kind: what weights are stored in, `f32`, `f16` or `int8`.
 
     Raises:
         ModelError: `cannot-compile`.

@@ -12,6 +12,7 @@ from rnnx_native.kernel_text import FOLDER, functions, split
 LEAVES = (
     "rnnx_accumulate_f32",
     "rnnx_accumulate_h16",
+    "rnnx_accumulate_i8",
     "rnnx_exp_f32",
     "rnnx_sigmoid_f32",
     "rnnx_tanh_f32",
@@ -21,7 +22,12 @@ DISPATCHED = (
     "exp_f32",
     "sigmoid_f32",
     "tanh_f32",
-    *(f"{layer}_{kind}" for kind in ("f32", "h16") for layer in ("dense", "project", "rnn", "gru", "lstm")),
+    "quantize_i8",
+    *(
+        f"{layer}_{kind}"
+        for kind in ("f32", "h16", "i8")
+        for layer in ("dense", "project", "rnn", "gru", "lstm")
+    ),
 )
 
 
@@ -95,12 +101,15 @@ NEON = InstructionSet(
     {1: 4, 3: 1, 4: 1},
     {1: 4, 3: 4, 4: 4},
 )
-SETS = (AVX2, AVX512, NEON)
+# AVX-512 with dot products of bytes: only for weights of 8 bits.
+VNNI = dataclasses.replace(AVX512, name="vnni", target="RNNX_VNNI", half="rnnx_half_vnni")
+SETS = (AVX2, AVX512, VNNI, NEON)
 
 
 def kernels(isa: InstructionSet) -> dict[str, str]:
     """Return the text of each kernel of an instruction set by name, callees first."""
-    found = functions([f"{isa.name}.c"])
+    own = (FOLDER / f"{'avx512' if isa is VNNI else isa.name}.c").read_text()
+    found = split(own.replace("RNNX_AVX512", isa.target).replace("_avx512(", f"_{isa.name}("))
     columns, accumulate, activations = _sections()
     words = {
         "f32": {"W": "float", "WEIGHT": isa.words["LOAD"]},
@@ -113,10 +122,31 @@ def kernels(isa: InstructionSet) -> dict[str, str]:
                 found[name] = _filled(columns, isa, {**word, "NAME": name, **_sizes(isa, gates, rows)})
         found |= split(_filled(accumulate.replace("KIND", kind), isa, word))
     found |= split(_filled(activations, isa, {}))
+    if isa is VNNI:
+        found |= _dot_products()
+    else:
+        found[f"rnnx_accumulate_i8_{isa.name}"] = _retargeted(functions()["rnnx_accumulate_i8"], isa)
     for name, text in functions().items():
         if name.removeprefix("rnnx_") in (*DISPATCHED, "lanes_f32") and name not in LEAVES:
             found[f"{name}_{isa.name}"] = _retargeted(text, isa)
     return found
+
+
+def _dot_products() -> dict[str, str]:
+    """Return the sums of vnni.c."""
+    parts = re.split(r"/\* (?:columns|accumulate|end) \*/\n", (FOLDER / "vnni.c").read_text())
+    found = {}
+    for gates, apart in ((1, 8), (3, 4), (4, 4)):
+        for rows in (1, 4):
+            name = f"rnnx_dots_{gates}x{rows}_vnni"
+            sizes = {
+                "NAME": name,
+                "GATES": str(gates),
+                "ROWS": str(rows),
+                "APART": str(apart if rows == 1 else 1),
+            }
+            found[name] = re.sub(r"\b(" + "|".join(sizes) + r")\b", lambda m, s=sizes: s[m[1]], parts[1])
+    return found | split(parts[2])
 
 
 def _sizes(isa: InstructionSet, gates: int, rows: int) -> dict[str, str]:
@@ -140,6 +170,6 @@ def _filled(text: str, isa: InstructionSet, sizes: Mapping[str, str]) -> str:
 
 def _retargeted(text: str, isa: InstructionSet) -> str:
     """Return a portable kernel that calls the leaves of an instruction set."""
-    text = re.sub(r"/\*.*?\*/\n", "", text, flags=re.S)
-    text = re.sub(r"\b(rnnx_\w+_(?:f32|h16))\b", rf"\1_{isa.name}", text)
+    text = re.sub(r"^ */\*.*?\*/\n", "", text, flags=re.S | re.M)
+    text = re.sub(r"\b(rnnx_\w+_(?:f32|h16|i8))\b", rf"\1_{isa.name}", text)
     return text.replace("static void", f"static {isa.target} void", 1)

@@ -280,7 +280,7 @@ def weights_text(unit: Unit, source: str) -> str:
 
 def _words(array: Array) -> list[str]:
     """Return the entries of an array and what fills it up to a cache line."""
-    if array.dtype == np.uint16:
+    if array.dtype in (np.uint16, np.int8):
         words = [str(entry) for entry in array.reshape(-1).tolist()]
     elif array.dtype == np.float32 and array.size and np.isfinite(array).all():
         words = float_words(array)

@@ -336,7 +336,7 @@ def _check_shape(name: str, shape: Sequence[Dimension]) -> None:
 
 
 def _check_value(spec: InputSpec | StateSpec, value: Initial) -> None:
-    """Check that a start or default broadcasts to its shape, varies along no named axis, and fits its dtype."""
+    """Check that a start or default broadcasts to its shape, the same on named axes, and fits its dtype."""
     try:
         array = np.asarray(_numbers(value), dtype=np.float64)
         ones = [1 if isinstance(dimension, str) else dimension for dimension in spec.shape]
@@ -349,7 +349,7 @@ def _check_value(spec: InputSpec | StateSpec, value: Initial) -> None:
 
 
 def _holds(dtype: np.dtype[Any], numbers: np.ndarray[Any, Any]) -> bool:
-    """Whether all numbers, float64, have a counterpart in a dtype: integers after rounding, bool as 0 and 1."""
+    """Whether all numbers (float64) have a counterpart in a dtype: integers once rounded, bool 0 and 1."""
     if dtype.kind == "f":
         return True
     if dtype.kind == "b":

@@ -11,9 +11,11 @@
 #include <intrin.h>
 #define RNNX_AVX2 __inline
 #define RNNX_AVX512 __inline
+#define RNNX_VNNI __inline
 #else
 #define RNNX_AVX2 __inline__ __attribute__((target("avx2,fma,f16c")))
 #define RNNX_AVX512 __inline__ __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")))
+#define RNNX_VNNI __inline__ __attribute__((target("avx512vnni,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")))
 #endif
 #elif !defined(RNNX_PORTABLE) && defined(__ARM_NEON) && defined(__aarch64__)
 #include <arm_neon.h>
@@ -21,9 +23,9 @@
 #define RNNX_NEON __inline__
 #endif
 
-/* The highest level that model_init chooses: 0 portable, 1 AVX2 or NEON, 2 AVX-512. */
+/* The highest level that model_init chooses: 0 portable, 1 AVX2 or NEON, 2 AVX-512, 3 its VNNI. */
 #if !defined(RNNX_LEVEL)
-#define RNNX_LEVEL 2
+#define RNNX_LEVEL 3
 #endif
 
 #if defined(__clang__)

@@ -45,12 +45,14 @@ def dense(
     rows = x.size // columns
     start = np.zeros(units, weight.dtype) if bias is None else np.broadcast_to(bias, (units,))
     label = label or name
-    panel, kind = low.program.matrix(pack.panels(weight.T[None]), f"{label}_panels", learned=learned)
+    panel, kind = low.program.matrix(weight.T[None], f"{label}_panels", learned=learned)
     begin = low.program.constant(
         pack.starts(start[None].astype(weight.dtype)), f"{label}_start", learned=learned
     )
     out = low.program.new(name, x.dtype, (*x.shape[:-1], units))
     ref = low.program.ref
+    if kind == "i8":
+        x, columns = low.program.in_bytes(x, columns), pack.padded_bytes(columns)
     arguments = f"{ref(out)}, {ref(x)}, {panel.token}, {begin.token}, {columns}, {units}, {rows}"
     low.program.emit([f"rnnx_dense_{kind}({arguments});"], [x], [out])
     low.program.use(panel, begin)

@@ -148,13 +148,13 @@ class Fused:
             start[2] = layer.wb[2]
         self.stride = pack.blocks(layer.units) * GATES[layer.node.op] * pack.LANES
         self.rows = self._symbol_rows(start)
-        self.wh, self.kind = self._matrix(pack.panels(layer.r), "hidden_panels")
+        self.wh, self.kind = self._matrix(layer.r, "hidden_panels")
         self.hidden = None
         if layer.node.op == "GRU":
             self.hidden = self._constant(pack.starts(layer.rb[2:3]), "hidden_start")
         if self.rows is None:
             self.start = self._constant(pack.starts(start), "start")
-            self.wx, _ = self._matrix(pack.panels(layer.w), "input_panels")
+            self.wx, _ = self._matrix(layer.w, "input_panels")
 
     def _constant(self, array: Array, what: str) -> Buffer:
         return self.low.program.constant(array, f"{self.layer.label}_{what}", learned=self.layer.learned)
@@ -206,10 +206,12 @@ class Fused:
         time, batch, features = layer.x.shape
         gates, count = GATES[layer.node.op], pack.blocks(layer.units)
         out = program.new(f"{layer.label}.projected", layer.x.dtype, (time * batch, count, gates, pack.LANES))
-        ref = program.ref
+        ref, x = program.ref, layer.x
+        if self.kind == "i8":
+            x, features = program.in_bytes(x, features), pack.padded_bytes(features)
         arguments = f"{features}, {gates}, {count}, {time * batch}"
-        call = f"({ref(out)}, {ref(layer.x)}, {self.wx.token}, {self.start.token}, {arguments});"
-        program.emit([f"rnnx_project_{self.kind}{call}"], [layer.x], [out])
+        call = f"({ref(out)}, {ref(x)}, {self.wx.token}, {self.start.token}, {arguments});"
+        program.emit([f"rnnx_project_{self.kind}{call}"], [x], [out])
         program.use(self.wx, self.start)
         return out
 
@@ -231,8 +233,11 @@ class Fused:
         arguments = [ref(value) for value in (*new, *old)]
         if ready is None:
             assert x is not None
+            features = x.shape[2]
+            if self.kind == "i8":
+                x, features = program.in_bytes(x, features), pack.padded_bytes(features)
             arguments += [self.start.token, "0"]
-            tail = [self.wx.token, ref(x), str(x.shape[2])]
+            tail = [self.wx.token, ref(x), str(features)]
         else:
             arguments += [ref(ready), str(self.stride)]
             tail = ["NULL", "NULL", "0"]
@@ -241,8 +246,11 @@ class Fused:
         arguments += [*tail, self.wh.token, str(units), str(rows)]
         if layer.node.op == "RNN":
             arguments.append(str(int(layer.relu)))
+        hidden = program.in_bytes(h_old, units) if self.kind == "i8" else None
+        if hidden is not None:
+            arguments += [ref(hidden), str(pack.padded_bytes(units))]
         name = f"rnnx_{layer.node.op.lower()}_{self.kind}"
-        reads = [*old, *(value for value in (x, ready, layer.x.symbols) if value is not None)]
+        reads = [*old, *(value for value in (x, ready, layer.x.symbols, hidden) if value is not None)]
         program.emit([f"{name}({', '.join(arguments)});"], reads, new)
         used = [self.wh, self.hidden, *([self.start, self.wx] if ready is None else [])]
         program.use(*(buffer for buffer in used if buffer is not None))

@@ -25,11 +25,10 @@ def compile(
     chunk: Annotated[
         int, typer.Option(help="Steps that a chunk computes at once; more takes more memory.", min=1)
     ] = 16,
-    weights: Annotated[
-        str, typer.Option(help="What matrices are stored in: f32, or f16 for half the memory.")
-    ] = "f32",
+    weights: Annotated[str, typer.Option(help="What matrices are stored in: f32, f16 or int8.")] = "f32",
     accept: Annotated[
-        bool, typer.Option("--accept", help="Take f16 even where it costs more than the tolerances allow.")
+        bool,
+        typer.Option("--accept", help="Take f16 or int8 even where it costs more than the tolerances allow."),
     ] = False,
     json: Json = False,
     quiet: Quiet = False,

@@ -1,0 +1,78 @@
+/* Dot products of four bytes with VNNI, made by vector.py for each number of GATES and ROWS; APART as in vector.c. */
+/* columns */
+static RNNX_VNNI void NAME(float *acc, const int8_t *panel, const uint8_t *x, size_t stride, int columns) {
+  const int quads = (columns - 8) / 4;
+  const int8_t *column = panel + GATES * 128;
+  __m512i sum[ROWS][APART][GATES];
+  int r, u, k, i;
+  RNNX_UNROLL
+  for (r = 0; r < ROWS; r++) {
+    RNNX_UNROLL
+    for (u = 0; u < APART; u++) {
+      RNNX_UNROLL
+      for (i = 0; i < GATES; i++) sum[r][u][i] = _mm512_setzero_si512();
+    }
+  }
+  for (k = 0; k + APART <= quads; k += APART) {
+    RNNX_UNROLL
+    for (u = 0; u < APART; u++) {
+      RNNX_UNROLL
+      for (r = 0; r < ROWS; r++) {
+        int32_t four;
+        memcpy(&four, x + (size_t)r * stride + 8 + 4 * (k + u), sizeof four);
+        RNNX_UNROLL
+        for (i = 0; i < GATES; i++) {
+          const void *const weights = column + (u * GATES + i) * 64;
+          sum[r][u][i] = _mm512_dpbusd_epi32(sum[r][u][i], _mm512_set1_epi32(four), _mm512_loadu_si512(weights));
+        }
+      }
+    }
+    column += APART * GATES * 64;
+  }
+  for (; k < quads; k++, column += GATES * 64) {
+    RNNX_UNROLL
+    for (r = 0; r < ROWS; r++) {
+      int32_t four;
+      memcpy(&four, x + (size_t)r * stride + 8 + 4 * k, sizeof four);
+      RNNX_UNROLL
+      for (i = 0; i < GATES; i++) {
+        const void *const weights = column + i * 64;
+        sum[r][0][i] = _mm512_dpbusd_epi32(sum[r][0][i], _mm512_set1_epi32(four), _mm512_loadu_si512(weights));
+      }
+    }
+  }
+  RNNX_UNROLL
+  for (r = 0; r < ROWS; r++) {
+    float scale;
+    memcpy(&scale, x + (size_t)r * stride, sizeof scale);
+    RNNX_UNROLL
+    for (i = 0; i < GATES; i++) {
+      const __m512 scales = _mm512_mul_ps(_mm512_set1_ps(scale), _mm512_loadu_ps((const void *)(panel + i * 64)));
+      const __m512i shift = _mm512_slli_epi32(_mm512_loadu_si512((const void *)(panel + (GATES + i) * 64)), 7);
+      __m512i total = sum[r][0][i];
+      RNNX_UNROLL
+      for (u = 1; u < APART; u++) total = _mm512_add_epi32(total, sum[r][u][i]);
+      total = _mm512_sub_epi32(total, shift); /* the 128 that was added to each entry of x */
+      _mm512_storeu_ps(acc + (r * GATES + i) * 16,
+                       _mm512_add_ps(_mm512_loadu_ps(acc + (r * GATES + i) * 16),
+                                     _mm512_mul_ps(_mm512_cvtepi32_ps(total), scales)));
+    }
+  }
+}
+/* accumulate */
+static RNNX_VNNI void rnnx_accumulate_i8_vnni(float *acc, const int8_t *panel, const uint8_t *x, size_t stride,
+                                              int columns, int gates, int rows) {
+  int r;
+  if (rows == 4) {
+    if (gates == 4) rnnx_dots_4x4_vnni(acc, panel, x, stride, columns);
+    else if (gates == 3) rnnx_dots_3x4_vnni(acc, panel, x, stride, columns);
+    else rnnx_dots_1x4_vnni(acc, panel, x, stride, columns);
+    return;
+  }
+  for (r = 0; r < rows; r++, acc += 16 * gates, x += stride) {
+    if (gates == 4) rnnx_dots_4x1_vnni(acc, panel, x, stride, columns);
+    else if (gates == 3) rnnx_dots_3x1_vnni(acc, panel, x, stride, columns);
+    else rnnx_dots_1x1_vnni(acc, panel, x, stride, columns);
+  }
+}
+/* end */
