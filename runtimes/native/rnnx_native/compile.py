@@ -11,7 +11,7 @@ import onnx
 
 from rnnx.contract import Contract
 from rnnx.errors import FileError, ModelError, UsageError
-from rnnx.files import read_bytes, write_all
+from rnnx.files import read_bytes, write_all, write_error
 from rnnx.model_file import ModelFile, read_contract, read_model
 from rnnx.tolerance import Bound
 from rnnx.trace_file import encode_trace, read_trace
@@ -221,12 +221,7 @@ def _folder(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FileError(
-            "cannot-write",
-            expected=f"to make the folder {path}",
-            found=error.strerror or str(error),
-            fix="choose another place",
-        ) from error
+        raise write_error(path, error) from error
     return path
 
 

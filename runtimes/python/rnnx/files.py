@@ -75,7 +75,7 @@ def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
         # Cut, because a name may be as long as the file system allows already.
         handle, name = tempfile.mkstemp(prefix=f".{final.name[:40]}.", suffix=".tmp", dir=final.parent)
     except OSError as error:
-        raise _write_error(final, error) from error
+        raise write_error(final, error) from error
     os.close(handle)
     temporary = Path(name)
     try:
@@ -85,7 +85,7 @@ def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(final)
     except OSError as error:
-        raise _write_error(final, error) from error
+        raise write_error(final, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -136,7 +136,8 @@ def _umask() -> int:
     return mask
 
 
-def _write_error(path: Path, error: OSError) -> FileError:
+def write_error(path: Path, error: OSError) -> FileError:
+    """Return the error for a file or folder that cannot be written: `disk-full` or `cannot-write`."""
     full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
     return FileError(
         "disk-full" if full else "cannot-write",

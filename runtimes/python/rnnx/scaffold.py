@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rnnx.errors import FileError, UsageError
+from rnnx.files import write_error
 from rnnx.model_file import external_files, read_contract, read_model
 
 MODEL = "model.onnx"  # what every template opens
@@ -71,8 +72,8 @@ def embed(language: str, model: str | os.PathLike[str], folder: str | os.PathLik
 
     Raises:
         UsageError: `unknown-language`.
-        FileError: `folder-not-empty`, `output-folder-missing`, `cannot-write`, `sources-missing`,
-            `file-missing` or `cannot-read`.
+        FileError: `folder-not-empty`, `output-folder-missing`, `disk-full`, `cannot-write`,
+            `sources-missing`, `file-missing` or `cannot-read`.
         ModelError: as `rnnx.load`; nothing is loaded, but the contract is checked.
     """
     found = LANGUAGES.get(language)
@@ -102,12 +103,7 @@ def embed(language: str, model: str | os.PathLike[str], folder: str | os.PathLik
                 place.rmdir()
             made.rename(place)
     except OSError as error:
-        raise FileError(
-            "cannot-write",
-            expected=f"to write {place}",
-            found=error.strerror or str(error),
-            fix="free some space or choose another place; nothing was changed",
-        ) from error
+        raise write_error(place, error) from error
     return place
 
 
