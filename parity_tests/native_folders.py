@@ -48,7 +48,8 @@ def _share(contract: Contract) -> bool:
 
 def build(made: Compiled, *command: str, program: str = "test") -> Path:
     """Build the test (or example) of a compiled model; return the program."""
-    sources = [f"{made.name}.c", f"{made.name}_weights.c", f"{made.name}_{program}.c"]
+    main = "example.c" if program == "example" else f"{made.name}_{program}.c"
+    sources = [f"{made.name}.c", f"{made.name}_weights.c", main]
     target = made.folder / f"{program}_program"
     result = subprocess.run(
         [*command, *sources, "-lm", "-o", target.name],

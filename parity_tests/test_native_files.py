@@ -75,7 +75,8 @@ def test_the_example_and_the_project_build(made: Compiled, tool: Callable[[str],
     )
     assert result.stdout.count("step") == 5
     text = (made.folder / "CMakeLists.txt").read_text()
-    assert set(re.findall(r"net\w*\.c\b", text)) == {name for name in made.files if name.endswith(".c")}
+    sources = {name for name in made.files if name.endswith(".c")}
+    assert set(re.findall(r"(?:net\w*|example)\.c\b", text)) == sources
 
 
 def test_the_replay_notices_a_wrong_number(model: Path, tmp_path: Path, tool: Callable[[str], str]) -> None:
@@ -184,7 +185,7 @@ def test_any_names_become_valid_c(tmp_path: Path, tool: Callable[[str], str]) ->
     """Names may be keywords, hold any letters, or the word that stands for the model's own name."""
     names = {"input": "int", "output": "model.c", "state": 'model_état "*/ ??/'}
     made = compile_model(plain_model(tmp_path / "2-model.onnx", **names), tmp_path / "c")
-    sources = [f"{made.name}.c", f"{made.name}_weights.c", f"{made.name}_example.c"]
+    sources = [f"{made.name}.c", f"{made.name}_weights.c", "example.c"]
     command = [tool("gcc"), *C99, *sources, "-lm", "-o", "example"]
     subprocess.run(command, cwd=made.folder, check=True)
     result = subprocess.run([made.folder / "example"], capture_output=True, text=True)

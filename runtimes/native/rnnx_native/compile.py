@@ -95,6 +95,8 @@ def compile_model(
     if cost is not None and not accept:
         require_allowed(cost)
     trace = _trace_beside(path, model, contract, weights)
+    if unit.name == "example":
+        raise _wrong("wrong-name", "another name than that of example.c", "'example'", "give one with --name")
     files = write_files(unit, trace=trace, source=path.name)
     target = _folder(Path(folder))
     write_all({target / entry: data for entry, data in files.items()})

@@ -21,7 +21,7 @@ def write_files(unit: Unit, *, trace: bytes | None, source: str) -> dict[str, by
         f"{name}.c": source_text(unit, source),
         f"{name}_weights.c": weights_text(unit, source),
         f"{name}_test.c": replay_text(unit, source),
-        f"{name}_example.c": example_text(unit, source),
+        "example.c": example_text(unit, source),
         "CMakeLists.txt": cmake_text(unit, trace is not None),
     }
     found = {path: text.encode() for path, text in files.items()}

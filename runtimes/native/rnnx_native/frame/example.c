@@ -1,6 +1,6 @@
 /* The smallest program that runs @title@:
  *
- *   cc -O3 model.c model_weights.c model_example.c -lm && ./a.out
+ *   cc -O3 model.c model_weights.c example.c -lm && ./a.out
  */
 #include "model.h"
 
