@@ -207,3 +207,25 @@ def test_the_page_of_figures_is_written(tmp_path: Path) -> None:
     assert text.count("| `step` |") == text.count("| `pool.step`, all |") == 1
     assert text.count("| PyTorch |") == 2
     assert not re.search(r"\| not run", text.replace("torch.compile | not run", ""))
+
+
+def test_the_floor_counts_every_weight_of_a_matrix_once(tmp_path: Path) -> None:
+    from rnnx_native.floor import FloorContender
+
+    path = tmp_path / "lstm.onnx"
+    path.write_bytes(onnx_models.lstm(32, 24))
+    floor = FloorContender(path).load()
+    assert floor.weights == 4 * 32 * (24 + 32)
+    for streams in (1, 1000):
+        assert np.isfinite(floor.steps(streams)())  # type: ignore[call-overload]
+    # The one-hot input of a network over symbols is looked up by row: only the hidden state is multiplied.
+    path.write_bytes(onnx_models.symbols(16))
+    symbols = len(read_contract(read_model(path)).vocabulary.symbols)  # type: ignore[union-attr]
+    assert FloorContender(path).load().weights == 3 * 16 * 16 + 16 * 16 * -(-symbols // 16)
+
+
+def test_the_command_shows_the_floor(model: Path, command: Command) -> None:
+    result = command("bench", model, "--floor", "--streams", "1", "--seconds", "0.01", "--json", "-q")
+    assert result.exit_code == 0, result.stderr
+    names = [timing["contender"] for timing in json.loads(result.stdout)["timings"]]
+    assert names == ["rnnx cpu", "onnxruntime run()", "floor"]

@@ -37,6 +37,9 @@ def bench(
     seconds: Annotated[
         float, typer.Option(help="To measure, for each way and number of streams.", min=0.01)
     ] = 1.0,
+    floor: Annotated[
+        bool, typer.Option("--floor", help="Add the least time that this machine allows (one core, float32).")
+    ] = False,
     plot: Annotated[Path | None, typer.Option(help="Draw the result: .png, .svg or .pdf.")] = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -45,11 +48,13 @@ def bench(
 
     The ways take turns in short rounds, and ratios are taken within rounds: trust the ratios. Many streams
     are stepped as a pool by rnnx and as one batch by the others. Memory and the first step are measured in a
-    process each.
+    process each. The floor is the time to read the weights of all matrices, or to multiply by them, if that
+    is longer: nothing that computes in float32 on one core can be faster.
 
     Example:
 
         rnnx bench poet.onnx --against poet.safetensors
+        rnnx bench poet.onnx --runtimes native,cpu --floor
         rnnx bench poet.onnx --streams 1,8 --seconds 0.1 --json
     """
     from rnnx.bench import measure, parts
@@ -72,6 +77,10 @@ def bench(
         Source(against, weights, kwargs, inputs, state, constants, returns) if against is not None else None
     )
     ways = _contenders(model, [name.strip() for name in runtimes.split(",")], network)
+    if floor:
+        from rnnx_native.floor import FloorContender
+
+        ways.append(FloorContender(model))
     with progress("measuring", parts(ways, counts), unit="parts", quiet=quiet) as bar:
         found = measure(model, ways, streams=counts, seconds=seconds, advanced=bar.update)
     if plot is not None:
