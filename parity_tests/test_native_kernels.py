@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from rnnx_native import dispatch
+from rnnx_native import dispatch, pack
 from rnnx_native.kernel_text import FOLDER, functions, needed
 
 ACTIVATIONS = {"exp_f32": 2.0, "sigmoid_f32": 2.5, "tanh_f32": 2.0}  # largest error, ulp
@@ -20,18 +20,25 @@ STRIDE = 97  # of all floats; --slow takes every one
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory, tool: Callable[[str], str]) -> ctypes.CDLL:
     folder = tmp_path_factory.mktemp("kernels")
+    dispatched = [*ACTIVATIONS, "lstm_f32"]
     calls = [f"rnnx_{name}(" for name in ACTIVATIONS] + ["rnnx_widen(", "rnnx_narrow(", "rnnx_quantize_i8("]
     lines = [
         "#include <math.h>",
         "#include <stdint.h>",
         "#include <string.h>",
-        *dispatch.prelude(list(ACTIVATIONS)),
+        *dispatch.prelude(dispatched),
     ]
-    lines += [*dispatch.kernels(calls, list(ACTIVATIONS)), *dispatch.table("k", list(ACTIVATIONS))]
+    lines += [*dispatch.kernels(calls, dispatched), *dispatch.table("k", dispatched)]
     for name in ACTIVATIONS:
         lines.append(
             f"void {name}(int most, float *y, const float *x, int n) {{ k_choose(most)->{name}(y, x, n); }}"
         )
+    lines += [
+        "void lstm(int most, float *h_new, float *c_new, const float *h, const float *c, const float *start,",
+        "    int stride, const float *wh, int units, int rows) {",
+        "  k_choose(most)->lstm_f32(h_new, c_new, h, c, start, (size_t)stride, 0, 0, 0, wh, units, rows);",
+        "}",
+    ]
     lines += ["void widen(float *y, const uint16_t *x, int n) { rnnx_widen(y, x, n); }"]
     lines += ["void narrow(uint16_t *y, const float *x, int n) { rnnx_narrow(y, x, n); }"]
     lines += [
@@ -96,6 +103,27 @@ def test_short_arrays_and_special_values(library: ctypes.CDLL, name: str, path: 
     y = np.zeros_like(x)
     getattr(library, name)(PATHS[path], y.ctypes, x.ctypes, x.size)
     assert np.isnan(y).all()
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("units", [5, 16, 37])
+@pytest.mark.parametrize("rows", [1, 4, 6])
+@pytest.mark.parametrize("shared", [True, False])
+def test_lstm_is_its_formula(library: ctypes.CDLL, path: str, units: int, rows: int, shared: bool) -> None:
+    random = np.random.default_rng(units)
+    weights = random.standard_normal((4, units, units)).astype(np.float32)  # [gates, units, columns]
+    begin = random.standard_normal((4, units, 1 if shared else rows)).astype(np.float32)
+    h, c = random.standard_normal((2, rows, units)).astype(np.float32)
+    start = np.stack([pack.starts(begin[..., row]) for row in range(begin.shape[2])])
+    got = np.full((2, rows * units + 1), 7.0, np.float32)
+    arrays = (got[0], got[1], h, c, start)
+    stride = 0 if shared else start[0].size
+    library.lstm(PATHS[path], *(a.ctypes for a in arrays), stride, pack.panels(weights).ctypes, units, rows)
+    i, o, f, g = np.einsum("guk,rk->gru", weights, h, dtype=np.float64) + begin.swapaxes(1, 2)
+    cell = c / (1 + np.exp(-f)) + np.tanh(g) / (1 + np.exp(-i))
+    want = np.stack([np.tanh(cell) / (1 + np.exp(-o)), cell]).reshape(2, -1)
+    np.testing.assert_allclose(got[:, :-1], want, rtol=2e-5, atol=1e-5)
+    assert (got[:, -1] == 7.0).all(), "nothing behind the end is written"
 
 
 def test_half_floats_are_numpys(library: ctypes.CDLL) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import os
 import platform
 import shlex
@@ -22,6 +23,7 @@ from rnnx.errors import ProviderError
 
 FLAGS = ("-std=c99", "-O2", "-ftree-vectorize", "-fPIC", "-shared", "-fvisibility=hidden")
 _PACKAGE = Path(__file__).parent
+_SIZES = "sizes.json"
 
 
 def cache_folder() -> Path:
@@ -91,8 +93,11 @@ def kept(
     ).hexdigest()
     home = cache_folder() / "native"
     final = home / key
+    # What is there was renamed into place whole: if it is not whole now, it was damaged since.
     if final.is_dir():
-        return final
+        if _is_whole(final):
+            return final
+        shutil.rmtree(final, ignore_errors=True)
     try:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder = Path(tempfile.mkdtemp(prefix=".building-", dir=home))
@@ -108,6 +113,8 @@ def kept(
             (folder / name).write_bytes(data)
         for library, arguments in build.items():
             _compile([*command, *arguments, "-o", library], folder)
+        sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+        (folder / _SIZES).write_text(json.dumps(sizes))
         try:
             folder.rename(final)
         except OSError:
@@ -116,6 +123,15 @@ def kept(
         return final
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether every file of a folder is there and has the size that it was made with."""
+    try:
+        sizes = json.loads((folder / _SIZES).read_text())
+        return all((folder / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def _compile(command: Sequence[str], folder: Path) -> None:

@@ -85,6 +85,7 @@ class Library:
     """
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self.gives = {
             name: tuple(shape) for name, shape in json.loads((folder / "gives.json").read_text()).items()
         }
@@ -118,7 +119,13 @@ class Library:
         error = self._library.rnnx_bind(
             call.ctypes.data, weights.ctypes.data, weights.nbytes, rows, steps, pointers, level
         )
-        assert error == 0, error
+        if error:
+            raise ProviderError(
+                "cache-damaged",
+                expected="a model as it was compiled, in the cache",
+                found=f"something else in {self._folder} (error {error})",
+                fix="remove that folder; it is made again",
+            )
         return call
 
 

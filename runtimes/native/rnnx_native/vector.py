@@ -13,9 +13,12 @@ LEAVES = (
     "rnnx_accumulate_f32",
     "rnnx_accumulate_h16",
     "rnnx_accumulate_i8",
+    "rnnx_begin_f32",
+    "rnnx_lanes_f32",
     "rnnx_exp_f32",
     "rnnx_sigmoid_f32",
     "rnnx_tanh_f32",
+    "rnnx_lstm_cell_f32",
 )
 # Kernels that a program calls through the table of the set in use.
 DISPATCHED = (
@@ -110,7 +113,7 @@ def kernels(isa: InstructionSet) -> dict[str, str]:
     """Return the text of each kernel of an instruction set by name, callees first."""
     own = (FOLDER / f"{'avx512' if isa is VNNI else isa.name}.c").read_text()
     found = split(own.replace("RNNX_AVX512", isa.target).replace("_avx512(", f"_{isa.name}("))
-    columns, accumulate, activations = _sections()
+    columns, accumulate, copies, activations = _sections()
     words = {
         "f32": {"W": "float", "WEIGHT": isa.words["LOAD"]},
         "h16": {"W": "uint16_t", "WEIGHT": isa.half},
@@ -121,13 +124,13 @@ def kernels(isa: InstructionSet) -> dict[str, str]:
                 name = f"rnnx_columns_{gates}x{rows}_{kind}_{isa.name}"
                 found[name] = _filled(columns, isa, {**word, "NAME": name, **_sizes(isa, gates, rows)})
         found |= split(_filled(accumulate.replace("KIND", kind), isa, word))
-    found |= split(_filled(activations, isa, {}))
+    found |= split(_filled(copies, isa, {})) | split(_filled(activations, isa, {}))
     if isa is VNNI:
         found |= _dot_products()
     else:
         found[f"rnnx_accumulate_i8_{isa.name}"] = _retargeted(functions()["rnnx_accumulate_i8"], isa)
     for name, text in functions().items():
-        if name.removeprefix("rnnx_") in (*DISPATCHED, "lanes_f32") and name not in LEAVES:
+        if name.removeprefix("rnnx_") in DISPATCHED and name not in LEAVES:
             found[f"{name}_{isa.name}"] = _retargeted(text, isa)
     return found
 
@@ -141,6 +144,7 @@ def _dot_products() -> dict[str, str]:
             name = f"rnnx_dots_{gates}x{rows}_vnni"
             sizes = {
                 "NAME": name,
+                "ALONE": _alone(VNNI, rows),
                 "GATES": str(gates),
                 "ROWS": str(rows),
                 "APART": str(apart if rows == 1 else 1),
@@ -153,12 +157,19 @@ def _sizes(isa: InstructionSet, gates: int, rows: int) -> dict[str, str]:
     """Return the numbers of vector.c's sums over columns."""
     vectors = 16 * gates // isa.lanes
     part, apart = (vectors, isa.apart[gates]) if rows == 1 else (isa.part[gates], 1)
-    return {"ROWS": str(rows), "VECTORS": str(vectors), "PART": str(part), "APART": str(apart)}
+    sizes = {"ROWS": str(rows), "VECTORS": str(vectors), "PART": str(part), "APART": str(apart)}
+    return {**sizes, "ALONE": _alone(isa, rows)}
 
 
-def _sections() -> tuple[str, str, str]:
-    parts = re.split(r"/\* (?:columns|accumulate|activations|end) \*/\n", (FOLDER / "vector.c").read_text())
-    return parts[1], parts[2], parts[3]
+def _alone(isa: InstructionSet, rows: int) -> str:
+    """Return the macro before sums over columns: those of several rows stand apart from what calls them."""
+    return f"{isa.target}_ALONE" if rows > 1 else isa.target
+
+
+def _sections() -> tuple[str, str, str, str]:
+    names = "columns|accumulate|copies|activations|end"
+    parts = re.split(rf"/\* (?:{names}) \*/\n", (FOLDER / "vector.c").read_text())
+    return parts[1], parts[2], parts[3], parts[4]
 
 
 def _filled(text: str, isa: InstructionSet, sizes: Mapping[str, str]) -> str:

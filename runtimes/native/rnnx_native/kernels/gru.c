@@ -10,10 +10,8 @@ static void rnnx_gru_f32(float *h_new, const float *h, const float *start, size_
     for (r = 0; r < rows; r += 4) {
       const int some = rows - r < 4 ? rows - r : 4;
       float from_x[4 * 48], from_h[4 * 48] = {0};
-      for (i = 0; i < some; i++) {
-        memcpy(from_x + i * 48, start + (size_t)(r + i) * stride + (size_t)b * 48u, 48u * sizeof *from_x);
-        memcpy(from_h + i * 48 + 32, hidden_bias + (size_t)b * 16u, 16u * sizeof *from_h);
-      }
+      rnnx_begin_f32(from_x, start + (size_t)r * stride + (size_t)b * 48u, stride, 48, some);
+      for (i = 0; i < some; i++) rnnx_lanes_f32(from_h + i * 48 + 32, hidden_bias + (size_t)b * 16u, 16);
       if (nx > 0) {
         rnnx_accumulate_f32(from_x, wx + (size_t)b * (size_t)nx * 48u, x + (size_t)r * (size_t)nx, (size_t)nx, nx, 3,
                             some);

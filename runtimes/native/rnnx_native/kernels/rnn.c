@@ -8,9 +8,7 @@ static void rnnx_rnn_f32(float *h_new, const float *h, const float *start, size_
     for (r = 0; r < rows; r += 4) {
       const int some = rows - r < 4 ? rows - r : 4;
       float acc[4 * 16];
-      for (i = 0; i < some; i++) {
-        memcpy(acc + i * 16, start + (size_t)(r + i) * stride + (size_t)b * 16u, 16u * sizeof *acc);
-      }
+      rnnx_begin_f32(acc, start + (size_t)r * stride + (size_t)b * 16u, stride, 16, some);
       if (nx > 0) {
         rnnx_accumulate_f32(acc, wx + (size_t)b * (size_t)nx * 16u, x + (size_t)r * (size_t)nx, (size_t)nx, nx, 1,
                             some);

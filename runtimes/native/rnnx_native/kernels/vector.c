@@ -1,9 +1,10 @@
 /* Sums over columns with vector registers, made for each instruction set by vector.py: V is its register of
  * LANES floats, ROWS the rows at once, a column has VECTORS registers of which PART are summed in one pass, and
- * APART columns are summed apart, so that no sum waits for itself. Weights are of the type W, which WEIGHT widens. */
+ * APART columns are summed apart, so that no sum waits for itself. Weights are of the type W, which WEIGHT widens.
+ * ALONE keeps sums of several rows out of larger functions, where they would run out of registers. */
 
 /* columns */
-static TARGET void NAME(float *acc, const W *panel, const float *x, size_t stride, int columns) {
+static ALONE void NAME(float *acc, const W *panel, const float *x, size_t stride, int columns) {
   int part, k, r, u, i;
   (void)stride;
   for (part = 0; part < VECTORS; part += PART) {
@@ -68,6 +69,23 @@ static TARGET void rnnx_accumulate_KIND_ISA(float *acc, const W *panel, const fl
     else rnnx_columns_1x1_KIND_ISA(acc, panel, x, stride, columns);
   }
 }
+/* copies */
+static TARGET void rnnx_begin_f32_ISA(float *acc, const float *start, size_t stride, int width, int rows) {
+  int r, i;
+  for (r = 0; r < rows; r++, acc += width, start += stride) {
+    for (i = 0; i < width; i += LANES) STORE(acc + i, LOAD(start + i));
+  }
+}
+
+static TARGET void rnnx_lanes_f32_ISA(float *to, const float *from, int valid) {
+  int i;
+  if (valid == 16) {
+    RNNX_UNROLL
+    for (i = 0; i < 16; i += LANES) STORE(to + i, LOAD(from + i));
+  } else {
+    memcpy(to, from, (size_t)valid * sizeof *to);
+  }
+}
 /* activations */
 /* As rnnx_exp1_f32, on a register. */
 static TARGET V rnnx_expv_ISA(V x) {
@@ -83,9 +101,10 @@ static TARGET V rnnx_expv_ISA(V x) {
   return SCALE(ADD(SET(1.0f), q), k);
 }
 
+/* e / (1 + e) with e = exp(x); from 30 on it is 1, and e must not become infinite. */
 static TARGET V rnnx_sigmoidv_ISA(V x) {
-  const V e = rnnx_expv_ISA(MIN(x, SUB(SET(0.0f), x)));
-  return DIV(PICK(x, SET(0.0f), e, SET(1.0f)), ADD(SET(1.0f), e));
+  const V e = rnnx_expv_ISA(MIN(SET(30.0f), x));
+  return DIV(e, ADD(SET(1.0f), e));
 }
 
 static TARGET V rnnx_tanhv_ISA(V x) {
@@ -114,5 +133,16 @@ static TARGET void rnnx_tanh_f32_ISA(float *y, const float *x, int n) {
   int i = 0;
   for (; i + LANES <= n; i += LANES) STORE(y + i, rnnx_tanhv_ISA(LOAD(x + i)));
   for (; i < n; i++) y[i] = rnnx_tanh1_f32(x[i]);
+}
+
+static TARGET void rnnx_lstm_cell_f32_ISA(float *h_new, float *c_new, const float *gates, const float *c) {
+  int j;
+  RNNX_UNROLL
+  for (j = 0; j < 16; j += LANES) {
+    const V in = rnnx_sigmoidv_ISA(LOAD(gates + j)), forget = rnnx_sigmoidv_ISA(LOAD(gates + 32 + j));
+    const V cell = FMA(forget, LOAD(c + j), MUL(in, rnnx_tanhv_ISA(LOAD(gates + 48 + j))));
+    STORE(c_new + j, cell);
+    STORE(h_new + j, MUL(rnnx_sigmoidv_ISA(LOAD(gates + 16 + j)), rnnx_tanhv_ISA(cell)));
+  }
 }
 /* end */

@@ -1,6 +1,6 @@
 /* Dot products of four bytes with VNNI, made by vector.py for each number of GATES and ROWS; APART as in vector.c. */
 /* columns */
-static RNNX_VNNI void NAME(float *acc, const int8_t *panel, const uint8_t *x, size_t stride, int columns) {
+static ALONE void NAME(float *acc, const int8_t *panel, const uint8_t *x, size_t stride, int columns) {
   const int quads = (columns - 8) / 4;
   const int8_t *column = panel + GATES * 128;
   __m512i sum[ROWS][APART][GATES];
