@@ -292,3 +292,30 @@ def _per_call(function: Any, rounds: int = 30, calls: int = 2000) -> float:
         best.append((time.perf_counter() - begin) / calls * 1e6)
     assert statistics.median(best) < 100 or os.cpu_count() == 1
     return min(best)
+
+
+@pytest.mark.parametrize("name", ["weights", "engine.so", "gives.json"])
+def test_a_damaged_cache_is_made_again(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RNNX_CACHE", str(tmp_path))
+    path = tmp_path / "lstm.onnx"
+    path.write_bytes(onnx_models.lstm())
+    frame = np.ones((1, 3), np.float32)
+    expected = rnnx.load(path, "native").stream().step(frame)["y"]
+    (damaged,) = (found for found in (tmp_path / "native").glob(f"*/{name}"))
+    begin = damaged.read_bytes()[:10]
+    damaged.unlink()  # it is mapped into this process
+    damaged.write_bytes(begin)
+    assert (rnnx.load(path, "native").stream().step(frame)["y"] == expected).all()
+
+
+def test_weights_that_were_changed_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RNNX_CACHE", str(tmp_path))
+    path = tmp_path / "lstm.onnx"
+    path.write_bytes(onnx_models.lstm())
+    rnnx.load(path, "native").stream()
+    (weights,) = (tmp_path / "native").glob("*/weights")
+    data = bytearray(weights.read_bytes())
+    data[-20] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(rnnx.RnnxError, match="remove that folder"):
+        rnnx.load(path, "native").stream().step(np.ones((1, 3), np.float32))

@@ -318,3 +318,15 @@ def test_another_network_is_no_reference(pair: Pair, command: Command, tmp_path:
     for source in (tmp_path / "other.safetensors", tmp_path / "absent.safetensors", pair.model):
         result = command("parity", pair.model, "--against", source)
         assert result.exit_code == 2, result.output
+
+
+def test_a_report_overwrites_nothing_that_is_compared(pair: Pair, command: Command, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("held out")
+    before = pair.checkpoint.read_bytes()
+    for report in (pair.checkpoint, pair.model, text):
+        arguments = ("parity", pair.model, "--against", pair.checkpoint, "--text", text, "--report", report)
+        result = command(*arguments)
+        assert result.exit_code == 2
+        assert "error[output-is-input]" in result.stderr
+    assert pair.checkpoint.read_bytes() == before

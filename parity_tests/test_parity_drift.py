@@ -336,3 +336,30 @@ def test_an_output_is_fed_back_only_where_it_fits() -> None:
     assert result.agrees
     for given, taken in zip(fed[1:-1:2], fed[2::2], strict=True):
         assert (given == taken).all()
+
+
+def test_an_interrupt_leaves_a_verdict_on_what_was_done() -> None:
+    """Wherever it comes, what agreed until then agrees, in chunks too."""
+    calm = Chaos(np.float32, rate=2.5)
+
+    class Interrupted(Chaos):
+        def steps(self, inputs: Any, states: Any) -> Iterator[Any]:
+            for step, found in enumerate(super().steps(inputs, states)):
+                if step == 17:
+                    raise KeyboardInterrupt
+                yield found
+
+    for reference, truth in (
+        (calm, Interrupted(np.float64, rate=2.5)),
+        (Interrupted(np.float32, rate=2.5), Chaos(np.float64, rate=2.5)),
+    ):
+        result = compare_runtimes(
+            [Fake(calm)],  # type: ignore[list-item]
+            reference,
+            inputs={"x": np.zeros((60, 2, 2), np.float32)},
+            sizes={"batch": 2},
+            truth=truth,
+        )[0]
+        assert result.interrupted
+        assert result.agrees, result.failure
+        assert result.steps == 17

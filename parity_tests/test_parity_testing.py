@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import re
 import sys
@@ -74,3 +75,64 @@ def test_lengths_and_loops_of_the_modules_own_are_compared(name: str, tmp_path: 
     specs = given.pop("inputs")
     found = assert_parity(tmp_path / "m.onnx", module, steps=30, inputs_spec=specs, **given)
     assert found.truth
+
+
+class Chaotic(torch.nn.Module):
+    """An RNN that enlarges any rounding tenfold in a few steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.rnn = torch.nn.RNN(4, 32, batch_first=True)
+        with torch.no_grad():
+            self.rnn.weight_hh_l0.mul_(20)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.rnn(x)[0]
+        return result
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> tuple[Path, torch.nn.Module]:
+    torch.manual_seed(0)
+    network = torch.nn.GRU(3, 4, batch_first=True)
+    return rnnx.export(
+        network, tmp_path / "gru.onnx", inputs={"input": "float32[batch, time, 3]"}
+    ).path, network
+
+
+def test_chaos_sounds_no_alarm_in_what_a_runtime_is_compared_with_itself(tmp_path: Path) -> None:
+    inputs = {"x": "float32[batch, time, 4]"}
+    path = rnnx.export(Chaotic().eval(), tmp_path / "chaos.onnx", inputs=inputs).path
+    found = assert_parity(path, Chaotic().eval(), steps=100)
+    assert any(drift.left is not None for drift in found.runtimes[0].drift.values())
+
+
+def test_an_interrupted_comparison_is_no_passed_test(
+    small: tuple[Path, torch.nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rnnx import testing
+
+    check = testing.check_parity
+
+    def interrupted(*arguments: Any, **named: Any) -> Any:
+        return dataclasses.replace(check(*arguments, **named), interrupted=True)
+
+    monkeypatch.setattr(testing, "check_parity", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        assert_parity(*small, steps=5)
+
+
+def test_a_misspelt_argument_is_an_error(small: tuple[Path, torch.nn.Module]) -> None:
+    with pytest.raises(TypeError, match="'step'"):
+        assert_parity(*small, step=5)
+
+
+@pytest.mark.parametrize("weights", ["f16", "int8"])
+def test_weights_stored_in_less_are_held_to_what_they_can_do(
+    small: tuple[Path, torch.nn.Module], weights: str
+) -> None:
+    path, network = small
+    session = rnnx.load(path, "native", options={"weights": weights})
+    found = assert_parity(session, network, steps=50)
+    assert found.runtimes[0].tolerance == [{"f16": "float16-native", "int8": "int8-native"}[weights]]

@@ -53,6 +53,7 @@ def check_behaviour(
     sizes: Mapping[str, int],
     seed: int = 0,
     ranges: Ranges | None = None,
+    steps: int = STEPS,
 ) -> list[Check]:
     """Run every check on one runtime.
 
@@ -62,8 +63,9 @@ def check_behaviour(
         sizes: of the free dimensions.
         seed: of inputs and chunks.
         ranges: of inputs, where they are known.
+        steps: to run; fewer for a chaotic network, which soon enlarges the rounding that two ways differ by.
     """
-    runner = _Runner(session, levels, sizes, seed, ranges)
+    runner = _Runner(session, levels, sizes, seed, ranges, steps)
     checks = []
     for name, check in _CHECKS.items():
         try:
@@ -83,7 +85,9 @@ class _Runner:
         sizes: Mapping[str, int],
         seed: int,
         ranges: Ranges | None,
+        steps: int,
     ) -> None:
+        self.steps = steps
         self.session, self.contract, self.levels = session, session.contract, levels
         self.batch = _ROWS if self.contract.has_batch else 1
         self._sizes, self._seed, self._ranges = sizes, seed, ranges
@@ -92,12 +96,12 @@ class _Runner:
         """Return the rows of a few steps, [step, ...]."""
         sizes = {**self._sizes, "batch": self.batch}
         drawn = drawn_inputs(
-            self.contract, steps=STEPS, sizes=sizes, seed=self._seed + seed, ranges=self._ranges
+            self.contract, steps=self.steps, sizes=sizes, seed=self._seed + seed, ranges=self._ranges
         )
         values = {name: np.asarray(rows) for name, rows in drawn.items()}
         # Nothing says what a row gives past its length, so that all are valid to the end here.
         ends = {spec.name for spec in self.contract.inputs if spec.role == "length"}
-        return values | {name: np.full_like(values[name], STEPS) for name in ends}
+        return values | {name: np.full_like(values[name], self.steps) for name in ends}
 
     def stream(self, batch: int | None = None) -> Stream:
         """Open a stream."""
@@ -139,10 +143,10 @@ def _chunkings(runner: _Runner, name: str) -> Check:
     if runner.contract.whole_only:
         return Check(name, None, _WHOLE)
     inputs = runner.inputs()
-    whole = runner.run(runner.stream(), inputs, [0, STEPS])
+    whole = runner.run(runner.stream(), inputs, [0, runner.steps])
     random = np.random.default_rng(runner._seed)
-    ways = [list(range(STEPS + 1))]
-    ways += [sorted({0, STEPS, *random.integers(0, STEPS, 4).tolist()}) for _ in range(3)]
+    ways = [list(range(runner.steps + 1))]
+    ways += [sorted({0, runner.steps, *random.integers(0, runner.steps, 4).tolist()}) for _ in range(3)]
     worst = Check(name, True, f"{len(ways)} chunkings give what one chunk gives")
     for cuts in ways:
         said = (
@@ -156,7 +160,7 @@ def _chunkings(runner: _Runner, name: str) -> Check:
 
 
 def _reset(runner: _Runner, name: str) -> Check:
-    inputs, half = runner.inputs(), STEPS // 2
+    inputs, half = runner.inputs(), runner.steps // 2
     fresh = runner.run(runner.stream(), inputs, [0, half])
     stream = runner.stream()
     runner.run(stream, runner.inputs(1), [0, half])
@@ -168,26 +172,28 @@ def _reset(runner: _Runner, name: str) -> Check:
 def _snapshot(runner: _Runner, name: str) -> Check:
     if runner.contract.whole_only:
         return Check(name, None, _WHOLE)
-    inputs, half = runner.inputs(), STEPS // 2
+    inputs, half = runner.inputs(), runner.steps // 2
     stream = runner.stream()
     runner.run(stream, inputs, [0, half])
     saved = stream.snapshot()
-    first = runner.run(stream, inputs, [half, STEPS])
+    first = runner.run(stream, inputs, [half, runner.steps])
     other = runner.stream()
     other.restore(saved)
     said = "a snapshot restored elsewhere continues bit for bit"
-    return runner.judge(name, said, first, runner.run(other, inputs, [half, STEPS]), exactly=True)
+    return runner.judge(name, said, first, runner.run(other, inputs, [half, runner.steps]), exactly=True)
 
 
 def _batches(runner: _Runner, name: str) -> Check:
     if not _has_rows(runner.contract):
         return Check(name, None, "the model has no batch")
     inputs = runner.inputs()
-    expected = runner.run(runner.stream(), inputs, [0, STEPS])
+    expected = runner.run(runner.stream(), inputs, [0, runner.steps])
     largest = 0.0
     for batch in _BATCHES:
         chosen = np.arange(batch) % runner.batch
-        got = runner.run(runner.stream(batch), _pick(runner.contract, inputs, chosen, "input"), [0, STEPS])
+        got = runner.run(
+            runner.stream(batch), _pick(runner.contract, inputs, chosen, "input"), [0, runner.steps]
+        )
         wanted = _pick(runner.contract, expected, chosen, "result")
         found = runner.judge(name, f"at batch {batch}", wanted, got)
         if not found.holds:
@@ -210,7 +216,7 @@ def _independent(runner: _Runner, name: str) -> Check:
             mixed[spec.name][place] = other[spec.name][place]
     rest = np.arange(1, runner.batch)
     first, second = (
-        _pick(runner.contract, runner.run(runner.stream(), each, [0, STEPS]), rest, "result")
+        _pick(runner.contract, runner.run(runner.stream(), each, [0, runner.steps]), rest, "result")
         for each in (inputs, mixed)
     )
     return runner.judge(name, "other inputs in row 0 change no other row", first, second)
@@ -221,7 +227,7 @@ def _look_ahead(runner: _Runner, name: str) -> Check:
         return Check(name, None, _WHOLE)
     if not runner.contract.has_time:
         return Check(name, None, "the model takes single steps")
-    cut = STEPS // 2
+    cut = runner.steps // 2
     inputs, other = runner.inputs(), runner.inputs(1)
     mixed = {
         spec.name: np.concatenate([inputs[spec.name][:cut], other[spec.name][cut:]])
@@ -233,8 +239,8 @@ def _look_ahead(runner: _Runner, name: str) -> Check:
     results = [
         {
             tensor: rows[:cut]
-            for tensor, rows in runner.run(runner.stream(), each, [0, STEPS]).items()
-            if tensor.startswith("output.") and len(rows) == STEPS
+            for tensor, rows in runner.run(runner.stream(), each, [0, runner.steps]).items()
+            if tensor.startswith("output.") and len(rows) == runner.steps
         }
         for each in (inputs, mixed)
     ]

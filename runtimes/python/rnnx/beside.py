@@ -153,11 +153,6 @@ class Beside:
             pair = self._valid_rows(step, tensor, np.asarray(expected), value)
             self.drift.add(step, tensor, relative_error(*pair))
 
-    def finish(self, end: int, after: States) -> None:
-        """Run what is left of the last chunk, if the comparison ended before its last step."""
-        if self._pending and not self.contract.whole_only:
-            self._run_chunk(end, after)
-
     def _run_chunk(self, end: int, after: States) -> None:
         begin = end - len(self._pending)
         if not self._setting.loops:

@@ -227,7 +227,6 @@ class _Run:
         ]
         noisy = [Noisy(self.reference, contract, start, number) for number in range(runs)]
         interrupted, done = False, 0
-        after: States = start
         try:
             for beside in besides:
                 beside.begin(start, compare=self.initial is None)
@@ -251,8 +250,6 @@ class _Run:
                 raise
             interrupted = True
         for beside in besides:
-            if done < steps:
-                beside.finish(done, after)
             beside.close()
         batch = self.sizes.get("batch", 1)
         return [
@@ -339,12 +336,21 @@ def default_levels(
         quantisation: as `rnnx.tolerance.level_of`.
     """
     contract = session.contract
+    stored = stored_weights(session)  # what its numbers can be held to
+    dtype = dtype or ("float16" if stored == "f16" else None)
+    quantisation = quantisation or ("int8" if stored == "int8" else None)
     dtypes = {f"output.{spec.name}": spec.dtype for spec in contract.outputs}
     dtypes |= {f"state.{spec.name}": spec.dtype for spec in contract.states}
     return {
         name: level_of(dtype or found if found.startswith("float") else found, session.provider, quantisation)
         for name, found in dtypes.items()
     }
+
+
+def stored_weights(session: Session) -> str:
+    """Return what a session's engine stores weights in: "f32" for all but what was asked of `native`."""
+    options = getattr(getattr(session, "engine", None), "options", None)
+    return str(getattr(options, "weights", "f32"))
 
 
 def count_steps(contract: Contract, inputs: Inputs) -> int:

@@ -173,10 +173,11 @@ class _Ort:
         given = step_arrays(contract, batch)
         shapes = {spec.name: resolve(spec.shape, sizes) for spec in contract.inputs}
         return {
-            spec.name: np.ascontiguousarray(
+            spec.name: np.array(
                 given[spec.name].reshape(shapes[spec.name])
                 if spec.name in given
-                else np.full(shapes[spec.name], 1 if spec.role else spec.default, spec.dtype)
+                else np.full(shapes[spec.name], 1 if spec.role else spec.default, spec.dtype),
+                order="C",
             )
             for spec in contract.inputs
         }

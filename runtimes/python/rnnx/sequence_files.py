@@ -78,7 +78,7 @@ def read_lines(path: str | os.PathLike[str], contract: Contract) -> list[tuple[s
         name = f"line {number} of {path}"
         try:
             content = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise FileError(
                 "not-json-lines",
                 expected=f"a JSON object or list as {name}",

@@ -143,6 +143,7 @@ class _Runner(Generic[Name]):
             }
         )
         for running in group:
-            running.parts.append(results[running.stream])
+            # Copies: what a pool gives are rows of one array, which would live as long as the longest.
+            running.parts.append({name: value.copy() for name, value in results[running.stream].items()})
             running.done += steps
         self._advanced(steps * len(group))

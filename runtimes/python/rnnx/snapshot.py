@@ -34,6 +34,7 @@ from rnnx.shapes import Array, fit
 from rnnx.tensor_file import check_format, decode_tensors, encode_tensors
 
 VERSION = 1
+_POSITIONS = 1 << 62  # what 64 bits count, with room for all steps to come
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +105,8 @@ def decode_snapshot(
     position = metadata.get("position", "")
     if not (position.isascii() and position.isdecimal()):
         raise _invalid("a position in decimal", repr(position))
+    if int(position) >= _POSITIONS:
+        raise _invalid("a position below 2^62", position)
     known = dict(sizes or {})
     states = {}
     for spec in contract.states:

@@ -11,6 +11,8 @@ from rnnx.checking import check_parity, make_request
 from rnnx.session import Session, load
 from rnnx.verdict import Parity
 
+_EXPORTED_WITH = {"inputs_spec", "state", "returns", "method", "constants"}
+
 
 def assert_parity(
     model: str | os.PathLike[str] | bytes | Session,
@@ -45,7 +47,10 @@ def assert_parity(
     Raises:
         AssertionError: they disagree; the message says at which step, in which tensor, and by how much.
         RnnxError: they cannot be compared.
+        TypeError: an argument that does not exist.
     """
+    for name in exported_with.keys() - _EXPORTED_WITH:
+        raise TypeError(f"assert_parity() got an unexpected keyword argument {name!r}")
     session = model if isinstance(model, Session) else load(model, provider)
     arguments = dict(exported_with)
     if "inputs_spec" in arguments:
@@ -66,6 +71,8 @@ def assert_parity(
     truth = truths.open_truth(reference, request.rows(contract), request.sizes)
     with importlib.import_module("rnnx_export.subject").one_thread():
         found = check_parity([session], reference, request, truth=truth)
+    if found.interrupted:
+        raise KeyboardInterrupt
     if not found.agrees:
         raise AssertionError(found.summary)
     return found

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from rnnx.contenders import Contender
 
 
+_MOST_STREAMS = 1_000_000
+
+
 def bench(
     model: Annotated[Path, typer.Argument(help="An ONNX file written by rnnx.", metavar="MODEL")],
     against: Annotated[
@@ -35,7 +38,7 @@ def bench(
         str, typer.Option(metavar="LIST", help="Numbers of streams to advance by a step.")
     ] = "1,16,64,256",
     seconds: Annotated[
-        float, typer.Option(help="To measure, for each way and number of streams.", min=0.01)
+        float, typer.Option(help="To measure, for each way and number of streams.", min=0.01, max=3600)
     ] = 1.0,
     floor: Annotated[
         bool, typer.Option("--floor", help="Add the least time that this machine allows (one core, float32).")
@@ -108,9 +111,12 @@ def _contenders(model: Path, providers: list[str], network: Source | None) -> li
 
 def _counts(text: str) -> list[int]:
     counts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdecimal() and int(part) for part in counts):
+    if not all(part.isascii() and part.isdecimal() and 0 < int(part) <= _MOST_STREAMS for part in counts):
         raise UsageError(
-            "arguments", expected="--streams as numbers of 1 or more", found=repr(text), fix="as in 1,16,64"
+            "arguments",
+            expected=f"--streams as numbers in 1..{_MOST_STREAMS:,}",
+            found=repr(text),
+            fix="as in 1,16,64",
         )
     return list(dict.fromkeys(map(int, counts)))
 

@@ -77,7 +77,13 @@ def parity(
         rnnx parity poet.onnx --against poet.safetensors --runtimes cpu --steps 300 --report report.html
         rnnx parity poet.onnx --trace poet.trace.safetensors --json
     """
-    _check_arguments(model, against, trace, drive, input, report, record, bisect)
+    _check_arguments(model, against, trace, drive, input, record, bisect)
+    if report is not None:
+        from rnnx.cli.source import files_of
+        from rnnx.files import check_output
+
+        read = (model, trace, input, text, *(() if against is None else files_of(against, weights)))
+        check_output(report, inputs=tuple(path for path in read if path is not None))
     if trace is not None:
         _check_trace_alone(context)
     import rnnx
@@ -99,7 +105,7 @@ def parity(
             quiet=quiet,
         )
     _tell(found, report=report, json=json, quiet=quiet)
-    if record:
+    if record and not found.interrupted:
         from rnnx.record import record_parity
 
         contract = record_parity(model, found)
@@ -116,7 +122,6 @@ def _check_arguments(
     trace: Path | None,
     drive: str,
     input: Path | None,
-    report: Path | None,
     record: bool,
     bisect: bool,
 ) -> None:
@@ -139,8 +144,6 @@ def _check_arguments(
         raise UsageError(
             "arguments", expected="--against with --bisect", found="--trace", fix="name the network"
         )
-    if report is not None:
-        check_output(report, inputs=tuple(path for path in (model, trace, input) if path is not None))
     if record:
         check_output(model)
 
