@@ -229,3 +229,14 @@ def test_the_command_shows_the_floor(model: Path, command: Command) -> None:
     assert result.exit_code == 0, result.stderr
     names = [timing["contender"] for timing in json.loads(result.stdout)["timings"]]
     assert names == ["rnnx cpu", "onnxruntime run()", "floor"]
+
+
+def test_measuring_the_floor_leaves_tiny_numbers_alone(tmp_path: Path) -> None:
+    """A library linked with -ffast-math would make this whole process treat them as zero."""
+    from rnnx_native.floor import FloorContender
+
+    path = tmp_path / "lstm.onnx"
+    path.write_bytes(onnx_models.lstm(32, 24))
+    FloorContender(path).load().steps(1)()
+    assert np.float32(1e-40) * np.float32(0.5) > 0
+    assert np.spacing(np.float32(0)) > 0

@@ -26,6 +26,7 @@ from rnnx_models.checkpoint import Checkpoint, export_arguments
 from rnnx_models.networks import CharNetwork, NetworkConfig
 from rnnx_native.cache import compiler
 from rnnx_native.compile import compile_model
+from rnnx_native.floor import Floor
 
 ROOT = Path(__file__).resolve().parents[1]
 SYMBOLS = tuple(chr(32 + code) for code in range(96))
@@ -55,21 +56,6 @@ void steps(int n) { while (n-- > 0) net_step(&states[0], &inputs[n % 256], &outp
 void chunks(int n) { while (n-- > 0) net_run(&states[0], inputs, outputs, 256); }
 void many(int streams, int n) {
   while (n-- > 0) net_step_many(states, inputs, outputs, (size_t)streams, &room);
-}
-"""
-# Built for this very machine: what its fastest loads can do.
-FLOOR = r"""
-/* Read as many numbers as there are weights, and do nothing else. */
-float floor_of(const float *w, long count, int n) {
-  float sum[128] = {0}, all = 0;
-  long i, j;
-  while (n-- > 0) {
-    for (i = 0; i + 128 <= count; i += 128) {
-      for (j = 0; j < 128; j++) sum[j] += w[i + j];
-    }
-  }
-  for (j = 0; j < 128; j++) all += sum[j];
-  return all;
 }
 """
 PAGE = """# What a step costs as C
@@ -193,33 +179,20 @@ class Page:
         self.held.append(data)
         return found
 
-    def floor(self) -> ctypes.CDLL:
-        """Compile the loop that only reads."""
-        path = self.folder / "floor.so"
-        if not path.exists():
-            (self.folder / "floor.c").write_text(FLOOR)
-            flags = ["-O3", "-march=native", "-ffast-math", "-mprefer-vector-width=512", "-funroll-loops"]
-            command = [*compiler(), *flags, "-fPIC", "-shared", "floor.c", "-o", "floor.so"]
-            subprocess.run(command, cwd=self.folder, check=True)
-        found = ctypes.CDLL(str(path))
-        found.floor_of.argtypes = [ctypes.c_void_p, ctypes.c_long, ctypes.c_int]
-        return found
-
     def step_row(self, name: str, model: Path) -> str:
         """Measure single steps."""
-        plain, reading = self.library(model), self.floor()
+        plain = self.library(model)
         parts = model.stem.partition("x")
         width, layers = int(parts[2]), int(parts[0][-1])
         gates = {"lstm": 4, "gru": 3, "rnn": 1}[parts[0][:-1]]
         count = width * width * gates * (2 * layers - 1) + 96 * width
-        weights = np.zeros(count + 16, np.float32)[:count]
         ways: dict[str, Callable[[int], object]] = {
             "C": plain.steps,
             "f16": self.library(model, weights="f16").steps,
             "int8": self.library(model, weights="int8").steps,
             "portable": self.library(model, "-DRNNX_PORTABLE").steps,
             "ort": bound(model, 1),
-            "floor": lambda n: reading.floor_of(weights.ctypes.data, count, n),
+            "floor": Floor(count).read,
         }
         best, ratio = self.take_turns(ways)
         figures = [f"{best[way]:.2f}" for way in ("C", "f16", "int8", "portable", "ort")]
