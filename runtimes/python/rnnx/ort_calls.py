@@ -49,7 +49,6 @@ class OrtCall:
         self._run = engine.session._sess.run_with_iobinding
         self._raw = [binding._iobinding for binding in self._bindings]
         self._run_options: tuple[Any, Any] = (None, None)
-        self._names = [spec.name for spec in contract.outputs]
         # The order in which `_bind` binds outputs is the order in which they come back.
         self._loose = [(index, name) for index, name in enumerate(outputs) if outputs[name] is None]
 
