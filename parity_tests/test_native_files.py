@@ -134,11 +134,15 @@ def test_wrong_weights_are_refused(
     assert (result.returncode, message in result.stderr) == (2, True), result.stderr
 
 
+def run_on_arm64(made: Compiled, tool: Callable[[str], str], *flags: str) -> subprocess.CompletedProcess[str]:
+    program = build(made, tool("aarch64-linux-gnu-gcc"), "-static", "-O2", *C99, *flags)
+    trace = made.folder / "net.trace.safetensors"
+    return subprocess.run([tool("qemu-aarch64"), program, trace], capture_output=True, text=True)
+
+
 def test_arm64_replays(made: Compiled, tool: Callable[[str], str]) -> None:
     for flags in ([], ["-DRNNX_PORTABLE"]):
-        program = build(made, tool("aarch64-linux-gnu-gcc"), "-static", "-O2", *C99, *flags)
-        trace = made.folder / "net.trace.safetensors"
-        result = subprocess.run([tool("qemu-aarch64"), program, trace], capture_output=True, text=True)
+        result = run_on_arm64(made, tool, *flags)
         assert result.returncode == 0, result.stdout + result.stderr
 
 
@@ -221,6 +225,10 @@ def test_weights_of_fewer_bits_take_less_memory(
     worst = set()
     for flags in ([], ["-DRNNX_LEVEL=2"], ["-DRNNX_LEVEL=1"], ["-DRNNX_PORTABLE"]):
         result = replay(small, build(small, tool("gcc"), "-O1", *C99, *flags))
+        assert result.returncode == 0, result.stdout + result.stderr
+        worst.add(result.stdout.partition("max error ")[2].partition(":")[0])
+    for flags in ([], ["-march=armv8.2-a+dotprod"]):
+        result = run_on_arm64(small, tool, *flags)
         assert result.returncode == 0, result.stdout + result.stderr
         worst.add(result.stdout.partition("max error ")[2].partition(":")[0])
     assert weights != "int8" or len(worst) == 1, "sums of whole numbers are exact on all paths"

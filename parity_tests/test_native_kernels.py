@@ -13,15 +13,15 @@ from rnnx_native import dispatch, pack
 from rnnx_native.kernel_text import FOLDER, functions, needed
 
 ACTIVATIONS = {"exp_f32": 2.0, "sigmoid_f32": 2.5, "tanh_f32": 2.0}  # largest error, ulp
-PATHS = {"portable": 0, "avx2": 1, "best": 2}
+PATHS = {"portable": 0, "avx2": 1, "avx512": 2, "best": 3}
 STRIDE = 97  # of all floats; --slow takes every one
 
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory, tool: Callable[[str], str]) -> ctypes.CDLL:
     folder = tmp_path_factory.mktemp("kernels")
-    dispatched = [*ACTIVATIONS, "lstm_f32"]
-    calls = [f"rnnx_{name}(" for name in ACTIVATIONS] + ["rnnx_widen(", "rnnx_narrow(", "rnnx_quantize_i8("]
+    dispatched = [*ACTIVATIONS, "quantize_i8", "lstm_f32", "gru_f32"]
+    calls = [f"rnnx_{name}(" for name in ACTIVATIONS] + ["rnnx_widen(", "rnnx_narrow("]
     lines = [
         "#include <math.h>",
         "#include <stdint.h>",
@@ -35,14 +35,21 @@ def library(tmp_path_factory: pytest.TempPathFactory, tool: Callable[[str], str]
         )
     lines += [
         "void lstm(int most, float *h_new, float *c_new, const float *h, const float *c, const float *start,",
-        "    int stride, const float *wh, int units, int rows) {",
-        "  k_choose(most)->lstm_f32(h_new, c_new, h, c, start, (size_t)stride, 0, 0, 0, wh, units, rows);",
+        "    int apart, const float *wh, int units, int rows, int back) {",
+        "  k_choose(most)->lstm_f32(h_new, c_new, h, c, start, (size_t)apart, 0, 0, 0, wh, units, rows,",
+        "      back);",
+        "}",
+        "void gru(int most, float *h_new, const float *h, const float *start, int apart,",
+        "    const float *hidden, const float *wh, int units, int rows, int back) {",
+        "  k_choose(most)->gru_f32(h_new, h, start, (size_t)apart, hidden, 0, 0, 0, wh, units, rows, back);",
         "}",
     ]
     lines += ["void widen(float *y, const uint16_t *x, int n) { rnnx_widen(y, x, n); }"]
     lines += ["void narrow(uint16_t *y, const float *x, int n) { rnnx_narrow(y, x, n); }"]
     lines += [
-        "void quantize(uint8_t *y, const float *x, int n, int rows) { rnnx_quantize_i8(y, x, n, rows); }"
+        "void quantize(int most, uint8_t *y, const float *x, int n, int rows) {",
+        "  k_choose(most)->quantize_i8(y, x, n, rows);",
+        "}",
     ]
     (folder / "k.c").write_text("\n".join(lines))
     command = [tool("gcc"), "-O2", "-fPIC", "-shared", "k.c", "-lm", "-o", "k.so"]
@@ -109,7 +116,10 @@ def test_short_arrays_and_special_values(library: ctypes.CDLL, name: str, path: 
 @pytest.mark.parametrize("units", [5, 16, 37])
 @pytest.mark.parametrize("rows", [1, 4, 6])
 @pytest.mark.parametrize("shared", [True, False])
-def test_lstm_is_its_formula(library: ctypes.CDLL, path: str, units: int, rows: int, shared: bool) -> None:
+@pytest.mark.parametrize("back", [0, 1])
+def test_lstm_is_its_formula(
+    library: ctypes.CDLL, path: str, units: int, rows: int, shared: bool, back: int
+) -> None:
     random = np.random.default_rng(units)
     weights = random.standard_normal((4, units, units)).astype(np.float32)  # [gates, units, columns]
     begin = random.standard_normal((4, units, 1 if shared else rows)).astype(np.float32)
@@ -118,12 +128,36 @@ def test_lstm_is_its_formula(library: ctypes.CDLL, path: str, units: int, rows: 
     got = np.full((2, rows * units + 1), 7.0, np.float32)
     arrays = (got[0], got[1], h, c, start)
     stride = 0 if shared else start[0].size
-    library.lstm(PATHS[path], *(a.ctypes for a in arrays), stride, pack.panels(weights).ctypes, units, rows)
+    panels = pack.panels(weights)
+    library.lstm(PATHS[path], *(a.ctypes for a in arrays), stride, panels.ctypes, units, rows, back)
     i, o, f, g = np.einsum("guk,rk->gru", weights, h, dtype=np.float64) + begin.swapaxes(1, 2)
     cell = c / (1 + np.exp(-f)) + np.tanh(g) / (1 + np.exp(-i))
     want = np.stack([np.tanh(cell) / (1 + np.exp(-o)), cell]).reshape(2, -1)
     np.testing.assert_allclose(got[:, :-1], want, rtol=2e-5, atol=1e-5)
     assert (got[:, -1] == 7.0).all(), "nothing behind the end is written"
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("units", [5, 16, 37])
+@pytest.mark.parametrize("rows", [1, 4, 6])
+@pytest.mark.parametrize("back", [0, 1])
+def test_gru_is_its_formula(library: ctypes.CDLL, path: str, units: int, rows: int, back: int) -> None:
+    random = np.random.default_rng(units)
+    weights = random.standard_normal((3, units, units)).astype(np.float32)  # [gates, units, columns]
+    begin = random.standard_normal((3, units, rows)).astype(np.float32)
+    bias = random.standard_normal((3, units)).astype(np.float32)
+    h = random.standard_normal((rows, units)).astype(np.float32)
+    start = np.stack([pack.starts(begin[..., row]) for row in range(rows)])
+    hidden, panels = pack.starts(bias), pack.panels(weights)
+    got = np.full(rows * units + 1, 7.0, np.float32)
+    arrays = (got.ctypes, h.ctypes, start.ctypes, start[0].size, hidden.ctypes, panels.ctypes)
+    library.gru(PATHS[path], *arrays, units, rows, back)
+    sums = np.einsum("guk,rk->gru", weights, h, dtype=np.float64) + bias[:, None]
+    first = begin.swapaxes(1, 2)
+    z, r = 1 / (1 + np.exp(-(sums[0] + first[0]))), 1 / (1 + np.exp(-(sums[1] + first[1])))
+    n = np.tanh(first[2] + r * sums[2])
+    np.testing.assert_allclose(got[:-1].reshape(rows, units), n + z * (h - n), rtol=2e-5, atol=1e-5)
+    assert got[-1] == 7.0, "nothing behind the end is written"
 
 
 def test_half_floats_are_numpys(library: ctypes.CDLL) -> None:
@@ -142,13 +176,16 @@ def test_half_floats_are_numpys(library: ctypes.CDLL) -> None:
         assert np.array_equal(narrow.view(np.float16), floats.astype(np.float16), equal_nan=True)
 
 
-def test_inputs_are_scaled_to_bytes_and_rounded_to_nearest(library: ctypes.CDLL) -> None:
-    for columns in (1, 3, 16, 37):
+@pytest.mark.parametrize("path", PATHS)
+def test_inputs_are_scaled_to_bytes_and_rounded_to_nearest(library: ctypes.CDLL, path: str) -> None:
+    for columns in (1, 3, 16, 18, 37, 48):
         x = np.random.default_rng(columns).standard_normal((3, columns)).astype(np.float32)
         x[1] = 0
         padded = -(-columns // 4) * 4
-        rows = np.zeros((3, 8 + padded), np.uint8)
-        library.quantize(rows.ctypes, x.ctypes, columns, 3)
+        room = np.zeros(3 * (8 + padded) + 16, np.uint8)
+        rows = room[:-16].reshape(3, 8 + padded)
+        library.quantize(PATHS[path], rows.ctypes, x.ctypes, columns, 3)
+        assert not room[-16:].any(), "nothing behind the end is written"
         largest = np.abs(x).max(1, keepdims=True)
         np.testing.assert_array_equal(rows[:, :4].copy().view(np.float32), largest / np.float32(127))
         exact_values = x.astype(np.float64) * 127 / np.where(largest == 0, 1, largest)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from rnnx_native.emit import parameter_list
+from rnnx_native.program import TURN
 from rnnx_native.signature import Port
 from rnnx_native.unit import Unit
 
@@ -18,7 +19,7 @@ def call_lines(
         unit: the model.
         key: rows and steps of the program.
         dispatched: kernels that are called through the table.
-        place: C expression for each parameter: `weights`, `area.TYPE`, `input.NAME`, ...
+        place: C expression for each parameter: `weights`, `area.TYPE`, `turn`, `input.NAME`, ...
     """
     model = unit.name
     built = unit.programs[key]
@@ -148,7 +149,7 @@ def chunk_members(unit: Unit) -> list[str]:
 def _of_state(unit: Unit, place: Callable[[Port, str], str]) -> Callable[[str], str]:
     """Return places of parameters for a call on a model_state; `place` says where inputs and outputs are."""
     ports = {f"{port.kind}.{port.name}": port for port in unit.signature.ports}
-    plain = {"kernels": "s->kernels", "weights": "s->weights->parameters"}
+    plain = {"kernels": "s->kernels", "weights": "s->weights->parameters", TURN: "(int)(s->position & 1)"}
 
     def found(name: str) -> str:
         if name in plain:
@@ -263,6 +264,7 @@ def _one_group(unit: Unit, dispatched: Iterable[str]) -> list[str]:
 
     def place(name: str) -> str:
         plain = {"kernels": "states[0].kernels", "weights": "states[0].weights->parameters"}
+        plain |= {TURN: "(int)(states[0].position & 1)"}
         if name in plain:
             return plain[name]
         kind, _, rest = name.partition(".")

@@ -10,7 +10,7 @@ import numpy as np
 from rnnx_native.build import Built
 from rnnx_native.names import distinct
 from rnnx_native.plan import Plan
-from rnnx_native.program import Program
+from rnnx_native.program import TURN, Program
 from rnnx_native.values import C_TYPES, Array, Buffer, literal
 
 _TOKEN = re.compile("⟦([0-9]+)⟧")
@@ -39,6 +39,7 @@ def function(built: Built, plan: Plan, *, model: str, dispatched: Iterable[str])
         f"const {model}_parameters *w" if any(b.kind == "weight" for b in used.values()) else "",
         *_parameters(program, built, names),
         *(f"{ctype} *{ctype}_area" for ctype in _areas(used, plan)),
+        f"int {TURN}" if _takes_turns(program) else "",
     ]
     lines += _wrapped(head, [text for text in parameters if text])
     lines += ["  " + line for line in _locals(program, plan, names, used)]
@@ -56,12 +57,13 @@ def function(built: Built, plan: Plan, *, model: str, dispatched: Iterable[str])
 
 
 def parameter_list(built: Built, plan: Plan, *, dispatched: Iterable[str]) -> list[str]:
-    """Return what a function takes in order: `kernels`, `weights`, ports as `built` has them, `area.TYPE`."""
+    """Return what a function takes in order: `kernels`, `weights`, the ports, `area.TYPE`, `turn`."""
     used = _used(built.program)
     found = ["kernels"] if _calls(built.program, dispatched) else []
     found += ["weights"] if any(buffer.kind == "weight" for buffer in used.values()) else []
     found += list(built.parameters)
-    return found + [f"area.{ctype}" for ctype in _areas(used, plan)]
+    found += [f"area.{ctype}" for ctype in _areas(used, plan)]
+    return [*found, TURN] if _takes_turns(built.program) else found
 
 
 def names_of_table(built: Built, label: str) -> str:
@@ -77,6 +79,12 @@ def _areas(used: Mapping[int, Buffer], plan: Plan) -> list[str]:
 def _calls(program: Program, dispatched: Iterable[str]) -> bool:
     text = "\n".join(line for statement in program.statements for line in statement.lines)
     return any(f"rnnx_{kernel}(" in text for kernel in dispatched)
+
+
+def _takes_turns(program: Program) -> bool:
+    """Whether a kernel is told the parity of the step."""
+    calls = (line for each in program.statements if not each.is_comment for line in each.lines)
+    return any(re.search(rf", {TURN}[,)]", line) for line in calls)
 
 
 def _used(program: Program) -> dict[int, Buffer]:
@@ -116,7 +124,7 @@ def _names(program: Program, built: Built) -> dict[int, str]:
         "s",
         "re",
         "im",
-        "turn",
+        TURN,
         "base",
     ]
     taken += [f"{ctype}_area" for ctype in C_TYPES.values()]

@@ -9,6 +9,7 @@ from rnnx_native import calls
 from rnnx_native.dispatch import used
 from rnnx_native.frames import fill
 from rnnx_native.plan import WIDTHS
+from rnnx_native.program import TURN
 from rnnx_native.signature import Port
 from rnnx_native.unit import Unit
 from rnnx_native.write import header, program_lines, source_text
@@ -100,8 +101,9 @@ def _wrapper(unit: Unit, key: tuple[int, int], dispatched: list[str]) -> list[st
     }
 
     def place(name: str) -> str:
-        if name in ("kernels", "weights"):
-            return {"kernels": "c->kernels", "weights": "c->weights.parameters"}[name]
+        plain = {"kernels": "c->kernels", "weights": "c->weights.parameters", TURN: "c->turn"}
+        if name in plain:
+            return plain[name]
         kind, _, rest = name.partition(".")
         if kind == "area":
             return f"c->{rest}_area"

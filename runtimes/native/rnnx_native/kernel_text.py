@@ -97,11 +97,9 @@ def _in_bytes(text: str) -> str:
             body = body.replace("wh + (size_t)b * (size_t)units", "wh + (size_t)b * (size_t)nh")
             hidden = r"\bh \+ \(size_t\)r \* \(size_t\)units,\s*\(size_t\)units,\s*units,"
             body = re.sub(hidden, "hq + (size_t)r * (size_t)nh, (size_t)nh, nh,", body)
-            unused = (
-                "" if "h + place" in body.replace("_new + place", "") and "gru" in name else "\n  (void)h;"
-            )
+            unused = "" if re.search(r"\bh \+ ", body) else "\n  (void)h;"
             body = re.sub(
-                r"(int (?:rows|relu))\) \{", rf"\1, const uint8_t *hq, int nh) {{{unused}", body, count=1
+                r"int back\) \{", rf"int back, const uint8_t *hq, int nh) {{{unused}", body, count=1
             )
         kept.append(body.replace(f"{name}(", f"{name.replace('_f32', '_i8')}("))
     return "\n\n".join(kept)

@@ -12,6 +12,9 @@ import numpy.typing as npt
 from rnnx_native import pack
 from rnnx_native.values import C_TYPES, Array, Buffer, Shape, Value, shifted
 
+# What a program's function calls the parity of its step, 0 and 1 in turn.
+TURN = "turn"
+
 
 @dataclasses.dataclass
 class Statement:

@@ -8,18 +8,8 @@ from collections.abc import Mapping
 
 from rnnx_native.kernel_text import FOLDER, functions, split
 
-# What vector.c provides; the kernels above them are the portable ones, calling these.
-LEAVES = (
-    "rnnx_accumulate_f32",
-    "rnnx_accumulate_h16",
-    "rnnx_accumulate_i8",
-    "rnnx_begin_f32",
-    "rnnx_lanes_f32",
-    "rnnx_exp_f32",
-    "rnnx_sigmoid_f32",
-    "rnnx_tanh_f32",
-    "rnnx_lstm_cell_f32",
-)
+# Kernels that mostly see a single row, and gain by not having to ask.
+LAYERS = ("dense", "rnn", "gru", "lstm")
 # Kernels that a program calls through the table of the set in use.
 DISPATCHED = (
     "exp_f32",
@@ -45,6 +35,7 @@ class InstructionSet:
         lanes: floats in a register.
         words: what stands for the operations of vector.c.
         half: what widens half floats to a register.
+        bytes: the file of its sums of products of bytes.
         apart: columns to sum apart with one row, by the number of gates.
         part: registers of a column to sum at once with four rows, by the number of gates.
     """
@@ -55,6 +46,7 @@ class InstructionSet:
     lanes: int
     words: Mapping[str, str]
     half: str
+    bytes: str
     apart: Mapping[int, int]
     part: Mapping[int, int]
 
@@ -69,6 +61,7 @@ AVX512 = InstructionSet(
     16,
     {"V": "__m512", **{word: f"_mm512_{name}" for word, name in _X86.items()}},
     "rnnx_half_avx512",
+    "byte_avx2.c",
     {1: 8, 3: 4, 4: 4},
     {1: 1, 3: 3, 4: 4},
 )
@@ -79,6 +72,7 @@ AVX2 = InstructionSet(
     8,
     {"V": "__m256", **{word: f"_mm256_{name}" for word, name in _X86.items()}},
     "rnnx_half_avx2",
+    "byte_avx2.c",
     {1: 4, 3: 2, 4: 1},
     {1: 2, 3: 2, 4: 2},
 )
@@ -101,11 +95,14 @@ NEON = InstructionSet(
         "MAX": "vmaxq_f32",
     },
     "rnnx_half_neon",
+    "byte_neon.c",
     {1: 4, 3: 1, 4: 1},
     {1: 4, 3: 4, 4: 4},
 )
 # AVX-512 with dot products of bytes: only for weights of 8 bits.
-VNNI = dataclasses.replace(AVX512, name="vnni", target="RNNX_VNNI", half="rnnx_half_vnni")
+VNNI = dataclasses.replace(
+    AVX512, name="vnni", target="RNNX_VNNI", half="rnnx_half_vnni", bytes="byte_vnni.c"
+)
 SETS = (AVX2, AVX512, VNNI, NEON)
 
 
@@ -122,35 +119,42 @@ def kernels(isa: InstructionSet) -> dict[str, str]:
         for gates in (1, 3, 4):
             for rows in (1, 4):
                 name = f"rnnx_columns_{gates}x{rows}_{kind}_{isa.name}"
-                found[name] = _filled(columns, isa, {**word, "NAME": name, **_sizes(isa, gates, rows)})
+                used, weight = isa, word
+                if kind == "h16" and rows == 1 and isa.lanes == 16:
+                    used, weight = _narrow(isa), {**word, "WEIGHT": f"rnnx_half8_{isa.name}"}
+                found[name] = _filled(columns, used, {**weight, "NAME": name, **_sizes(used, gates, rows)})
         found |= split(_filled(accumulate.replace("KIND", kind), isa, word))
     found |= split(_filled(copies, isa, {})) | split(_filled(activations, isa, {}))
-    if isa is VNNI:
-        found |= _dot_products()
-    else:
-        found[f"rnnx_accumulate_i8_{isa.name}"] = _retargeted(functions()["rnnx_accumulate_i8"], isa)
+    found |= _sums_of_bytes(isa)
     for name, text in functions().items():
-        if name.removeprefix("rnnx_") in DISPATCHED and name not in LEAVES:
-            found[f"{name}_{isa.name}"] = _retargeted(text, isa)
+        kernel = name.removeprefix("rnnx_")
+        if kernel in DISPATCHED and f"{name}_{isa.name}" not in found:
+            made = _retargeted(text, isa)
+            found |= split(_with_one_row_apart(made, isa) if kernel.startswith(LAYERS) else made)
     return found
 
 
-def _dot_products() -> dict[str, str]:
-    """Return the sums of vnni.c."""
-    parts = re.split(r"/\* (?:columns|accumulate|end) \*/\n", (FOLDER / "vnni.c").read_text())
+def _narrow(isa: InstructionSet) -> InstructionSet:
+    """Return a set with registers of 8 lanes instead of 16: some processors widen 16 halves much slower."""
+    return dataclasses.replace(isa, lanes=8, words=AVX2.words, apart={1: 4, 3: 2, 4: 2})
+
+
+def _sums_of_bytes(isa: InstructionSet) -> dict[str, str]:
+    """Return the sums of products of bytes, for several rows at once where the file knows ROWS."""
+    parts = re.split(r"/\* (?:columns|accumulate|end) \*/\n", (FOLDER / isa.bytes).read_text())
     found = {}
-    for gates, apart in ((1, 8), (3, 4), (4, 4)):
-        for rows in (1, 4):
-            name = f"rnnx_dots_{gates}x{rows}_vnni"
+    for gates in (1, 3, 4):
+        for rows in (1, 4) if "ROWS" in parts[1] else (1,):
+            name = f"rnnx_dots_{gates}x{rows}_{isa.name}"
             sizes = {
                 "NAME": name,
-                "ALONE": _alone(VNNI, rows),
+                "ALONE": _alone(isa, rows),
                 "GATES": str(gates),
                 "ROWS": str(rows),
-                "APART": str(apart if rows == 1 else 1),
+                "APART": str(isa.apart[gates] if rows == 1 else 1),
             }
-            found[name] = re.sub(r"\b(" + "|".join(sizes) + r")\b", lambda m, s=sizes: s[m[1]], parts[1])
-    return found | split(parts[2])
+            found[name] = _filled(parts[1], isa, sizes)
+    return found | split(_filled(parts[2], isa, {}))
 
 
 def _sizes(isa: InstructionSet, gates: int, rows: int) -> dict[str, str]:
@@ -184,3 +188,22 @@ def _retargeted(text: str, isa: InstructionSet) -> str:
     text = re.sub(r"^ */\*.*?\*/\n", "", text, flags=re.S | re.M)
     text = re.sub(r"\b(rnnx_\w+_(?:f32|h16|i8))\b", rf"\1_{isa.name}", text)
     return text.replace("static void", f"static {isa.target} void", 1)
+
+
+def _with_one_row_apart(text: str, isa: InstructionSet) -> str:
+    """Return a kernel as a body that becomes part of two calls, one of them for exactly one row.
+
+    There the compiler drops the loops over rows, and the processor gets far enough ahead to read the next
+    block's weights while a cell's long chain of operations waits for itself.
+    """
+    match = re.match(r"(static \w+) void (\w+)\(([^)]*)\)", text)
+    assert match is not None, text
+    head, name, parameters = match.groups()
+    names = [re.findall(r"\w+", part)[-1] for part in parameters.split(",")]
+    body = f"static {isa.target}_INTO void {name}_rows({parameters}){text[match.end() :]}"
+    calls = [
+        f"{name}_rows({', '.join(rows if each == 'rows' else each for each in names)});"
+        for rows in ("1", "rows")
+    ]
+    choice = f"  if (rows == 1) {calls[0]}\n  else {calls[1]}"
+    return f"{body}\n\n{head} void {name}({parameters}) {{\n{choice}\n}}"

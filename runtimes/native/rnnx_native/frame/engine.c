@@ -33,6 +33,7 @@ typedef struct {
   model_weights weights;
 @kernels_member@
   size_t rows, steps;
+  int turn; /* 0 and 1 from program to program */
   void *inputs[INPUTS + 1], *outputs[OUTPUTS + 1], *states[2][STATES + 1];
 @blocks@
 @areas@
@@ -123,6 +124,7 @@ static void engine_group(engine_call *c, int side, size_t r0, size_t real, int p
       next[k] = direct && t + n == c->steps ? c->states[1 - side][k] : turn ? first[k] : second[k];
     }
     engine_programs[program + chunk].run(c, in, state, out, next);
+    c->turn = !c->turn;
     for (k = 0; k < OUTPUTS; k++) {
       for (r = 0; out[k] != c->outputs[k] && r < real; r++) {
         engine_copy(&engine_outputs[k], (char *)c->outputs[k], c->rows, c->steps, r0 + r, t, (char *)out[k], rows, n, r, 1);
@@ -149,6 +151,7 @@ RNNX_EXPORT int rnnx_bind(void *call, const void *weights, size_t size, size_t r
   if (error) return error;
   c->rows = rows;
   c->steps = steps;
+  c->turn = 0;
   for (k = 0; k < INPUTS; k++) c->inputs[k] = *tensors++;
   for (k = 0; k < OUTPUTS; k++) c->outputs[k] = *tensors++;
   for (k = 0; k < STATES; k++) c->states[0][k] = *tensors++;

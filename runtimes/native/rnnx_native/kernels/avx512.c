@@ -11,3 +11,7 @@ static RNNX_AVX512 __m512 rnnx_pick_avx512(__m512 a, __m512 b, __m512 yes, __m51
 static RNNX_AVX512 __m512 rnnx_half_avx512(const uint16_t *x) {
   return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)x));
 }
+
+static RNNX_AVX512 __m256 rnnx_half8_avx512(const uint16_t *x) {
+  return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)x));
+}

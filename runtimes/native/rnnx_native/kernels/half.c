@@ -1,14 +1,12 @@
 /* IEEE 754 binary16 at the boundary: models in float16 take, give and carry it, and compute in float. */
 static float rnnx_from_half(uint16_t half) {
-  const uint32_t sign = (uint32_t)(half & 0x8000u) << 16;
-  const uint32_t exponent = (half >> 10) & 0x1fu, fraction = half & 0x3ffu;
+  const uint32_t sign = (uint32_t)(half & 0x8000u) << 16, rest = (uint32_t)(half & 0x7fffu) << 13;
+  const uint32_t normal = rest + (112u << 23) + (rest >= 31u << 23 ? 112u << 23 : 0u); /* infinity stays infinity */
+  const float tiny = (float)(int32_t)(half & 0x3ffu) * 5.9604644775390625e-8f; /* fraction * 2^-24 */
   uint32_t bits;
   float value;
-  if (exponent == 0) {
-    value = (float)fraction * 5.9604644775390625e-8f; /* fraction * 2^-24 */
-    return sign ? -value : value;
-  }
-  bits = sign | (exponent == 31 ? 0x7f800000u : (exponent + 112u) << 23) | fraction << 13;
+  memcpy(&bits, &tiny, sizeof bits);
+  bits = sign | (rest < 1u << 23 ? bits : normal);
   memcpy(&value, &bits, sizeof value);
   return value;
 }

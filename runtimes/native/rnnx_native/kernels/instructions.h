@@ -15,6 +15,9 @@
 #define RNNX_AVX2_ALONE __declspec(noinline)
 #define RNNX_AVX512_ALONE __declspec(noinline)
 #define RNNX_VNNI_ALONE __declspec(noinline)
+#define RNNX_AVX2_INTO __forceinline
+#define RNNX_AVX512_INTO __forceinline
+#define RNNX_VNNI_INTO __forceinline
 #else
 #define RNNX_AVX2_HAS target("avx2,fma,f16c")
 #define RNNX_AVX512_HAS target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")
@@ -26,12 +29,17 @@
 #define RNNX_AVX2_ALONE __attribute__((noinline, RNNX_AVX2_HAS))
 #define RNNX_AVX512_ALONE __attribute__((noinline, RNNX_AVX512_HAS))
 #define RNNX_VNNI_ALONE __attribute__((noinline, RNNX_VNNI_HAS))
+/* For functions that are to become part of each that calls them. */
+#define RNNX_AVX2_INTO __inline__ __attribute__((always_inline, RNNX_AVX2_HAS))
+#define RNNX_AVX512_INTO __inline__ __attribute__((always_inline, RNNX_AVX512_HAS))
+#define RNNX_VNNI_INTO __inline__ __attribute__((always_inline, RNNX_VNNI_HAS))
 #endif
 #elif !defined(RNNX_PORTABLE) && defined(__ARM_NEON) && defined(__aarch64__)
 #include <arm_neon.h>
 #define RNNX_ARM64 1
 #define RNNX_NEON __inline__
 #define RNNX_NEON_ALONE __attribute__((noinline))
+#define RNNX_NEON_INTO __inline__ __attribute__((always_inline))
 #endif
 
 /* The highest level that model_init chooses: 0 portable, 1 AVX2 or NEON, 2 AVX-512, 3 its VNNI. */

@@ -16,3 +16,13 @@ static RNNX_NEON float32x4_t rnnx_pick_neon(float32x4_t a, float32x4_t b, float3
 static RNNX_NEON float32x4_t rnnx_half_neon(const uint16_t *x) {
   return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(x)));
 }
+
+/* Four sums, each with the products of four bytes added. */
+static RNNX_NEON int32x4_t rnnx_dot_neon(int32x4_t sum, int8x16_t a, int8x16_t b) {
+#if defined(__ARM_FEATURE_DOTPROD)
+  return vdotq_s32(sum, a, b);
+#else
+  const int32x4_t low = vpaddlq_s16(vmull_s8(vget_low_s8(a), vget_low_s8(b)));
+  return vaddq_s32(sum, vpaddq_s32(low, vpaddlq_s16(vmull_high_s8(a, b))));
+#endif
+}

@@ -1,9 +1,11 @@
 /* One step of an Elman RNN: h' = tanh(start + wx x + wh h), or relu of it. */
 /* per type */
 static void rnnx_rnn_f32(float *h_new, const float *h, const float *start, size_t stride, const float *wx,
-                         const float *x, int nx, const float *wh, int units, int rows, int relu) {
-  int b, r, i, j;
-  for (b = 0; b * 16 < units; b++) {
+                         const float *x, int nx, const float *wh, int units, int rows, int relu, int back) {
+  const int blocks = (units + 15) / 16;
+  int n, r, i, j;
+  for (n = 0; n < blocks; n++) {
+    const int b = back ? blocks - 1 - n : n;
     const int valid = units - b * 16 < 16 ? units - b * 16 : 16;
     for (r = 0; r < rows; r += 4) {
       const int some = rows - r < 4 ? rows - r : 4;

@@ -135,14 +135,38 @@ static TARGET void rnnx_tanh_f32_ISA(float *y, const float *x, int n) {
   for (; i < n; i++) y[i] = rnnx_tanh1_f32(x[i]);
 }
 
-static TARGET void rnnx_lstm_cell_f32_ISA(float *h_new, float *c_new, const float *gates, const float *c) {
-  int j;
-  RNNX_UNROLL
-  for (j = 0; j < 16; j += LANES) {
-    const V in = rnnx_sigmoidv_ISA(LOAD(gates + j)), forget = rnnx_sigmoidv_ISA(LOAD(gates + 32 + j));
-    const V cell = FMA(forget, LOAD(c + j), MUL(in, rnnx_tanhv_ISA(LOAD(gates + 48 + j))));
-    STORE(c_new + j, cell);
-    STORE(h_new + j, MUL(rnnx_sigmoidv_ISA(LOAD(gates + 16 + j)), rnnx_tanhv_ISA(cell)));
+static TARGET void rnnx_lstm_cells_f32_ISA(float *h_new, float *c, float *gates, int rows) {
+  int i, j;
+  for (i = 0; i < 64 * rows; i += 64) {
+    RNNX_UNROLL
+    for (j = i; j < i + 48; j += LANES) STORE(gates + j, rnnx_sigmoidv_ISA(LOAD(gates + j)));
+    RNNX_UNROLL
+    for (; j < i + 64; j += LANES) STORE(gates + j, rnnx_tanhv_ISA(LOAD(gates + j)));
+  }
+  for (i = 0; i < rows; i++, gates += 64, c += 16, h_new += 16) {
+    RNNX_UNROLL
+    for (j = 0; j < 16; j += LANES) {
+      const V cell = FMA(LOAD(gates + 32 + j), LOAD(c + j), MUL(LOAD(gates + j), LOAD(gates + 48 + j)));
+      STORE(c + j, cell);
+      STORE(h_new + j, MUL(LOAD(gates + 16 + j), rnnx_tanhv_ISA(cell)));
+    }
+  }
+}
+
+static TARGET void rnnx_gru_cells_f32_ISA(float *h, float *from_x, const float *from_h, int rows) {
+  int i, j;
+  for (i = 0; i < 48 * rows; i += 48) {
+    RNNX_UNROLL
+    for (j = i; j < i + 32; j += LANES) {
+      STORE(from_x + j, rnnx_sigmoidv_ISA(ADD(LOAD(from_x + j), LOAD(from_h + j))));
+    }
+  }
+  for (i = 0; i < rows; i++, from_x += 48, from_h += 48, h += 16) {
+    RNNX_UNROLL
+    for (j = 0; j < 16; j += LANES) {
+      const V n = rnnx_tanhv_ISA(FMA(LOAD(from_x + 16 + j), LOAD(from_h + 32 + j), LOAD(from_x + 32 + j)));
+      STORE(h + j, FMA(LOAD(from_x + j), SUB(LOAD(h + j), n), n));
+    }
   }
 }
 /* end */

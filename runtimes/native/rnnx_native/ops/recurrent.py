@@ -14,8 +14,13 @@ from rnnx_native.lower import Inputs, Lowering, constant, op
 from rnnx_native.ops.cells import plain_step
 from rnnx_native.ops.layer import GATES, Layer, read_layer
 from rnnx_native.ops.linear import coded_rows
+from rnnx_native.plan import WIDTHS
+from rnnx_native.program import TURN
 from rnnx_native.read import Node
 from rnnx_native.values import Array, Buffer, Value, contiguous
+
+# Bytes that fit into a cache of the second level, with room for what else a step reads.
+FITS = 1 << 19
 
 Results = tuple[Value, Value, Value | None]  # y [time, batch, units]; h and c [batch, units]
 
@@ -76,7 +81,7 @@ def _single(low: Lowering, layer: Layer) -> Results:
     if layer.fused:
         fused = Fused(low, layer)
         ready = fused.ready(None)
-        fused.step(h, c, layer.h, layer.c, layer.x if ready is None else None, ready)
+        fused.step(h, c, layer.h, layer.c, layer.x if ready is None else None, ready, turn=TURN)
     else:
         plain_step(low, layer, h, c, layer.h, layer.c, layer.x)
     return view(h, (1, batch, units)), h, c
@@ -100,7 +105,7 @@ def _many(low: Lowering, layer: Layer) -> Results:
             ready = fused.ready(place)
             if projected is not None:
                 ready = view(projected, (batch, fused.stride), offset=f"{place} * {batch * fused.stride}")
-            fused.step(new_h, new_c, h, c, None, ready)
+            fused.step(new_h, new_c, h, c, None, ready, turn=f"{turn} & 1")
         else:
             features = layer.x.shape[2]
             x = view(program.placed(layer.x), (1, batch, features), offset=f"{place} * {batch * features}")
@@ -142,16 +147,14 @@ class Fused:
         self.low = low
         self.layer = layer
         # Gates stand in ONNX's order, which is the kernels' own.
-        # GRU: the hidden bias of n stays apart, since the reset gate multiplies it.
-        start = layer.wb + layer.rb
-        if layer.node.op == "GRU":
-            start[2] = layer.wb[2]
+        # GRU: the hidden state's bias stays apart, since the reset gate multiplies that of n.
+        start = layer.wb if layer.node.op == "GRU" else layer.wb + layer.rb
         self.stride = pack.blocks(layer.units) * GATES[layer.node.op] * pack.LANES
         self.rows = self._symbol_rows(start)
         self.wh, self.kind = self._matrix(layer.r, "hidden_panels")
         self.hidden = None
         if layer.node.op == "GRU":
-            self.hidden = self._constant(pack.starts(layer.rb[2:3]), "hidden_start")
+            self.hidden = self._constant(pack.starts(layer.rb), "hidden_start")
         if self.rows is None:
             self.start = self._constant(pack.starts(start), "start")
             self.wx, _ = self._matrix(layer.w, "input_panels")
@@ -222,9 +225,16 @@ class Fused:
         h_old: Value,
         c_old: Value | None,
         x: Value | None,
-        ready: Value | None = None,
+        ready: Value | None,
+        *,
+        turn: str,
     ) -> None:
-        """Emit one step from `h_old` and `c_old`, with the input `x` or its product `ready`."""
+        """Emit one step from `h_old` and `c_old`, with the input `x` or its product `ready`.
+
+        Args:
+            turn: the parity of the step. Large weights are walked to and fro: where they just exceed a
+                cache, a step finds in it what the one before read last.
+        """
         layer, program = self.layer, self.low.program
         ref, rows, units = program.ref, layer.x.shape[1], layer.units
         new, old = [h], [h_old]
@@ -246,6 +256,8 @@ class Fused:
         arguments += [*tail, self.wh.token, str(units), str(rows)]
         if layer.node.op == "RNN":
             arguments.append(str(int(layer.relu)))
+        large = self.wh.size * WIDTHS[self.wh.ctype] > FITS and rows < 4  # with more rows, sums take the time
+        arguments.append(turn if large else "0")
         hidden = program.in_bytes(h_old, units) if self.kind == "i8" else None
         if hidden is not None:
             arguments += [ref(hidden), str(pack.padded_bytes(units))]

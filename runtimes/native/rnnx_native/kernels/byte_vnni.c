@@ -60,19 +60,45 @@ static ALONE void NAME(float *acc, const int8_t *panel, const uint8_t *x, size_t
   }
 }
 /* accumulate */
-static RNNX_VNNI void rnnx_accumulate_i8_vnni(float *acc, const int8_t *panel, const uint8_t *x, size_t stride,
+/* As in byte.c, 16 columns at a time; those past the end count as zeros, which become the 128 that rows are filled up with. */
+static TARGET void rnnx_quantize_i8_ISA(uint8_t *y, const float *x, int columns, int rows) {
+  const int padded = (columns + 3) / 4 * 4;
+  int r, k;
+  for (r = 0; r < rows; r++, x += columns, y += 8 + padded) {
+    __m512 sizes = _mm512_setzero_ps();
+    float largest, scale, inverse;
+    for (k = 0; k < columns; k += 16) {
+      const __mmask16 valid = (__mmask16)(columns - k < 16 ? (1u << (columns - k)) - 1u : 0xffffu);
+      sizes = _mm512_max_ps(_mm512_abs_ps(_mm512_maskz_loadu_ps(valid, x + k)), sizes);
+    }
+    largest = _mm512_reduce_max_ps(sizes);
+    scale = largest / 127.0f;
+    inverse = largest > 1e-30f ? 127.0f / largest : 0.0f;
+    memset(y, 0, 8);
+    memcpy(y, &scale, sizeof scale);
+    for (k = 0; k < columns; k += 16) {
+      const __mmask16 valid = (__mmask16)(columns - k < 16 ? (1u << (columns - k)) - 1u : 0xffffu);
+      const __mmask16 kept = (__mmask16)(padded - k < 16 ? (1u << (padded - k)) - 1u : 0xffffu);
+      const __m512 scaled = _mm512_mul_ps(_mm512_maskz_loadu_ps(valid, x + k), _mm512_set1_ps(inverse));
+      const __m512i whole = _mm512_cvttps_epi32(_mm512_add_ps(scaled, _mm512_set1_ps(128.5f)));
+      _mm_mask_storeu_epi8(y + 8 + k, kept, _mm512_cvtepi32_epi8(whole));
+    }
+  }
+}
+
+static TARGET void rnnx_accumulate_i8_ISA(float *acc, const int8_t *panel, const uint8_t *x, size_t stride,
                                               int columns, int gates, int rows) {
   int r;
   if (rows == 4) {
-    if (gates == 4) rnnx_dots_4x4_vnni(acc, panel, x, stride, columns);
-    else if (gates == 3) rnnx_dots_3x4_vnni(acc, panel, x, stride, columns);
-    else rnnx_dots_1x4_vnni(acc, panel, x, stride, columns);
+    if (gates == 4) rnnx_dots_4x4_ISA(acc, panel, x, stride, columns);
+    else if (gates == 3) rnnx_dots_3x4_ISA(acc, panel, x, stride, columns);
+    else rnnx_dots_1x4_ISA(acc, panel, x, stride, columns);
     return;
   }
   for (r = 0; r < rows; r++, acc += 16 * gates, x += stride) {
-    if (gates == 4) rnnx_dots_4x1_vnni(acc, panel, x, stride, columns);
-    else if (gates == 3) rnnx_dots_3x1_vnni(acc, panel, x, stride, columns);
-    else rnnx_dots_1x1_vnni(acc, panel, x, stride, columns);
+    if (gates == 4) rnnx_dots_4x1_ISA(acc, panel, x, stride, columns);
+    else if (gates == 3) rnnx_dots_3x1_ISA(acc, panel, x, stride, columns);
+    else rnnx_dots_1x1_ISA(acc, panel, x, stride, columns);
   }
 }
 /* end */
