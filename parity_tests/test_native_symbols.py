@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ def network(folder: Path, cell: str, encoding: str, layers: int = 1) -> Path:
 
 
 @pytest.mark.parametrize("encoding", ["one-hot", "embedding"])
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn", "gates", "elman"])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn", "gates", "concat", "elman"])
 def test_agrees_with_the_cpu(cell: str, encoding: str, tmp_path: Path) -> None:
     path = network(tmp_path, cell, encoding, layers=2)
     native, cpu = rnnx.load(path, "native", options={"chunk": 4}), rnnx.load(path)
@@ -52,6 +53,18 @@ def test_the_input_costs_no_product(cell: str, encoding: str, tmp_path: Path) ->
     assert step.count("->") - step.count("kernels->") >= 3
     assert step.count("kernels->") == 2, "the cell and the readout, and nothing else"
     assert "input_panels" not in text
+
+
+@pytest.mark.parametrize("cell", ["gates", "concat", "elman"])
+def test_symbols_beside_other_inputs_cost_no_product(cell: str, tmp_path: Path) -> None:
+    made = write(network(tmp_path, cell, "one-hot"), tmp_path / "c", name="poet", chunk=4)
+    text = (made.folder / "poet.c").read_text()
+    for steps in (1, 4):
+        body = text[text.index(f"static void poet_rows_1_steps_{steps}(") :]
+        body = body[: body.index("\n}\n")]
+        products = re.findall(r"dense_f32\(.*, (\d+), \d+, \d+\);", body)
+        assert set(products) == {"24"}, "columns of the hidden state, and none of symbols"
+        assert "rnnx_row(" in body
 
 
 class OneHot(torch.nn.Module):

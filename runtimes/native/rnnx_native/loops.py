@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 
 from rnnx_native.program import Program
@@ -92,17 +93,51 @@ def view(value: Value, shape: Sequence[int], *, offset: str | int = 0, name: str
     """Return the same memory with another shape, from `offset` entries on."""
     const = None if value.const is None else value.const.reshape(tuple(shape))
     place = shifted(value.offset, offset)
-    symbols = _symbols_in(value, tuple(shape)) if str(offset) == "0" else None
+    symbols: Value | None = None
+    parts: tuple[Value, ...] = ()
+    # What is known of the last axis stays true as long as that axis stays as it is.
+    if str(offset) == "0" and shape and value.shape and shape[-1] == value.shape[-1]:
+        symbols = None if value.symbols is None else view(value.symbols, shape[:-1])
+        parts = tuple(view(part, (*shape[:-1], part.shape[-1])) for part in value.parts)
     return dataclasses.replace(
-        value, shape=tuple(shape), const=const, offset=place, name=name or value.name, symbols=symbols
+        value,
+        shape=tuple(shape),
+        const=const,
+        offset=place,
+        name=name or value.name,
+        symbols=symbols,
+        parts=parts,
     )
 
 
-def _symbols_in(value: Value, shape: Shape) -> Value | None:
-    """Return the symbols of a one-hot value in another shape, if the last axis stays as it is."""
-    if value.symbols is None or not shape or shape[-1] != value.shape[-1]:
-        return None
-    return view(value.symbols, shape[:-1])
+def permuted(program: Program, value: Value, order: Sequence[int], name: str) -> Value:
+    """Return `value` with its axes in another order, and the symbols that it is the code of."""
+    own = contiguous(value.shape)
+    out = strided(
+        program, value, [value.shape[axis] for axis in order], [own[axis] for axis in order], 0, name
+    )
+    symbols = None
+    if value.symbols is not None and order[-1] == len(order) - 1:
+        symbols = permuted(program, value.symbols, order[:-1], value.symbols.name)
+    return dataclasses.replace(out, symbols=symbols, parts=())
+
+
+def joined(program: Program, parts: Sequence[Value], axis: int, name: str) -> Value:
+    """Return parts side by side along an axis; computed in their place where nothing lies before it."""
+    axis %= len(parts[0].shape)
+    shape = list(parts[0].shape)
+    shape[axis] = sum(part.shape[axis] for part in parts)
+    if len(parts) == 1:
+        return view(parts[0], shape, name=name)
+    out = program.new(name, parts[0].dtype, shape)
+    strides, begin = contiguous(tuple(shape)), 0
+    for part in parts:
+        offset = begin * strides[axis]
+        if not (math.prod(shape[:axis]) == 1 and program.adopt(out, part, offset)):
+            own = contiguous(part.shape)
+            copy_strided(program, out, part, part.shape, own, 0, to=strides, to_offset=offset)
+        begin += part.shape[axis]
+    return dataclasses.replace(out, parts=tuple(parts) if axis == len(shape) - 1 else ())
 
 
 def strided(

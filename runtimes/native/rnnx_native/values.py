@@ -79,6 +79,7 @@ class Value:
         offset: entries from the buffer's start, a C expression where a loop moves it.
         symbols: ids of the shape of all but the last axis, where this is a code of theirs; else None.
         codes: the code of each symbol [symbols, entries]; None for the one-hot code.
+        parts: what this is the concatenation of along its last axis; () where it is none.
     """
 
     name: str
@@ -90,6 +91,7 @@ class Value:
     offset: str = "0"
     symbols: Value | None = None
     codes: Array | None = None
+    parts: tuple[Value, ...] = ()
 
     @property
     def size(self) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 
 from rnnx_native import pack
 from rnnx_native.fuse import DENSE
-from rnnx_native.loops import broadcast_strides, elementwise, index_of, merged, nest, view
+from rnnx_native.loops import broadcast_strides, elementwise, index_of, joined, merged, nest, view
 from rnnx_native.lower import Inputs, Lowering, constant, op
 from rnnx_native.read import Node
 from rnnx_native.refuse import refuse
@@ -38,13 +38,17 @@ def dense(
         learned: whether the weights are parameters.
         label: what the weights are called.
     """
+    label = label or name
     rows = coded_rows(x, weight)
     if rows is not None and x.symbols is not None:
-        return looked_up(low, x.symbols, rows, bias, name, learned=learned, label=label or name)
+        return looked_up(low, x.symbols, rows, bias, name, learned=learned, label=label)
+    if x.parts:
+        apart = _symbols_apart(low, x.parts, weight, bias, name, learned=learned, label=label)
+        if apart is not None:
+            return apart
     columns, units = weight.shape
     rows = x.size // columns
     start = np.zeros(units, weight.dtype) if bias is None else np.broadcast_to(bias, (units,))
-    label = label or name
     panel, kind = low.program.matrix(weight.T[None], f"{label}_panels", learned=learned)
     begin = low.program.constant(
         pack.starts(start[None].astype(weight.dtype)), f"{label}_start", learned=learned
@@ -57,6 +61,39 @@ def dense(
     low.program.emit([f"rnnx_dense_{kind}({arguments});"], [x], [out])
     low.program.use(panel, begin)
     return out
+
+
+def _symbols_apart(
+    low: Lowering,
+    parts: Sequence[Value],
+    weight: Array,
+    bias: Array | None,
+    name: str,
+    *,
+    learned: bool,
+    label: str,
+) -> Value | None:
+    """Emit a dense layer over parts side by side, looking up those that are codes; None without any."""
+    ends = np.cumsum([part.shape[-1] for part in parts])[:-1]
+    pairs = list(zip(parts, np.split(weight, ends), strict=True))
+    tables = [(part.symbols, coded_rows(part, columns)) for part, columns in pairs]
+    rest = [pair for pair, (_, rows) in zip(pairs, tables, strict=True) if rows is None]
+    if len(rest) == len(pairs):
+        return None
+    terms = []
+    if rest:
+        x = joined(low.program, [part for part, _ in rest], -1, f"{name}.rest")
+        columns = np.concatenate([columns for _, columns in rest])
+        terms.append(dense(low, x, columns, bias, f"{name}.product", learned=learned, label=label))
+    for ids, rows in tables:
+        if ids is not None and rows is not None:
+            begin = None if terms else bias
+            row = looked_up(low, ids, rows, begin, f"{name}.row", learned=learned, label=label)
+            terms.append(row)
+    total = low.program.new(name, weight.dtype, terms[0].shape)
+    text = " + ".join(f"{{{index}}}" for index in range(len(terms)))
+    elementwise(low.program, total, terms, text)
+    return total
 
 
 def coded_rows(x: Value, weight: Array) -> Array | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from rnnx_native.loops import copy_strided, strided, view
+import dataclasses
+
+from rnnx_native.loops import copy_strided, permuted, view
 from rnnx_native.lower import Inputs, Lowering, op
 from rnnx_native.program import Program
 from rnnx_native.read import Graph, Node
@@ -62,9 +64,10 @@ def _loop(
     with program.loop(turns) as turn:
         parts = []
         for row, direction in zip(rows, directions, strict=True):
-            size = row.size // turns
-            place = f"({turns - 1} - {turn}) * {size}" if direction else f"{turn} * {size}"
-            parts.append(view(program.placed(row), row.shape[1:], offset=place))
+            place = f"({turns - 1} - {turn})" if direction else turn
+            part = _part(program, row, place)
+            symbols = None if row.symbols is None else _part(program, row.symbols, place)
+            parts.append(dataclasses.replace(part, symbols=symbols))
         values = low.run(body, around | dict(zip(body.inputs, [*states, *parts], strict=True)))
         found = [values[name] for name in body.outputs]
         for value, name, direction in zip(
@@ -79,6 +82,11 @@ def _loop(
             stacked.append(whole)
         _hand_on(program, states, found[: len(carried)])
     return states, stacked
+
+
+def _part(program: Program, row: Value, place: str) -> Value:
+    """Return entry `place` of the first axis."""
+    return view(program.placed(row), row.shape[1:], offset=f"{place} * {row.size // row.shape[0]}")
 
 
 def _own_copy(program: Program, value: Value, name: str) -> Value:
@@ -107,14 +115,11 @@ def _hand_on(program: Program, states: list[Value], finals: list[Value]) -> None
 def _time_first(low: Lowering, value: Value, axis: int) -> Value:
     axis %= len(value.shape)
     order = [axis, *(other for other in range(len(value.shape)) if other != axis)]
-    own = contiguous(value.shape)
-    shape = [value.shape[other] for other in order]
-    return strided(low.program, value, shape, [own[other] for other in order], 0, value.name)
+    return permuted(low.program, value, order, value.name)
 
 
 def _time_to(low: Lowering, value: Value, axis: int, name: str) -> Value:
     axis %= len(value.shape)
-    own = contiguous(value.shape)
     order = list(range(1, len(value.shape)))
     order.insert(axis, 0)
-    return strided(low.program, value, [value.shape[a] for a in order], [own[a] for a in order], 0, name)
+    return permuted(low.program, value, order, name)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 
 import numpy as np
 
-from rnnx_native.loops import broadcast_strides, copy_strided, elementwise, strided, view
+from rnnx_native.loops import broadcast_strides, copy_strided, elementwise, joined, permuted, strided, view
 from rnnx_native.lower import Inputs, Lowering, constant, need, op
 from rnnx_native.read import Node
 from rnnx_native.refuse import refuse
@@ -60,14 +59,7 @@ def transpose(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Reorder axes."""
     value = first(inputs)
     order = node.attributes.get("perm", list(reversed(range(len(value.shape)))))
-    own = contiguous(value.shape)
-    shape = [value.shape[axis] for axis in order]
-    out = strided(low.program, value, shape, [own[axis] for axis in order], 0, node.outputs[0])
-    if value.symbols is not None and order[-1] == len(order) - 1:
-        ids, steps = value.symbols, contiguous(value.symbols.shape)
-        moved = strided(low.program, ids, shape[:-1], [steps[axis] for axis in order[:-1]], 0, ids.name)
-        return [dataclasses.replace(out, symbols=moved)]
-    return [dataclasses.replace(out, symbols=None)]
+    return [permuted(low.program, value, order, node.outputs[0])]
 
 
 @op("Expand", "Tile")
@@ -130,20 +122,7 @@ def split(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
 def concat(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Join along an axis. Where nothing lies before that axis, parts are computed in their place."""
     parts = [value for value in inputs if value is not None and value.size]
-    axis = node.attributes["axis"] % len(parts[0].shape)
-    shape = list(parts[0].shape)
-    shape[axis] = sum(part.shape[axis] for part in parts)
-    if len(parts) == 1:
-        return [view(parts[0], shape, name=node.outputs[0])]
-    out = low.program.new(node.outputs[0], parts[0].dtype, shape)
-    strides, begin = contiguous(tuple(shape)), 0
-    for part in parts:
-        offset = begin * strides[axis]
-        if not (math.prod(shape[:axis]) == 1 and low.program.adopt(out, part, offset)):
-            own = contiguous(part.shape)
-            copy_strided(low.program, out, part, part.shape, own, 0, to=strides, to_offset=offset)
-        begin += part.shape[axis]
-    return [out]
+    return [joined(low.program, parts, node.attributes["axis"], node.outputs[0])]
 
 
 @op("Pad")
