@@ -74,6 +74,28 @@ def test_rows_are_busy_until_no_sequence_is_left(monkeypatch: pytest.MonkeyPatch
     assert all(count == 4 for count, _ in counts[:-3])
 
 
+def test_results_in_order_come_from_a_bounded_window() -> None:
+    """One long sequence holds up those behind it; no more of them are begun than the window has."""
+    lengths = [200] + [1 + index * 7 % 20 for index in range(60)]
+    pulled, most = 0, 0
+
+    def sequences() -> Iterator[tuple[int, Array]]:
+        nonlocal pulled
+        for index, length in enumerate(lengths):
+            pulled += 1
+            yield index, np.full((1, length, 3), index, "f4")
+
+    session, found = SESSIONS["lstm"], []
+    for index, outputs in run_sequences(session, sequences(), capacity=3, chunk=8, in_order=True):
+        most = max(most, pulled - len(found))
+        found.append(index)
+        agree(outputs, session.stream().run(np.full((1, lengths[index], 3), index, "f4")))
+    assert found == list(range(len(lengths)))
+    assert (
+        3 < most <= 4 * 3 + 1
+    )  # one is asked for when the next row is free, before it is known to be the last
+
+
 def test_sequences_with_other_free_dimensions_run_beside_each_other() -> None:
     session, random = SESSIONS["attention_stateless"], np.random.default_rng(0)
     sequences = []
@@ -107,6 +129,9 @@ def test_sequences_that_make_no_sense_are_refused_by_name() -> None:
     with pytest.raises(InputError):
         run_sequences(session, [], capacity=0)
     assert list(run_sequences(session, [])) == []
+    with pytest.raises(InputError, match="memory for buffers of batch 1, capacity 1000000000000; ") as caught:
+        list(run_sequences(session, [("a", good)], capacity=10**12))
+    assert "in the input of" not in str(caught.value)
 
 
 @pytest.fixture
@@ -159,6 +184,21 @@ def test_json_lines_keep_their_order(network: Path, command: Command, output: st
         agree({"y": rows[None]}, rnnx.load("lstm.onnx").stream().run(recorded(path)))
 
 
+def test_json_lines_are_written_as_they_are_read(network: Path, command: Command) -> None:
+    """A bad line does not matter to those long before it; a file is there whole or not at all."""
+    (network / "long.jsonl").write_text("[[1, 2, 3]]\n" * 30 + "{\n")
+    arguments = ("run", "lstm.onnx", "--pool", "-i", "long.jsonl", "--capacity", 2, "-q", "-o")
+    result = command(*arguments, "-")
+    assert result.exit_code == 2
+    assert "line 31 of long.jsonl" in result.stderr
+    lines = result.stdout.splitlines()
+    assert 30 - 4 * 2 <= len(lines) <= 30
+    assert len(set(lines)) == 1
+    result = command(*arguments, "r.jsonl")
+    refused(result, "not-json-lines")
+    assert not (network / "r.jsonl").exists()
+
+
 def test_json_lines_of_several_outputs_and_infinities(command: Command, tmp_path: Path) -> None:
     (tmp_path / "gained.onnx").write_bytes(onnx_models.gained())
     line = {"x": [[1, 2, 3], [4, 5, 6]], "gain": 2, "lengths": 1}
@@ -185,6 +225,8 @@ def test_recordings_that_do_not_fit_are_refused_by_name(network: Path, command: 
     refused(run("-i", "recordings", "-o", "recordings"), "output-is-input")
     refused(run("-i", "recordings", "-o", "-"), "arguments")
     refused(run("-i", "recordings", "-o", "lstm.onnx"), "arguments")
+    for name in ("r.jsonl", "r.NPY", "r.npz", "r.safetensors"):  # no folder that is called as a file is
+        refused(run("-i", "recordings", "-o", name), "arguments")
     refused(run("-i", "recordings", "-o", "nowhere/results"), "output-folder-missing")
     refused(run(*folders, "--save-state", "s"), "arguments")
     refused(run(*folders, "--prompt", "a"), "arguments")

@@ -15,7 +15,7 @@ import rnnx
 from cases import onnx_models
 from rnnx.compare import Comparison, compare_steps
 from rnnx.contract import Contract
-from rnnx.errors import ParityError
+from rnnx.errors import ParityError, UsageError
 from rnnx.model_file import read_contract, read_model, write_contract
 from rnnx.synthetic import random_inputs
 from rnnx.tolerance import Bound, error_beyond, level_of, relative_error
@@ -160,8 +160,22 @@ def test_a_reference_of_another_length_is_refused() -> None:
             yield from list(super().steps(inputs, states))[:-1]
 
     inputs = random_inputs(session.contract, steps=4, sizes={"batch": 2})
-    with pytest.raises(ParityError):
+    with pytest.raises(UsageError) as caught:
         compare_steps(session, Short(session), inputs=inputs, sizes={"batch": 2})
+    assert caught.value.code == "reference-steps"
+
+
+def test_a_reference_of_another_size_is_refused() -> None:
+    session = rnnx.load(onnx_models.lstm())
+
+    class Wide(SessionReference):
+        def steps(self, inputs: Any, states: Any) -> Any:
+            for outputs, after in super().steps(inputs, states):
+                yield {"y": np.repeat(outputs["y"], 2, -1)}, after
+
+    inputs = random_inputs(session.contract, steps=4, sizes={"batch": 2})
+    with pytest.raises(UsageError, match=r"with output.y of shape \[2, 8\]; found .* size: \[2, 16\]"):
+        compare_steps(session, Wide(session), inputs=inputs, sizes={"batch": 2})
 
 
 @pytest.mark.parametrize("model", [onnx_models.gained, onnx_models.backwards])

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx.external_data_helper
+import onnxruntime
 import pytest
 
 import rnnx
@@ -98,8 +99,6 @@ def test_a_provider_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyP
 
 
 def test_cuda_without_cuda_is_refused_and_auto_says_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    import onnxruntime
-
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(ProviderError, match="without CUDA") as caught:
         rnnx.load(onnx_models.lstm(), "cuda")
@@ -109,8 +108,6 @@ def test_cuda_without_cuda_is_refused_and_auto_says_cpu(monkeypatch: pytest.Monk
 
 def test_a_session_that_fell_back_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     # A wheel with CUDA inside and no driver: ONNX Runtime loads the model on the CPU and says nothing.
-    import onnxruntime
-
     real = onnxruntime.InferenceSession
     monkeypatch.setattr(
         onnxruntime,
@@ -146,6 +143,31 @@ def test_without_onnxruntime_the_error_says_what_to_install(monkeypatch: pytest.
         with pytest.raises(ProviderError, match="pip install") as caught:
             rnnx.load(onnx_models.lstm(), provider)
         assert caught.value.code == "onnxruntime-missing"
+
+
+def test_an_interrupted_import_is_no_missing_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As packages in C do: the interrupt is the cause of an ImportError."""
+    source = "raise ImportError('initialization failed') from KeyboardInterrupt()\n"
+    (tmp_path / "onnxruntime.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "onnxruntime")
+    with pytest.raises(KeyboardInterrupt):
+        rnnx.load(onnx_models.lstm())
+
+
+def test_what_a_signal_raises_while_a_model_is_loaded_comes_out_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def handler() -> None:
+        raise TimeoutError("too long")
+
+    class Interrupted(onnxruntime.InferenceSession):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            handler()
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Interrupted)
+    with pytest.raises(TimeoutError, match="too long"):
+        rnnx.load(onnx_models.lstm())
 
 
 def test_availability_tries_what_it_names() -> None:

@@ -182,8 +182,9 @@ def test_reused_buffers_give_what_fresh_ones_give() -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="not run: timers of POSIX")
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, TimeoutError])
 @pytest.mark.parametrize("way", ["step", "run", "loop", "reset"])
-def test_interrupts_at_any_moment_leave_a_stream_that_works(way: str) -> None:
+def test_interrupts_at_any_moment_leave_a_stream_that_works(way: str, kind: type[BaseException]) -> None:
     """Each step adds one to the state, so that states and position agree or the stream is broken."""
     name = "step_scalar" if way == "loop" else "unbatched"
     key = "s" if way == "loop" else "total"
@@ -200,7 +201,7 @@ def test_interrupts_at_any_moment_leave_a_stream_that_works(way: str) -> None:
     call()
 
     def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
+        raise kind
 
     random = np.random.default_rng(0)
     before = signal.signal(signal.SIGALRM, interrupt)
@@ -213,7 +214,7 @@ def test_interrupts_at_any_moment_leave_a_stream_that_works(way: str) -> None:
                 end = time.monotonic() + 5
                 while time.monotonic() < end:
                     call()
-            except KeyboardInterrupt:
+            except kind:
                 interrupted += 1
             assert (stream.state[key] == stream.position).all()
     finally:

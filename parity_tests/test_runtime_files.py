@@ -1,9 +1,10 @@
-"""Snapshots and traces: whole, exact, tied to their model, refused with a reason otherwise."""
+"""Snapshots, traces and arrays: whole, exact, tied to their model, refused with a reason otherwise."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 import rnnx
 from cases import onnx_models
+from rnnx.array_files import read_arrays
 from rnnx.compare import compare_trace
 from rnnx.errors import FileError
 from rnnx.snapshot import Sampling
@@ -272,3 +274,28 @@ def test_traces_that_do_not_fit_are_refused() -> None:
 
 def test_the_tolerance_page_is_current() -> None:
     assert (ROOT / "docs" / "tolerances.md").read_text() == render()
+
+
+def test_files_that_hold_no_numbers_are_told_as_what_they_are(tmp_path: Path) -> None:
+    def saved(array: Any) -> bytes:
+        file = io.BytesIO()
+        np.save(file, array)
+        return file.getvalue()
+
+    whole = np.ones((2, 3), "f4")
+    huge = saved(whole).replace(b"(2, 3), }", b"(%d,), }" % 10**13)
+    cases = {
+        b"": "an empty file",
+        b"hello": "5 bytes that begin as nothing NumPy writes",
+        b"x,y\n1,2\n": "8 bytes that begin as nothing NumPy writes",
+        saved(np.array([{}])): "Python objects, which are no numbers",
+        saved(whole)[:-9]: "bytes that break off or are damaged",
+        b"PK\x03\x04 no": "7 bytes that break off or are damaged",
+        huge: "bytes that break off or are damaged",
+    }
+    for content, told in cases.items():
+        (tmp_path / "x.npy").write_bytes(content)
+        with pytest.raises(FileError) as caught:
+            read_arrays(tmp_path / "x.npy")
+        assert told in caught.value.found
+        assert "pickle" not in str(caught.value)

@@ -298,3 +298,39 @@ def test_interrupt_ends_with_130_and_no_traceback(tmp_path: Path) -> None:
         _, stderr = running.communicate(timeout=60)
     assert running.returncode == 130
     assert stderr == "rnnx: interrupted\n"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "raise KeyboardInterrupt",
+        "raise ImportError('initialization failed') from KeyboardInterrupt()",
+    ],
+)
+@pytest.mark.parametrize("place", ["module", "function"])
+def test_an_interrupt_while_packages_are_loaded_is_one(tmp_path: Path, body: str, place: str) -> None:
+    """Python turns Ctrl-C inside the import of a package in C into an ImportError."""
+    start = made_up_verb(tmp_path, body)
+    if place == "module":
+        (tmp_path / "made_up.py").write_text(body)
+    ended = subprocess.run(**start, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (130, "rnnx: interrupted\n")
+
+
+def test_an_interrupt_while_arguments_are_read_is_one(
+    command: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: Any, **extra: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("typer.core.TyperGroup.make_context", interrupted)
+    result = command("doctor")
+    assert (result.exit_code, result.stderr) == (130, "rnnx: interrupted\n")
+
+
+def test_an_interrupt_before_there_is_a_command_line_is_one(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt")
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    line = [sys.executable, "-c", "from rnnx.cli import app"]
+    ended = subprocess.run(line, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (130, "rnnx: interrupted\n")

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from rnnx.errors import FileError, UsageError
+from rnnx.errors import FileError, UsageError, first_line
 from rnnx.files import read_bytes, write_bytes
 from rnnx.shapes import Array
 from rnnx.tensor_file import decode_tensors, encode_tensors
 
 SUFFIXES = (".npy", ".npz", ".safetensors")
+NUMPY_STARTS = (b"\x93NUMPY", b"PK\x03\x04", b"PK\x05\x06")  # of a .npy, of a .npz, of an empty one
 
 
 def read_arrays(path: str | os.PathLike[str]) -> Array | dict[str, Array]:
@@ -44,13 +45,24 @@ def decode_numpy(data: bytes, *, label: str) -> Array | dict[str, Array]:
             return loaded
         with loaded:
             return dict(loaded)
-    except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile) as error:
+    except (ValueError, EOFError, OSError, KeyError, MemoryError, zipfile.BadZipFile) as error:
         raise FileError(
             "not-an-array",
             expected=f"numbers in NumPy's format in {label}",
-            found=f"{len(data)} bytes that are not ({str(error).splitlines()[0]})",
+            found=_what_else(data, error),
             fix="save it with numpy.save or numpy.savez; if it was copied, copy it again whole",
         ) from error
+
+
+def _what_else(data: bytes, error: Exception) -> str:
+    """Return what bytes are that hold no numbers. NumPy takes what it does not know for a pickle."""
+    if not data:
+        return "an empty file"
+    if not data.startswith(NUMPY_STARTS):
+        return f"{len(data)} bytes that begin as nothing NumPy writes"
+    if "pickle" in str(error):
+        return "Python objects, which are no numbers"
+    return f"{len(data)} bytes that break off or are damaged ({first_line(error)})"
 
 
 def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> None:

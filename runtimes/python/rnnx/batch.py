@@ -11,7 +11,7 @@ import numpy as np
 from rnnx import loops
 from rnnx.contract import Contract, axis_index, default_array, resolve, step_shape
 from rnnx.engine import Engine, Shape
-from rnnx.feeds import Feed, required
+from rnnx.feeds import UNREADABLE, Feed, required
 from rnnx.plan import Plan
 from rnnx.shapes import Array, chunk_shape
 
@@ -48,7 +48,7 @@ class RowFeed:
                 if set(map(len, values)) != _ONE:
                     return False
                 np.concatenate(values, 0, self._feed.target, casting="no")
-            except Exception:  # also what a foreign kind of array raises when NumPy reads it
+            except UNREADABLE:
                 return False
             return self._feed.is_valid()
         for value in values:

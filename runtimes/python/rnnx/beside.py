@@ -16,7 +16,7 @@ import numpy as np
 
 from rnnx.contract import Contract, axis_index, step_shape
 from rnnx.drift import WORSE, Track
-from rnnx.errors import ParityError
+from rnnx.errors import UsageError
 from rnnx.reference import Inputs, States, Values
 from rnnx.rows import BLOCK
 from rnnx.session import Session
@@ -188,11 +188,11 @@ class Beside:
     def _note(self, way: str, step: int, tensor: str, expected: Array, got: Array) -> None:
         expected = np.asarray(expected)
         if expected.shape != got.shape:
-            raise ParityError(
+            raise UsageError(
                 "reference-shape",
-                expected=f"a reference that gives {list(got.shape)}",
-                found=f"{list(expected.shape)} for {tensor}",
-                fix="mend it",
+                expected=f"a reference of the model's size, with {tensor} of shape {list(got.shape)}",
+                found=f"one of another size: {list(expected.shape)}",
+                fix="compare with the network that the model was exported from",
             )
         expected, got = self._valid_rows(step, tensor, expected, got)
         error = relative_error(expected, got)

@@ -7,11 +7,14 @@ import datetime
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from rnnx import opening
+from rnnx.arguments import mapping, number
 from rnnx.behaviour import STEPS, Check, check_behaviour
 from rnnx.chunks import input_sizes
 from rnnx.compare import Comparison, compare_runtimes, count_steps, default_levels, stored_weights
 from rnnx.contract import Contract
 from rnnx.environment import machine, package_versions
+from rnnx.errors import InputError
 from rnnx.reference import Inputs, Reference, States
 from rnnx.rows import KINDS, Ranges, drawn_inputs, recorded_inputs
 from rnnx.session import Session
@@ -57,9 +60,10 @@ class Request:
 
     def rows(self, contract: Contract) -> Inputs:
         """Return the inputs of the comparison."""
-        return self.inputs or drawn_inputs(
-            contract, steps=self.steps, sizes=self.sizes, seed=self.seed, ranges=self.ranges
-        )
+        with opening.room(self.sizes):
+            return self.inputs or drawn_inputs(
+                contract, steps=self.steps, sizes=self.sizes, seed=self.seed, ranges=self.ranges
+            )
 
 
 def make_request(
@@ -84,13 +88,26 @@ def make_request(
         ranges: of random inputs, where they are known.
 
     Raises:
-        InputError: recorded inputs that do not fit the contract.
+        InputError: recorded inputs that do not fit the contract, or sizes as `rnnx.opening.sizes`.
     """
-    rows = batch or (2 if contract.has_batch else 1)
-    sizes = {**dict.fromkeys(contract.free_dimensions, FREE_SIZE), **(dims or {}), "batch": rows}
+    steps = number(steps, "steps as a number of 1 or more", least=1, code="empty-time", error=InputError)
+    seed = number(seed, "a seed of 0 or more", code="seed-invalid")
+    dims = mapping("dims", dims, "sizes by dimension")
+    asked = {**dims, **({} if batch is None else {"batch": batch})}
+    rows = batch if batch is not None else 2 if contract.has_batch else 1
+    free = {**dict.fromkeys(contract.free_dimensions, FREE_SIZE), **dims}
+    sizes = opening.sizes(contract, rows, free)
     if recorded is None:
         return Request(steps=steps, sizes=sizes, seed=seed, ranges=ranges)
     found = input_sizes(contract, recorded)
+    for name, size in asked.items():
+        if found.get(name, size) != size:
+            raise InputError(
+                "wrong-dimension",
+                expected=f"recorded inputs with {name}={size}, as was asked for",
+                found=f"{name}={found[name]}",
+                fix=f"leave {name} out: recorded inputs have sizes of their own",
+            )
     inputs = recorded_inputs(contract, recorded)
     sizes |= {name: size for name, size in found.items() if name != "time"}
     return Request(
@@ -127,7 +144,7 @@ def check_parity(
         advanced: called with the number of steps done so far.
 
     Raises:
-        InputError, ParityError: as `rnnx.compare.compare_runtimes`.
+        InputError, UsageError: as `rnnx.compare.compare_runtimes`.
     """
     contract = sessions[0].contract
     levels = list(

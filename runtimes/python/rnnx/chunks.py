@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from rnnx import feeds
+from rnnx.arguments import number
 from rnnx.contract import Axis, Contract, axis_index, describe, resolve, step_shape
 from rnnx.errors import InputError, UsageError
 from rnnx.shapes import Array, chunk_shape, fit, from_steps, has_steps
@@ -49,10 +50,7 @@ def run_chunks(stream: Stream, inputs: Any, *, chunk: int) -> Iterator[tuple[int
         UsageError: `chunk-invalid`.
         InputError, StreamError, ModelError: as `Stream.run`.
     """
-    if chunk < 1:
-        raise UsageError(
-            "chunk-invalid", expected="a chunk of 1 step or more", found=str(chunk), fix="change it"
-        )
+    chunk = number(chunk, "a chunk of 1 step or more", least=1, code="chunk-invalid")
     contract = stream.session.contract
     named = feeds.name_inputs(contract.inputs, inputs)
     steps = input_sizes(contract, named)["time"]

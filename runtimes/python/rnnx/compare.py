@@ -15,7 +15,7 @@ import numpy as np
 from rnnx.beside import Beside, Failure, Setting, ended_rows
 from rnnx.contract import Contract
 from rnnx.drift import Drift, Track
-from rnnx.errors import InputError, ParityError
+from rnnx.errors import InputError, ParityError, UsageError
 from rnnx.noise import Noisy
 from rnnx.reference import Inputs, Reference, States, TraceReference, Values
 from rnnx.rows import fed_back, push
@@ -124,7 +124,7 @@ def compare_steps(
 
     Raises:
         InputError: inputs that do not fit the contract.
-        ParityError: `reference-steps` or `reference-shape`.
+        UsageError: `reference-steps` or `reference-shape`.
     """
     return compare_runtimes(
         [session],
@@ -169,7 +169,7 @@ def compare_runtimes(
 
     Raises:
         InputError: inputs that do not fit the contract.
-        ParityError: `reference-steps` or `reference-shape`.
+        UsageError: `reference-steps` or `reference-shape`.
     """
     tables = list(levels or map(default_levels, sessions))
     run = _Run(reference, inputs, sizes, initial, seed, truth, dict(loops or {}), lenient)
@@ -291,14 +291,14 @@ def _floors(contract: Contract) -> dict[str, float]:
 
 
 def _exactly(steps: Any, wanted: int) -> Iterator[tuple[Values, States]]:
-    """Yield what a reference yields. Raises ParityError `reference-steps` unless these are `wanted` steps."""
+    """Yield what a reference yields. Raises UsageError `reference-steps` unless these are `wanted` steps."""
     count = 0
     for count, step in enumerate(steps, 1):
         if count > wanted:
             break
         yield step
     if count != wanted:
-        raise ParityError(
+        raise UsageError(
             "reference-steps",
             expected=f"a reference that gives {wanted} steps",
             found="more" if count > wanted else str(count),

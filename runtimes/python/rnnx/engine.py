@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, Protocol
 
+from rnnx.arguments import mapping, shown
 from rnnx.contract import Contract
 from rnnx.errors import ProviderError, UsageError
 from rnnx.model_file import ModelFile
@@ -125,7 +126,7 @@ def open_engine(
         UsageError: `unknown-option` or `wrong-option`.
         ModelError: `engine-refused` if the engine cannot load the model.
     """
-    if provider == "auto":
+    if isinstance(provider, str) and provider == "auto":
         try:
             return open_engine(model, contract, provider="cuda", options=options)
         except ProviderError as error:
@@ -134,7 +135,7 @@ def open_engine(
         return open_engine(model, contract, provider="cpu", options=options)
     module = _module(provider)
     return module.open_engine(  # type: ignore[no-any-return]
-        model, contract, provider, parse_options(module.Options, options or {})
+        model, contract, provider, parse_options(module.Options, mapping("options", options, "settings"))
     )
 
 
@@ -189,12 +190,12 @@ def _wrong_option(name: str, expected: str, value: object) -> UsageError:
 
 
 def _module(provider: str) -> ModuleType:
-    home = PROVIDERS.get(provider)
+    home = PROVIDERS.get(provider) if isinstance(provider, str) else None
     if home is None:
         raise ProviderError(
             "provider-unknown",
             expected=f"a provider out of {', '.join(PROVIDERS)} or auto",
-            found=repr(provider),
+            found=shown(provider),
             fix="choose one of these; 'rnnx doctor' says which work here",
         )
     try:

@@ -70,3 +70,22 @@ class ParityError(RnnxError):
     """Two implementations of one network do not agree."""
 
     exit_code = 1
+
+
+def first_line(error: Exception) -> str:
+    """Return what an error says in its first line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def was_interrupted(error: BaseException | None) -> bool:
+    """Whether an error is what an interrupt turned into on its way.
+
+    Ctrl-C while a package in C is imported leaves it as an ImportError, which only says so in its cause.
+    """
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        seen.append(error)
+        error = error.__cause__ or error.__context__
+    return False

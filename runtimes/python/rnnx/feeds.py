@@ -19,6 +19,8 @@ from rnnx.shapes import Array, filled
 if TYPE_CHECKING:
     from rnnx.engine import Call, Device
 
+# What NumPy raises for what is no array, and a tensor on a GPU, or one that needs gradients, when it is read.
+UNREADABLE = (TypeError, ValueError, RuntimeError)
 _FLOATS = ("float16", "float32", "float64")
 
 
@@ -161,7 +163,7 @@ def to_array(spec: InputSpec | StateSpec, value: Any) -> Array:
         return _from_python(spec, value, dtype)
     try:
         array = np.asarray(value)
-    except (TypeError, ValueError, RuntimeError) as error:  # a tensor on a GPU, or one that needs gradients
+    except UNREADABLE as error:
         found = f"a {type(value).__name__} that is no array ({str(error).splitlines()[0]})"
         raise _wrong_dtype(spec, found, "convert it to a NumPy array first") from error
     if array.dtype.newbyteorder("=") == dtype:

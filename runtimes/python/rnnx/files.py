@@ -117,8 +117,20 @@ def read_bytes(path: str | os.PathLike[str], *, what: str) -> bytes:
     Raises:
         FileError: `file-missing`, or `cannot-read` for anything else that stops it.
     """
-    try:
+    with _read_errors(path, what):
         return Path(path).read_bytes()
+
+
+def read_lines(path: str | os.PathLike[str], *, what: str) -> Iterator[bytes]:
+    """Yield the lines of the file at `path`, read as they are asked for. Raises as `read_bytes`."""
+    with _read_errors(path, what), Path(path).open("rb") as file:
+        yield from file
+
+
+@contextlib.contextmanager
+def _read_errors(path: str | os.PathLike[str], what: str) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError as error:
         raise FileError(
             "file-missing", expected=f"{what} at {path}", found="no such file", fix="check the path"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from rnnx.arguments import instance, number
 from rnnx.contract import Vocabulary
 from rnnx.errors import InputError, UsageError
 from rnnx.sampling import Sampler
@@ -39,7 +40,7 @@ class TextStream:
         Raises:
             InputError: `character-outside-vocabulary`; nothing was run.
         """
-        ids = encode(self.vocabulary.symbols, text, what="prompt")
+        ids = encode(self.vocabulary.symbols, instance("the prompt", text, str, "text"), what="prompt")
         if not len(ids):
             return
         contract = self._stream.session.contract
@@ -57,10 +58,7 @@ class TextStream:
             InputError: `prompt-empty` if nothing was read yet.
             UsageError: `length-invalid`.
         """
-        if length < 0:
-            raise UsageError(
-                "length-invalid", expected="a length of 0 or more", found=str(length), fix="change it"
-            )
+        length = number(length, "a length of 0 or more", code="length-invalid")
         if self._scores is None and length:
             raise InputError(
                 "prompt-empty",
@@ -119,6 +117,7 @@ def vocabulary_of(session: Session) -> Vocabulary:
     Raises:
         UsageError: `not-symbols` if it has none.
     """
+    instance("session", session, Session, "what rnnx.load returns")
     if session.contract.vocabulary is None:
         raise UsageError(
             "not-symbols",

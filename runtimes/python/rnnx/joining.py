@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from rnnx.arguments import number
 from rnnx.batch import same_bits
 from rnnx.contract import Contract, InputSpec, axis_index, default_array
 from rnnx.errors import InputError, RnnxError, StreamError
@@ -17,8 +18,8 @@ from rnnx.shapes import Array
 Matched = tuple[dict[str, Array], dict[str, int]]
 
 
-def check_pooled(contract: Contract, capacity: int) -> None:
-    """Refuse models whose streams cannot be rows of one batch.
+def check_pooled(contract: Contract, capacity: int) -> int:
+    """Refuse models whose streams cannot be rows of one batch; return the capacity as an int.
 
     Raises:
         StreamError: `whole-only`.
@@ -47,13 +48,9 @@ def check_pooled(contract: Contract, capacity: int) -> None:
                     found=f"{kind} {spec.name!r} shared by all rows",
                     fix="open one stream per sequence",
                 )
-    if not isinstance(capacity, (int, np.integer)) or isinstance(capacity, bool) or capacity < 1:
-        raise InputError(
-            "wrong-capacity",
-            expected="capacity as a number of 1 or more",
-            found=repr(capacity),
-            fix="change it",
-        )
+    return number(
+        capacity, "capacity as a number of 1 or more", least=1, code="wrong-capacity", error=InputError
+    )
 
 
 def by_stream(inputs: Any) -> dict[int, Any]:

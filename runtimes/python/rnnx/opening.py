@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from rnnx import feeds
+from rnnx.arguments import number
 from rnnx.contract import Contract, axis_index, initial_array, resolve, unknown_name
-from rnnx.errors import InputError
+from rnnx.errors import InputError, first_line
 from rnnx.shapes import Array
 
 
@@ -25,11 +27,8 @@ def sizes(contract: Contract, batch: int, dims: Mapping[str, int]) -> dict[str, 
             raise unknown_name("dimension", name, free)
     found = {**dims, "batch": batch}
     for name, size in found.items():
-        if not isinstance(size, (int, np.integer)) or isinstance(size, bool) or size < 1:
-            code = "empty-batch" if name == "batch" else "wrong-dimension"
-            raise InputError(
-                code, expected=f"{name} as a number of 1 or more", found=repr(size), fix="change it"
-            )
+        code = "empty-batch" if name == "batch" else "wrong-dimension"
+        found[name] = number(size, f"{name} as a number of 1 or more", least=1, code=code, error=InputError)
     if batch != 1 and not contract.has_batch:
         raise InputError(
             "no-batch",
@@ -46,7 +45,21 @@ def sizes(contract: Contract, batch: int, dims: Mapping[str, int]) -> dict[str, 
                     found=f"dims with {', '.join(dims) or 'nothing'}",
                     fix="bind it when opening the stream",
                 )
-    return {name: int(size) for name, size in found.items()}
+    return found
+
+
+@contextlib.contextmanager
+def room(found: Mapping[str, int]) -> Iterator[None]:
+    """Say which sizes they were made for where buffers do not fit. Raises InputError `out-of-memory`."""
+    try:
+        yield
+    except (MemoryError, OverflowError, ValueError) as error:  # the latter two: more than an array can have
+        raise InputError(
+            "out-of-memory",
+            expected=f"memory for buffers of {', '.join(f'{name} {size}' for name, size in found.items())}",
+            found=first_line(error),
+            fix="choose smaller sizes",
+        ) from error
 
 
 def starts(contract: Contract, found: Mapping[str, int], initial: Mapping[str, Any]) -> dict[str, Array]:

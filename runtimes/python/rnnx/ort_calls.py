@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rnnx.engine import Shape
-from rnnx.errors import InputError, ModelError
-from rnnx.ort_options import first_line
+from rnnx.errors import InputError, ModelError, first_line
+from rnnx.ort_options import is_of_engine
+from rnnx.plan import symbol_count
 from rnnx.shapes import Array
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class OrtCall:
         inputs: Mapping[str, Shape],
         outputs: Mapping[str, Shape | None],
     ) -> None:
-        contract = engine.contract
+        self._contract = contract = engine.contract
         self.device, self.on_device = engine.device, set[str]()
         takes = {spec.name: spec.dtype for spec in contract.inputs}
         gives = {spec.name: spec.dtype for spec in contract.outputs}
@@ -81,12 +82,32 @@ class OrtCall:
         try:
             self._run(self._raw[side], self._run_options[side])
         except Exception as error:
-            raise _failed(error) from error
+            if not is_of_engine(error):
+                raise
+            raise self._failed(error) from error
         if self._loose:
             results = self._bindings[side].get_outputs()
             for index, name in self._loose:
                 # A copy: the array looks into memory that goes with `results`.
                 self.outputs[name] = results[index].numpy().copy()
+
+    def _failed(self, error: Exception) -> ModelError:
+        """Return the error for a step that was not computed; integers that nothing bounds are suspected."""
+        suspects = []
+        for spec in self._contract.inputs:
+            values = self.inputs[spec.name]
+            bounded = spec.role == "length" or symbol_count(self._contract, spec) is not None
+            if values.dtype.kind in "iu" and not bounded and spec.name not in self.on_device:
+                suspects.append(f"{spec.name!r}, which holds {values.min()}..{values.max()}")
+        look = "check that the contract fits the graph, or export the model again"
+        if suspects:
+            look = f"see whether the model takes the integers in {', '.join(suspects)}; else {look}"
+        return ModelError(
+            "engine-failed",
+            expected="ONNX Runtime to compute the step",
+            found=first_line(error),
+            fix=f"the states are unchanged; {look}",
+        )
 
 
 class OrtDeviceCall(OrtCall):
@@ -140,15 +161,6 @@ class OrtDeviceCall(OrtCall):
             super().run(side)
         for value, array in self._taken.values():
             array[...] = value.numpy()
-
-
-def _failed(error: Exception) -> ModelError:
-    return ModelError(
-        "engine-failed",
-        expected="ONNX Runtime to compute the step",
-        found=first_line(error),
-        fix="the states are unchanged; check that the contract fits the graph, or export the model again",
-    )
 
 
 def no_cuda_graph(found: str) -> ModelError:

@@ -19,11 +19,11 @@ import numpy as np
 from rnnx import wire
 from rnnx.contract import Contract
 from rnnx.engine import Device, Shape
-from rnnx.errors import ModelError, ProviderError
+from rnnx.errors import ModelError, ProviderError, first_line, was_interrupted
 from rnnx.model_file import ModelFile
 from rnnx.ort_calls import OrtCall, OrtDeviceCall, no_cuda_graph
 from rnnx.ort_moving import GraphMover, HostMover
-from rnnx.ort_options import Options, first_line, session_options
+from rnnx.ort_options import Options, is_of_engine, session_options
 from rnnx.shapes import Array, empty
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -167,6 +167,8 @@ def _session(source: str | bytes, provider: str, options: Options, label: str) -
     try:
         session = ort.InferenceSession(source, settings, providers=wanted)
     except Exception as error:
+        if not is_of_engine(error):
+            raise
         if options.cuda_graph and "graph" in str(error):
             raise no_cuda_graph(first_line(error)) from error
         if provider == "cuda" and "CUDA" in str(error):
@@ -189,6 +191,8 @@ def _onnxruntime(provider: str) -> Any:
         ort = importlib.import_module("onnxruntime")
         available = ort.get_available_providers()
     except (ImportError, AttributeError) as error:
+        if was_interrupted(error):
+            raise KeyboardInterrupt from error
         raise ProviderError(
             "onnxruntime-missing",
             expected=f"onnxruntime for the {provider} provider",

@@ -8,7 +8,7 @@ import dataclasses
 import threading
 from typing import Any, ClassVar
 
-from rnnx.errors import UsageError
+from rnnx.errors import UsageError, first_line
 
 _LEVELS = {
     "none": "ORT_DISABLE_ALL",
@@ -106,6 +106,14 @@ def _wrong_option(expected: str, found: str, fix: str) -> UsageError:
     return UsageError("wrong-option", expected=f"session option {expected}", found=found, fix=fix)
 
 
-def first_line(error: Exception) -> str:
-    """Return what an error says in its first line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def is_of_engine(error: Exception) -> bool:
+    """Whether an error was raised by ONNX Runtime, and not by a signal's handler that ran meanwhile.
+
+    Handlers run wherever Python happens to be; what they raise is theirs and has to come out as it is.
+    """
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    # What is raised in C has no frame of its own: the innermost one is whose code called it.
+    home = "" if trace is None else str(trace.tb_frame.f_globals.get("__name__"))
+    return home.partition(".")[0] in ("onnxruntime", "rnnx")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from rnnx import feeds
+from rnnx.arguments import shown
 from rnnx.contract import Contract, InputSpec, OutputSpec, default_array, resolve, step_shape
 from rnnx.engine import Call, Lane, Shape
 from rnnx.errors import InputError
@@ -137,6 +138,8 @@ class Plan:
 
     def check_out(self, out: Mapping[str, Array]) -> None:
         """Check arrays that are to receive results. Raises InputError `wrong-out`."""
+        if not isinstance(out, dict):
+            raise _wrong_out("out as a dict of arrays by output name", shown(out))
         left = len(out)
         for name, view in self.gives:
             array = out.get(name)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rnnx import joining, opening, pool_chunks
+from rnnx.arguments import mapping
 from rnnx.batch import Batch, Batches
 from rnnx.gate import Guarded
 from rnnx.pool_states import PoolStates
@@ -46,14 +47,16 @@ class Pool(Guarded):
     ) -> None:
         super().__init__()
         self.session = session
-        self.dims = dict(dims or {})
+        self.dims = mapping("dims", dims, "sizes by dimension")
         self._contract = contract = session.contract
         self._check = check
-        joining.check_pooled(contract, capacity)
+        capacity = joining.check_pooled(contract, capacity)
         self._sizes = opening.sizes(contract, 1, self.dims)
-        self._initial = opening.starts(contract, self._sizes, initial or {})
+        begins = mapping("initial", initial, "starts by state")
         self._own_initial: dict[int, Mapping[str, Array]] = {}
-        self._states = PoolStates(session.engine, contract, self._sizes, capacity)
+        with opening.room({**self._sizes, "capacity": capacity}):
+            self._initial = opening.starts(contract, self._sizes, begins)
+            self._states = PoolStates(session.engine, contract, self._sizes, capacity)
         self._batches = Batches(contract, session.engine, self._sizes, check=check)
 
     @property
@@ -79,23 +82,22 @@ class Pool(Guarded):
             The number of the stream, never used again in this process.
 
         Raises:
-            InputError: `unknown-state`, `wrong-dtype`, `wrong-shape` or `non-finite`.
+            InputError: `unknown-state`, `wrong-dtype`, `wrong-shape`, `non-finite` or `out-of-memory`.
             FileError: as `Stream.restore`.
             StreamError: `stream-busy` or `stream-closed`.
         """
         with self._held():
-            starts = self._initial
-            if initial:
-                starts = starts | {
-                    name: opening.state_array(self._contract, name, value, self._sizes)
-                    for name, value in initial.items()
-                }
+            starts = self._initial | {
+                name: opening.state_array(self._contract, name, value, self._sizes)
+                for name, value in mapping("initial", initial, "starts by state").items()
+            }
             states, position = starts, 0
             if snapshot is not None:
                 found = self._decode(snapshot)
                 states, position = dict(found.states), found.position
             stream = next(_NUMBERS)
-            self._states.add(stream, states, position)
+            with opening.room({**self._sizes, "capacity": 2 * self.capacity}):
+                self._states.add(stream, states, position)
             if initial:
                 self._own_initial[stream] = starts
             return stream
@@ -224,11 +226,13 @@ class Pool(Guarded):
         """Close a stream; its place is free for another. Closing it twice is fine.
 
         Raises:
-            StreamError: `stream-busy`.
+            StreamError: `stream-busy`, or `stream-closed` for what never was a stream of any pool.
         """
         if self._closed:
             return
         with self._held():
+            if not isinstance(stream, int):
+                self._states.require([stream])
             self._states.remove(stream)
             self._own_initial.pop(stream, None)
 

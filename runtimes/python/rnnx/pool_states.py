@@ -8,7 +8,7 @@ every state old or every state new. What does not hold may be overwritten at any
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -59,7 +59,8 @@ class PoolStates:
         self.rows: dict[int, int] = {}
         # One row is spare: what replaces a stream's states is written there, and the stream then moves.
         self._table = _Table(engine, contract, sizes, capacity + 1)
-        self._free = list(range(capacity, -1, -1))
+        self._free: list[int] = []  # rows that had a stream; those from `_fresh` on never had one
+        self._fresh = 0
         self._one = engine.open(state_shapes(contract, {**sizes, "batch": 1}), sides=1)
         # (streams outside the table or None, side of their lane, steps since they left it).
         self._now: tuple[_Group | None, int, int] = (None, 0, 0)
@@ -72,7 +73,7 @@ class PoolStates:
     def require(self, streams: Iterable[int]) -> None:
         """Refuse streams that are not open. Raises StreamError `stream-closed`."""
         for stream in streams:
-            if stream not in self.rows:
+            if not isinstance(stream, Hashable) or stream not in self.rows:
                 raise StreamError(
                     "stream-closed",
                     expected="streams that are open in this pool",
@@ -188,6 +189,9 @@ class PoolStates:
             raise
 
     def _free_row(self) -> int:
+        if not self._free and self._fresh < self._table.count:
+            self._fresh += 1
+            return self._fresh - 1
         if not self._free:
             # An interrupt may lose a free row, never give one out twice: now they are counted again.
             used = set(self.rows.values())
@@ -201,5 +205,4 @@ class PoolStates:
         old.lane.scatter(0, new.lane, np.arange(old.count))
         new.positions[: old.count] = old.positions
         self._table = new
-        self._free.extend(range(old.count, count))
         self.capacity = count - 1

@@ -14,6 +14,7 @@ import numpy as np
 
 from rnnx.contract import Contract, InputSpec, resolve, step_shape
 from rnnx.errors import InputError, UsageError
+from rnnx.feeds import name_inputs, to_array
 from rnnx.reference import Inputs, Values
 from rnnx.shapes import Array, chunk_shape, has_steps, to_steps
 from rnnx.synthetic import random_inputs
@@ -230,9 +231,11 @@ def recorded_inputs(contract: Contract, arrays: Array | Mapping[str, Array]) -> 
             a model with one input.
 
     Raises:
-        InputError: `wrong-time` for an array without the axes of a chunk.
+        InputError: `wrong-time` for an array without the axes of a chunk; as `Stream.run` for other names
+            or dtypes.
     """
-    named = dict(arrays) if isinstance(arrays, Mapping) else {contract.inputs[0].name: arrays}
+    given = name_inputs(contract.inputs, arrays)
+    named = {spec.name: to_array(spec, given[spec.name]) for spec in contract.inputs if spec.name in given}
     for spec in contract.inputs:
         if spec.name in named and has_steps(contract, spec):
             shape = chunk_shape(contract, spec)

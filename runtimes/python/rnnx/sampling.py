@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rnnx.arguments import number, shown
 from rnnx.errors import InputError, UsageError
 
 _MASK = (1 << 64) - 1
@@ -43,11 +44,12 @@ class Sampler:
     """
 
     def __init__(self, seed: int = 0, temperature: float = 1.0) -> None:
-        if not (math.isfinite(temperature) and temperature >= 0):
+        is_number = isinstance(temperature, (int, float, np.number)) and not isinstance(temperature, bool)
+        if not (is_number and math.isfinite(temperature) and temperature >= 0):
             raise UsageError(
                 "temperature-invalid",
                 expected="a finite temperature of 0 or more",
-                found=repr(temperature),
+                found=shown(temperature),
                 fix="try 0.7; 0 always takes the best symbol",
             )
         self.temperature = float(temperature)
@@ -60,15 +62,13 @@ class Sampler:
 
     @state.setter
     def state(self, value: int) -> None:
-        value = int(value)
-        if not 0 <= value <= _MASK:
-            raise UsageError(
-                "seed-invalid",
-                expected="a seed in 0..18446744073709551615 (unsigned 64 bit)",
-                found=str(value),
-                fix="choose a seed in that range",
-            )
-        self._state = value
+        self._state = number(
+            value,
+            "a seed in 0..18446744073709551615 (unsigned 64 bit)",
+            most=_MASK,
+            code="seed-invalid",
+            fix="choose a seed in that range",
+        )
 
     def next_uint64(self) -> int:
         """Return the next number of splitmix64, 0..2^64-1."""

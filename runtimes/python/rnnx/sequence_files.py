@@ -14,7 +14,7 @@ from rnnx import feeds
 from rnnx.array_files import SUFFIXES, read_arrays, write_arrays
 from rnnx.contract import Contract, axis_index
 from rnnx.errors import FileError, InputError
-from rnnx.files import read_bytes
+from rnnx.files import read_lines
 from rnnx.joining import named
 from rnnx.shapes import Array, chunk_shape
 
@@ -58,21 +58,32 @@ def write_sequence(folder: Path, source: Path, outputs: Mapping[str, Array]) -> 
     return path
 
 
-def read_lines(path: str | os.PathLike[str], contract: Contract) -> list[tuple[str, Any]]:
-    """Return the sequences in a file of JSON lines.
+def count_sequences(path: str | os.PathLike[str]) -> int:
+    """Return how many sequences a file of JSON lines has: lines that are not blank.
+
+    Raises:
+        FileError: `file-missing` or `cannot-read`, or `no-sequences` if there are none.
+    """
+    count = sum(bool(line.strip()) for line in read_lines(path, what="sequences"))
+    if not count:
+        raise _no_sequences(f"sequences in {path}", "none", "name another file")
+    return count
+
+
+def line_sequences(path: str | os.PathLike[str], contract: Contract) -> Iterator[tuple[str, Any]]:
+    """Yield the sequences in a file of JSON lines, which is read as they are asked for.
 
     A line is an object of inputs by name, or bare lists for a model that needs one input. Values are nested
     lists in the shape of a chunk without its batch axis, since a line is one sequence.
 
-    Returns:
+    Yields:
         A name for messages, and the inputs in the shape of a chunk, for each line that is not blank.
 
     Raises:
-        FileError: `file-missing`, `cannot-read`, `not-json-lines` or `no-sequences`.
+        FileError: `file-missing`, `cannot-read` or `not-json-lines`.
         InputError: as `Stream.run`, with the line.
     """
-    found = []
-    for number, line in enumerate(read_bytes(path, what="sequences").split(b"\n"), 1):
+    for number, line in enumerate(read_lines(path, what="sequences"), 1):
         if not line.strip():
             continue
         name = f"line {number} of {path}"
@@ -86,12 +97,9 @@ def read_lines(path: str | os.PathLike[str], contract: Contract) -> list[tuple[s
                 fix='write one sequence a line, as {"x": [[...], ...]}',
             ) from None
         try:
-            found.append((name, _with_batch(contract, content)))
+            yield name, _with_batch(contract, content)
         except InputError as error:
             raise named(error, name) from None
-    if not found:
-        raise _no_sequences(f"sequences in {path}", "none", "name another file")
-    return found
 
 
 def encode_line(contract: Contract, outputs: Mapping[str, Array]) -> str:

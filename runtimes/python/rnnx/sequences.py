@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
-from rnnx.chunks import input_sizes, join_chunks, part_of
+from rnnx.arguments import instance, number, shown
+from rnnx.chunks import join_chunks, part_of
 from rnnx.contract import axis_index
-from rnnx.errors import InputError, UsageError
+from rnnx.errors import InputError
 from rnnx.joining import check_pooled, named
 from rnnx.matching import check_values, match_inputs
 from rnnx.pool import Pool
@@ -16,6 +18,9 @@ from rnnx.session import Session
 from rnnx.shapes import Array
 
 Name = TypeVar("Name", bound=Hashable)
+# Sequences that may have begun, by sequences that run at a time, where results wait for those before them.
+_WINDOW = 4
+_NO_MORE: Any = object()
 
 
 @dataclasses.dataclass
@@ -39,11 +44,13 @@ def run_sequences(
     capacity: int = 64,
     chunk: int = 256,
     check: bool = True,
+    in_order: bool = False,
     advanced: Callable[[int], None] | None = None,
 ) -> Iterator[tuple[Name, dict[str, Array]]]:
     """Run sequences of any lengths, `capacity` at a time; one that ends makes room for the next.
 
-    Sequences are read as rows become free, so any number of them takes the memory of `capacity`.
+    Sequences are read as rows become free, so any number of them takes the memory of `capacity`, or of four
+    times as many where results are to come in order.
 
     Args:
         session: the model.
@@ -52,10 +59,12 @@ def run_sequences(
         capacity: sequences that run at a time, 1 or more.
         chunk: most steps that run at a time, 1 or more.
         check: as `Session.pool`.
+        in_order: whether results come in the order of the sequences, instead of when each ends. One that
+            is much longer than those after it then lets rows stay empty.
         advanced: called with the number of steps that were done, over and over.
 
     Yields:
-        The name of a sequence and its outputs, as `Stream.run` gives them at batch 1, when it ends.
+        The name of a sequence and its outputs, as `Stream.run` gives them at batch 1.
 
     Raises:
         InputError: as `Stream.run`, with the name of the sequence; or as `Session.pool`.
@@ -63,12 +72,11 @@ def run_sequences(
         UsageError: `chunk-invalid`.
         ModelError: `engine-failed`.
     """
-    if chunk < 1:
-        raise UsageError(
-            "chunk-invalid", expected="a chunk of 1 step or more", found=str(chunk), fix="change it"
-        )
-    check_pooled(session.contract, capacity)
-    return _Runner(session, iter(sequences), capacity, chunk, check, advanced).run()
+    instance("session", session, Session, "what rnnx.load returns")
+    instance("sequences", sequences, Iterable, "pairs of a name and inputs")
+    chunk = number(chunk, "a chunk of 1 step or more", least=1, code="chunk-invalid")
+    capacity = check_pooled(session.contract, capacity)
+    return _Runner(session, iter(sequences), capacity, chunk, check, in_order, advanced).run()
 
 
 class _Runner(Generic[Name]):
@@ -79,6 +87,7 @@ class _Runner(Generic[Name]):
         capacity: int,
         chunk: int,
         check: bool,
+        in_order: bool,
         advanced: Callable[[int], None] | None,
     ) -> None:
         self._session, self._contract, self._source = session, session.contract, source
@@ -86,6 +95,9 @@ class _Runner(Generic[Name]):
         self._advanced = advanced or (lambda steps: None)
         self._pool: Pool | None = None
         self._active: list[_Running[Name]] = []
+        # Begun and not given out yet, as they came; stays empty where order does not matter.
+        self._begun: deque[_Running[Name]] = deque()
+        self._most = _WINDOW * capacity if in_order else 0
 
     def run(self) -> Iterator[tuple[Name, dict[str, Array]]]:
         while self._refill():
@@ -96,36 +108,49 @@ class _Runner(Generic[Name]):
             for running in ended:
                 assert self._pool is not None
                 self._pool.close(running.stream)
+                running.inputs.clear()
+            for running in self._given_out(ended):
                 yield running.name, join_chunks(self._contract, running.parts)
+
+    def _given_out(self, ended: list[_Running[Name]]) -> Iterator[_Running[Name]]:
+        """Yield those that ended; in order, those that nothing before them holds up."""
+        if not self._most:
+            yield from ended
+        while self._begun and self._begun[0].done == self._begun[0].steps:
+            yield self._begun.popleft()
 
     def _refill(self) -> bool:
         """Give free rows to the next sequences; return whether anything is left to run."""
-        while len(self._active) < self._capacity:
-            following = next(self._source, None)
-            if following is None:
+        while len(self._active) < self._capacity and (not self._most or len(self._begun) < self._most):
+            following = next(self._source, _NO_MORE)
+            if following is _NO_MORE:
                 break
-            self._active.append(self._open(*following))
+            if not isinstance(following, (tuple, list)) or len(following) != 2:
+                raise TypeError(f"each of sequences must be a name and inputs, not {shown(following)}")
+            running = self._open(*following)
+            self._active.append(running)
+            if self._most:
+                self._begun.append(running)
         return bool(self._active)
 
     def _open(self, name: Name, inputs: Any) -> _Running[Name]:
+        bound = {} if self._pool is None else self._pool.dims
         try:
-            if self._pool is None:
-                self._pool = self._make_pool(inputs)
-            arrays, dims = match_inputs(self._contract, inputs, {**self._pool.dims, "batch": 1}, whole=True)
+            arrays, dims = match_inputs(self._contract, inputs, {**bound, "batch": 1}, whole=True)
             check_values(self._contract, arrays, dims, finite=self._check)
         except InputError as error:
             raise named(error, str(name)) from None
+        if self._pool is None:
+            self._pool = self._make_pool(dims)
         alike = tuple(dims[free] for free in self._contract.free_dimensions)
         return _Running(name, self._pool.open(), arrays, dims["time"], dims, alike)
 
-    def _make_pool(self, inputs: Any) -> Pool:
+    def _make_pool(self, dims: Mapping[str, int]) -> Pool:
         """Return a pool with the free dimensions of states bound as the first sequence has them."""
-        sizes = input_sizes(self._contract, inputs)
         bound = {
-            free: sizes[free]
+            free: dims[free]
             for free in self._contract.free_dimensions
-            if free in sizes
-            and any(axis_index(state.shape, free) is not None for state in self._contract.states)
+            if any(axis_index(state.shape, free) is not None for state in self._contract.states)
         }
         return self._session.pool(capacity=self._capacity, dims=bound, check=self._check)
 

@@ -54,7 +54,9 @@ class Session:
 
         Raises:
             InputError: `empty-batch`, `no-batch`, `unknown-dimension`, `missing-dimension`,
-                `wrong-dimension`, `unknown-state`, `wrong-dtype`, `wrong-shape` or `non-finite`.
+                `wrong-dimension`, `unknown-state`, `wrong-dtype`, `wrong-shape`, `non-finite` or
+                `out-of-memory`.
+            TypeError: `dims` or `initial` is no dict.
         """
         return Stream(self, batch=batch, dims=dims, initial=initial, check=check)
 
@@ -106,6 +108,7 @@ def load(
         ProviderError: `provider-unknown`, `provider-unavailable`, `onnxruntime-missing` or
             `onnxruntime-conflict`.
         UsageError: `unknown-option` or `wrong-option`.
+        TypeError: `source` is neither path nor bytes, or `options` no dict.
     """
     model = read_model(source)
     contract = read_contract(model)

@@ -28,6 +28,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from rnnx.arguments import instance
 from rnnx.contract import Contract, describe
 from rnnx.errors import FileError
 from rnnx.shapes import Array, fit
@@ -73,6 +74,7 @@ def encode_snapshot(snapshot: Snapshot) -> bytes:
     """Return a snapshot as bytes; equal snapshots give equal bytes."""
     tensors = {f"state.{name}": value for name, value in snapshot.states.items()}
     if snapshot.sampling is not None:
+        instance("sampling", snapshot.sampling, Sampling, "a rnnx.snapshot.Sampling")
         tensors["sampling.generator"] = np.asarray(snapshot.sampling.generator, np.uint64)
         tensors["sampling.temperature"] = np.asarray(snapshot.sampling.temperature, np.float64)
         tensors["sampling.scores"] = snapshot.sampling.scores
@@ -100,7 +102,8 @@ def decode_snapshot(
         FileError: `not-safetensors`, `not-a-snapshot`, `snapshot-newer`, `snapshot-of-another-model` or
             `snapshot-invalid` for states that are missing or of another dtype or shape.
     """
-    tensors, metadata = decode_tensors(data, what="a snapshot")
+    content = instance("a snapshot", data, (bytes, bytearray, memoryview), "the bytes that snapshot() gave")
+    tensors, metadata = decode_tensors(bytes(content), what="a snapshot")
     check_format(metadata, what="a snapshot", name="snapshot", version=VERSION, model_id=model_id)
     position = metadata.get("position", "")
     if not (position.isascii() and position.isdecimal()):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rnnx import loops, opening
+from rnnx.arguments import mapping, number, shown
 from rnnx.contract import axis_index
 from rnnx.errors import InputError, StreamError
 from rnnx.gate import Guarded
@@ -45,14 +46,16 @@ class Stream(Guarded):
     ) -> None:
         super().__init__()
         self.session = session
-        self.batch = batch
-        self.dims = dict(dims or {})
+        self.dims = mapping("dims", dims, "sizes by dimension")
         self._contract = session.contract
         self._check = check
         self._sizes = opening.sizes(self._contract, batch, self.dims)
+        self.batch = self._sizes["batch"]
         self._specs = {state.name: state for state in self._contract.states}
-        self._initial = opening.starts(self._contract, self._sizes, initial or {})
-        self._lane = session.engine.open({name: value.shape for name, value in self._initial.items()})
+        begins = mapping("initial", initial, "starts by state")
+        with opening.room(self._sizes):
+            self._initial = opening.starts(self._contract, self._sizes, begins)
+            self._lane = session.engine.open({name: value.shape for name, value in self._initial.items()})
         self._step_plan: Plan | None = None
         self._chunk_plan: Plan | None = None
         # Which set of buffers is current, and how many steps led to it: one value, so that they change
@@ -188,6 +191,7 @@ class Stream(Guarded):
         Raises:
             FileError: `not-safetensors`, `not-a-snapshot`, `snapshot-newer`, `snapshot-of-another-model` or
                 `snapshot-invalid`; the states are unchanged.
+            TypeError: `data` is no bytes.
         """
         with self._held():
             found = decode_snapshot(data, self._contract, model_id=self.session.id, sizes=self._sizes)
@@ -264,16 +268,12 @@ class Stream(Guarded):
         self._now = (side, position)
 
     def _rows(self, rows: Sequence[int]) -> list[int]:
-        chosen = [int(row) for row in rows]
-        for row in chosen:
-            if not 0 <= row < self.batch:
-                raise InputError(
-                    "row-range",
-                    expected=f"rows in 0..{self.batch - 1}",
-                    found=str(row),
-                    fix="name rows of this stream's batch",
-                )
-        return sorted(set(chosen))
+        wanted, fix = f"rows in 0..{self.batch - 1}", "name rows of this stream's batch"
+        if not isinstance(rows, Iterable):
+            raise InputError("row-range", expected=wanted, found=shown(rows), fix=fix)
+        last = self.batch - 1
+        chosen = {number(row, wanted, most=last, code="row-range", fix=fix, error=InputError) for row in rows}
+        return sorted(chosen)
 
     def _whole_only(self, found: str) -> StreamError:
         return StreamError(

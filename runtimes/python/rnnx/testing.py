@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from rnnx.arguments import mapping
 from rnnx.checking import check_parity, make_request
 from rnnx.session import Session, load
 from rnnx.verdict import Parity
@@ -47,14 +48,15 @@ def assert_parity(
     Raises:
         AssertionError: they disagree; the message says at which step, in which tensor, and by how much.
         RnnxError: they cannot be compared.
-        TypeError: an argument that does not exist.
+        TypeError: an argument that does not exist, or is of another kind than it should be.
     """
     for name in exported_with.keys() - _EXPORTED_WITH:
         raise TypeError(f"assert_parity() got an unexpected keyword argument {name!r}")
     session = model if isinstance(model, Session) else load(model, provider)
     arguments = dict(exported_with)
-    if "inputs_spec" in arguments:
-        arguments["inputs"] = arguments.pop("inputs_spec")
+    for name in ("inputs_spec", "state", "constants"):
+        arguments[name] = mapping(name, arguments.get(name), "what rnnx.export got, by parameter")
+    arguments["inputs"] = arguments.pop("inputs_spec")
     contract = session.contract
     # By name, for this package never imports the ones that need torch unless it is asked to compare with it.
     reference = importlib.import_module("rnnx_export.reference").open_reference(network, contract, arguments)
@@ -63,7 +65,7 @@ def assert_parity(
         contract,
         steps=steps,
         batch=batch,
-        dims=dims or {},
+        dims=dims,
         seed=seed,
         recorded=inputs,
         ranges=truths.known_ranges(reference),

@@ -9,11 +9,16 @@ Importing it changes one thing in the process: OMP_WAIT_POLICY, unless it is set
 from __future__ import annotations
 
 import os
+import sys
 from typing import Annotated
 
-import typer
+try:
+    import typer
 
-from rnnx.cli.group import CONTEXT, Group, Verb
+    from rnnx.cli.group import CONTEXT, Group, Verb
+except KeyboardInterrupt:  # before there is anything that could say so
+    print("rnnx: interrupted", file=sys.stderr)
+    raise SystemExit(130) from None
 
 VERBS = {
     "train": Verb("rnnx.cli.train", "train", "Train a character network on text."),

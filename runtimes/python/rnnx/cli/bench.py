@@ -9,6 +9,7 @@ import typer
 
 from rnnx.cli.comparison import Constants, Inputs, Kwargs, Returns, Source, State, Weights
 from rnnx.cli.console import Json, Quiet, bold, progress, table
+from rnnx.cli.flags import providers, refuse
 from rnnx.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ _MOST_STREAMS = 1_000_000
 
 
 def bench(
+    context: typer.Context,
     model: Annotated[Path, typer.Argument(help="An ONNX file written by rnnx.", metavar="MODEL")],
     against: Annotated[
         str | None,
@@ -64,6 +66,14 @@ def bench(
     from rnnx.files import check_output
     from rnnx.model_file import read_contract, read_model
 
+    if against is None:
+        refuse(
+            context,
+            *("weights", "kwargs", "inputs", "state", "constants", "returns"),
+            expected="--against SOURCE beside flags that say how the network is made",
+            fix="add --against, or leave it out",
+        )
+    names = providers(runtimes)
     if plot is not None:
         check_output(plot, inputs=(model,))
         _check_format(plot)
@@ -79,7 +89,7 @@ def bench(
     network = (
         Source(against, weights, kwargs, inputs, state, constants, returns) if against is not None else None
     )
-    ways = _contenders(model, [name.strip() for name in runtimes.split(",")], network)
+    ways = _contenders(model, names, network)
     if floor:
         from rnnx_native.floor import FloorContender
 
@@ -96,10 +106,10 @@ def bench(
         typer.echo(show(found))
 
 
-def _contenders(model: Path, providers: list[str], network: Source | None) -> list[Contender]:
+def _contenders(model: Path, names: list[str], network: Source | None) -> list[Contender]:
     from rnnx.contenders import OrtContender, RnnxContender
 
-    ways: list[Contender] = [RnnxContender(model, name, f"rnnx {name}") for name in providers]
+    ways: list[Contender] = [RnnxContender(model, name, f"rnnx {name}") for name in names]
     ways.append(OrtContender(model))
     if network is not None:
         from rnnx_export.contenders import TorchContender

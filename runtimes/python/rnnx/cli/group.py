@@ -11,13 +11,13 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import typer
 from typer.core import TyperGroup
 
-from rnnx.errors import FileError, RnnxError, UsageError
+from rnnx.errors import FileError, RnnxError, UsageError, was_interrupted
 
 # Typer exports the subclasses only; its click is a package of its own since 0.26, a dependency before.
 _ClickError: Any = typer.BadParameter.__mro__[2]
@@ -75,14 +75,15 @@ class Group(TyperGroup):
             ctx.fail(f"no such command {args[0]!r}: {hint}")
         return super().resolve_command(ctx, args)
 
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        """Read the arguments. What click would turn into an exit code without a word gets a name here."""
+        with _named_ends():
+            return super().make_context(*args, **extra)
+
     def invoke(self, ctx: Any) -> Any:
-        """Run the verb. What click would turn into exit code 1 without a word gets a name here."""
-        try:
+        """Run the verb; as `make_context`."""
+        with _named_ends():
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            raise typer.Abort from None
-        except BrokenPipeError as error:
-            raise _ReaderLeftError from error
 
     def main(
         self,
@@ -108,6 +109,16 @@ class Group(TyperGroup):
 
 class _ReaderLeftError(Exception):
     """Whoever read our standard output has closed it: `rnnx run ... | head`."""
+
+
+@contextlib.contextmanager
+def _named_ends() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise typer.Abort from None
+    except BrokenPipeError as error:
+        raise _ReaderLeftError from error
 
 
 def load_verb(name: str, verb: Verb) -> Any:
@@ -151,8 +162,7 @@ def guarded(call: Callable[[], Any], *, show_traceback: bool) -> int:
         _abandon_stdout()
         return 141
     except typer.Abort:
-        print("rnnx: interrupted", file=sys.stderr)
-        return 130
+        return _interrupted()
     except _ClickError as error:
         if show_traceback:
             traceback.print_exc()
@@ -160,6 +170,8 @@ def guarded(call: Callable[[], Any], *, show_traceback: bool) -> int:
     except Exception as error:
         if show_traceback:
             traceback.print_exc()
+        if was_interrupted(error):
+            return _interrupted()
         told = as_rnnx_error(error)
         _complain(told.code, str(told))
         if told.code == "cannot-write-output":
@@ -192,6 +204,11 @@ def as_rnnx_error(error: Exception) -> RnnxError:
         found=f"{type(error).__name__}: {error}",
         fix="run it again with --traceback, and report what it shows",
     )
+
+
+def _interrupted() -> int:
+    print("rnnx: interrupted", file=sys.stderr)
+    return 130
 
 
 def _abandon_stdout() -> None:

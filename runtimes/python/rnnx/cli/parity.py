@@ -10,6 +10,7 @@ import typer
 
 from rnnx.cli.comparison import Constants, Inputs, Kwargs, Returns, State, Weights
 from rnnx.cli.console import Json, Quiet, bold, remark, table
+from rnnx.cli.flags import providers, refuse
 from rnnx.errors import ParityError, UsageError
 
 if TYPE_CHECKING:
@@ -39,14 +40,14 @@ def parity(
     runtimes: Annotated[
         str | None, typer.Option(metavar="LIST", help="Providers to compare: cpu,cuda,native.")
     ] = None,
-    provider: Annotated[str, typer.Option(help="The same for one provider.")] = "cpu",
+    provider: Annotated[str, typer.Option(help="One provider, instead of --runtimes.")] = "cpu",
     steps: Annotated[int, typer.Option(help="Number of steps.", min=1)] = 64,
     batch: Annotated[int | None, typer.Option(help="Rows; 2 where the model has a batch.", min=1)] = None,
     dim: Annotated[
         list[str] | None,
         typer.Option(help="Size of a free dimension; 5 unless given.", metavar="NAME=N"),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the random inputs.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Of random inputs and lengths of chunks.", min=0)] = 0,
     input: Annotated[
         Path | None, typer.Option(help="Recorded inputs: .npy, .npz or .safetensors, as for 'rnnx run'.")
     ] = None,
@@ -77,19 +78,17 @@ def parity(
         rnnx parity poet.onnx --against poet.safetensors --runtimes cpu --steps 300 --report report.html
         rnnx parity poet.onnx --trace poet.trace.safetensors --json
     """
-    _check_arguments(model, against, trace, drive, input, record, bisect)
+    _check_arguments(context, model, against, trace, drive, input, record, bisect)
+    names = [provider] if runtimes is None else providers(runtimes)
     if report is not None:
         from rnnx.cli.source import files_of
         from rnnx.files import check_output
 
         read = (model, trace, input, text, *(() if against is None else files_of(against, weights)))
         check_output(report, inputs=tuple(path for path in read if path is not None))
-    if trace is not None:
-        _check_trace_alone(context)
     import rnnx
 
-    names = runtimes.split(",") if runtimes else [provider]
-    sessions = [rnnx.load(model, name.strip()) for name in names]
+    sessions = [rnnx.load(model, name) for name in names]
     command = _command(context)
     if trace is not None:
         found = _replay(sessions, trace, command)
@@ -117,6 +116,7 @@ def parity(
 
 
 def _check_arguments(
+    context: typer.Context,
     model: Path,
     against: str | None,
     trace: Path | None,
@@ -144,33 +144,30 @@ def _check_arguments(
         raise UsageError(
             "arguments", expected="--against with --bisect", found="--trace", fix="name the network"
         )
+    if trace is not None:
+        refuse(
+            context,
+            *("weights", "kwargs", "inputs", "state", "constants", "returns"),
+            *("steps", "batch", "dim", "seed", "input", "drive", "text"),
+            expected="--trace without flags that choose inputs or a network",
+            fix="leave it out: a trace holds its inputs, sizes and steps",
+        )
+    refuse_sizes(context, input)
+    if context.params["runtimes"] is not None:
+        refuse(context, "provider", expected="--runtimes or --provider", fix="name all of them in --runtimes")
     if record:
         check_output(model)
 
 
-def _check_trace_alone(context: typer.Context) -> None:
-    """Refuse flags that a trace has settled already: they would be ignored."""
-    settled = (
-        "weights",
-        "kwargs",
-        "inputs",
-        "state",
-        "constants",
-        "returns",
-        "steps",
-        "batch",
-        "dim",
-        "seed",
-    )
-    for name in (*settled, "input", "drive", "text"):
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            raise UsageError(
-                "arguments",
-                expected="--trace without flags that choose inputs or a network",
-                found=f"--{name}",
-                fix="leave it out: a trace holds its inputs, sizes and steps",
-            )
+def refuse_sizes(context: typer.Context, input: Path | None, *more: str) -> None:
+    """Refuse flags that recorded inputs have settled already. Raises UsageError `arguments`."""
+    if input is not None:
+        refuse(
+            context,
+            *("steps", "batch", *more),
+            expected="--input without flags that say what random inputs are like",
+            fix="leave it out: recorded inputs have steps and batch of their own",
+        )
 
 
 def _replay(sessions: list[Session], path: Path, command: str) -> Parity:
@@ -222,6 +219,13 @@ def _request(
                 "not-symbols",
                 expected="a model with a vocabulary for --text",
                 found="one without",
+                fix="leave --text out",
+            )
+        if contract.whole_only:
+            raise UsageError(
+                "whole-only",
+                expected="a model that can be stepped for --text",
+                found=contract.whole_only,
                 fix="leave --text out",
             )
         request = dataclasses.replace(request, text=read_bytes(text, what="text").decode("utf-8", "replace"))
@@ -290,6 +294,17 @@ def parse_sizes(pairs: list[str]) -> dict[str, int]:
         name, _, size = pair.partition("=")
         if not (name.isidentifier() and size.isdecimal() and int(size)):
             raise UsageError("arguments", expected="--dim NAME=N", found=pair, fix="as in --dim memory=37")
+        if name in ("batch", "time"):
+            raise UsageError(
+                "arguments",
+                expected="--dim with a free dimension of the model",
+                found=repr(name),
+                fix="leave it out: --batch says the batch, and the inputs the time",
+            )
+        if name in sizes:
+            raise UsageError(
+                "arguments", expected="each --dim once", found=f"{name!r} twice", fix="leave one out"
+            )
         sizes[name] = int(size)
     return sizes
 

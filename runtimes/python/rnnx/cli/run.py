@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rnnx.cli.flags import refuse
 from rnnx.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ _STANDARD = "-"
 
 
 def run(
+    context: typer.Context,
     model: Annotated[Path, typer.Argument(help="An ONNX file written by rnnx.", metavar="MODEL")],
     prompt: Annotated[str | None, typer.Option(help="Text to continue (models over symbols).")] = None,
     length: Annotated[int, typer.Option(help="Number of symbols to make.", min=0)] = 400,
@@ -34,7 +36,7 @@ def run(
         str | None,
         typer.Option("--output", "-o", help=".npy, .npz or .safetensors; '-' for raw values on stdout."),
     ] = None,
-    chunk: Annotated[int, typer.Option(help="Steps that run at a time.", min=1)] = 256,
+    chunk: Annotated[int, typer.Option(help="Steps that run at a time (--input).", min=1)] = 256,
     pool: Annotated[
         bool, typer.Option("--pool", help="Run many sequences: a folder of such files, or a .jsonl.")
     ] = False,
@@ -65,8 +67,7 @@ def run(
     """
     import rnnx
 
-    if input is not None and any(value is not None for value in (prompt, temperature, seed)):
-        raise _usage("--input, or the flags of text", "both", "leave out --prompt, --temperature and --seed")
+    _check_flags(context, input, pool)
     if pool:
         from rnnx.cli.run_pool import check_pool
 
@@ -91,6 +92,17 @@ def run(
         run_arrays(session, input, output or _STANDARD, chunk, saved, save_state, quiet=quiet)
 
 
+def _check_flags(context: typer.Context, source: str | None, pool: bool) -> None:
+    """Refuse flags that would be ignored."""
+    if source is None:
+        refuse(context, "chunk", expected="--input with --chunk", fix="leave it out: text is made in steps")
+    else:
+        text = ("prompt", "length", "temperature", "seed")
+        refuse(context, *text, expected="--input alone, or the flags of text", fix="leave one of them out")
+    if not pool:
+        refuse(context, "capacity", expected="--pool with --capacity", fix="add --pool, or leave it out")
+
+
 def _check_arguments(
     model: Path,
     source: str | None,
@@ -102,7 +114,12 @@ def _check_arguments(
     from rnnx.files import check_output
 
     if source is None and output is not None:
-        raise _usage("--output with --input", "--output alone", "text goes to standard output: use '> FILE'")
+        fix = "name the arrays with --input; text goes to standard output: '> FILE' keeps it"
+        raise _usage("--output with --input", "--output alone", fix)
+    if source is not None and (Path(source).is_dir() or Path(source).suffix.lower() == ".jsonl"):
+        raise _usage(
+            "--pool with many sequences as --input", source, "add --pool, or name one file of arrays"
+        )
     if source is not None and output is None:
         raise _usage("an --output for the results", "none", "add --output y.npy, or '-' for raw values")
     read = [model] if source is None or source == _STANDARD else [model, Path(source)]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rnnx.array_files import check_suffix, decode_numpy, encode_arrays, read_arrays
+from rnnx.array_files import NUMPY_STARTS, check_suffix, decode_numpy, encode_arrays, read_arrays
 from rnnx.chunks import input_sizes, join_chunks, raw_chunks, run_chunks
 from rnnx.cli.console import progress
 from rnnx.contract import Contract
@@ -19,7 +19,6 @@ from rnnx.shapes import Array, chunk_shape, has_steps, to_steps
 from rnnx.stream import Stream
 
 _STANDARD = "-"
-_NUMPY_STARTS = (b"\x93NUMPY", b"PK\x03\x04")
 
 
 def run_arrays(
@@ -84,7 +83,7 @@ def _read(source: str) -> Array | dict[str, Array] | None:
     if source != _STANDARD:
         return read_arrays(source)
     head = sys.stdin.buffer.peek(6)[:6]  # type: ignore[union-attr]
-    if not head.startswith(_NUMPY_STARTS):
+    if not head.startswith(NUMPY_STARTS):
         return None
     return decode_numpy(sys.stdin.buffer.read(), label="standard input")
 

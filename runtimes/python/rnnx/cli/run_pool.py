@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+from rnnx.array_files import SUFFIXES
 from rnnx.cli.console import Progress, progress
 from rnnx.errors import FileError, UsageError
-from rnnx.files import check_output, write_bytes
+from rnnx.files import check_output, writing
 from rnnx.sequence_files import (
     LINES,
+    count_sequences,
     encode_line,
     folder_sequences,
-    read_lines,
+    line_sequences,
     sequence_paths,
     write_sequence,
 )
@@ -77,25 +79,34 @@ def _run_folder(session: Session, source: str, output: str, capacity: int, chunk
 
 
 def _run_lines(session: Session, source: str, output: str, capacity: int, chunk: int, quiet: bool) -> None:
-    sequences = read_lines(source, session.contract)
-    lines: dict[str, str] = {}
-    with _progress(len(sequences), quiet) as bar:
+    with _progress(count_sequences(source), quiet) as bar, _lines(output) as write:
         steps = _Steps(bar)
-        for name, outputs in run_sequences(
-            session, sequences, capacity=capacity, chunk=chunk, advanced=steps.add
+        for _, outputs in run_sequences(
+            session,
+            line_sequences(source, session.contract),
+            capacity=capacity,
+            chunk=chunk,
+            in_order=True,
+            advanced=steps.add,
         ):
-            lines[name] = encode_line(session.contract, outputs)
+            write(encode_line(session.contract, outputs))
             steps.ended()
-    text = "".join(f"{lines[name]}\n" for name, _ in sequences)
+
+
+@contextmanager
+def _lines(output: str) -> Iterator[Callable[[str], None]]:
+    """Yield what writes a line: at once to standard output, else to a file that is there whole at the end."""
     if output == _STANDARD:
-        sys.stdout.write(text)
-    else:
-        write_bytes(output, text.encode())
+        yield lambda line: print(line, flush=True)
+        return
+    with writing(output) as temporary, temporary.open("w", newline="\n") as file:
+        yield lambda line: print(line, file=file)
 
 
 def _check_folders(source: str, output: str) -> None:
     folder = Path(output)
-    if output == _STANDARD or (folder.exists() and not folder.is_dir()):
+    is_file = folder.exists() or folder.suffix.lower() in (LINES, *SUFFIXES)
+    if output == _STANDARD or (is_file and not folder.is_dir()):
         raise _usage("a folder as --output, as --input is", output, "name a folder")
     if folder.exists() and folder.samefile(source):
         raise FileError(

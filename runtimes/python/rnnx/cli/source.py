@@ -40,6 +40,13 @@ def open_network(
         UsageError, FileError, ModelError: as `rnnx_models.checkpoint.load_checkpoint` and
             `rnnx_export.source.open_source` do.
     """
+    if Path(source).suffix.lower() == ".onnx":
+        raise UsageError(
+            "arguments",
+            expected="a network: a checkpoint (.safetensors), or a module as file.py:Name",
+            found=f"the ONNX file {source}",
+            fix="name what the file was exported from",
+        )
     if not _is_module(source):
         flags: dict[str, object] = {"weights": weights, "kwargs": kwargs, "inputs": inputs, "state": state}
         flags |= {"constants": constants, "returns": returns}

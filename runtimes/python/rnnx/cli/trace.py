@@ -13,6 +13,7 @@ from rnnx.errors import UsageError
 
 
 def trace(
+    context: typer.Context,
     source: Annotated[
         str,
         typer.Argument(metavar="SOURCE", help="The network: a checkpoint (.safetensors), or file.py:Name."),
@@ -51,13 +52,14 @@ def trace(
     from rnnx.array_files import read_arrays
     from rnnx.checking import make_request
     from rnnx.cli.comparison import Source
-    from rnnx.cli.parity import parse_sizes
+    from rnnx.cli.parity import parse_sizes, refuse_sizes
     from rnnx.cli.source import open_reference
     from rnnx.files import check_output
     from rnnx.inspection import inspect_model
     from rnnx.recording import record_trace
     from rnnx.trace_file import write_trace
 
+    refuse_sizes(context, input, "seed")
     read = tuple(path for path in (model, Path(source), weights, input) if path is not None)
     check_output(output, inputs=read)
     if source.endswith(".onnx"):
@@ -68,11 +70,11 @@ def trace(
             fix=f"rnnx trace NETWORK --model {source} -o {output}",
         )
     found = inspect_model(model)
-    network = Source(source, weights, kwargs, inputs, state, constants, returns).open()
-    reference = open_reference(network, found.contract)
     recorded = None if input is None else read_arrays(input)
     sizes = parse_sizes(dim or [])
     request = make_request(found.contract, steps=steps, batch=batch, dims=sizes, seed=seed, recorded=recorded)
+    network = Source(source, weights, kwargs, inputs, state, constants, returns).open()
+    reference = open_reference(network, found.contract)
     with progress("recording", request.steps, quiet=quiet) as bar:
         made = record_trace(
             reference,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rnnx.cli.console import Json, Quiet, progress, remark
+from rnnx.cli.flags import refuse
 from rnnx.errors import UsageError
 from rnnx.files import check_output
 
@@ -23,6 +24,7 @@ INTERRUPTED = 130
 
 
 def train(
+    context: typer.Context,
     texts: Annotated[
         list[Path],
         typer.Argument(metavar="TEXT_OR_FOLDER", help="Text files, and folders to search for them."),
@@ -33,7 +35,7 @@ def train(
     num_layers: Annotated[int, typer.Option(help="Recurrent layers.")] = 1,
     nonlinearity: Annotated[str, typer.Option(help="tanh or relu; relu for elman and rnn only.")] = "tanh",
     encoding: Annotated[str, typer.Option(help="How a character enters: one-hot or embedding.")] = "one-hot",
-    embedding_size: Annotated[int, typer.Option(help="Entries of the embedding.")] = 64,
+    embedding_size: Annotated[int, typer.Option(help="Entries of the embedding, if it is one.")] = 64,
     dropout: Annotated[
         float, typer.Option(help="Share of entries dropped between layers and before the readout.")
     ] = 0.0,
@@ -83,6 +85,13 @@ def train(
     )
     shape = (hidden_size, num_layers, nonlinearity, encoding, embedding_size, dropout)
     NetworkConfig(cell, 1, *shape)  # refuse before a long text is read
+    if encoding != "embedding":
+        refuse(
+            context,
+            "embedding_size",
+            expected="--encoding embedding with --embedding-size",
+            fix="add it, or leave this one out",
+        )
     _check_outputs(output, texts, exclude or [])
     corpus = read_corpus(texts, held_out=held_out, vocabulary_size=vocabulary_size, exclude=exclude or [])
     _describe(corpus, quiet)
