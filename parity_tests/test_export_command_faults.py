@@ -163,6 +163,9 @@ FAULTS = {
     "an impossible axis": ([*NET, "x=float32[batch, ti me, 6]"], "bad-spec", "ti me"),
     "an axis of zero": ([*NET, "x=float32[batch, time, 0]"], "bad-spec", "0"),
     "a range backwards": ([*NET, "x=float32[batch, time, 6] in 3..1"], "bad-spec", "3..1"),
+    "an input twice": (["nets.py:Net", *X, *X], "arguments", "'x' twice"),
+    "an argument twice": (["nets.py:Wide", *X, *("--kwargs", "width=3") * 2], "arguments", "'width' twice"),
+    "an ONNX file": (["net.onnx"], "arguments", "the ONNX file net.onnx"),
     "an unknown state": (["nets.py:Net", *X, "--state", "h=float32[batch, 8]"], "unknown-parameter", "'h'"),
     "an unknown constant": (["nets.py:Net", *X, "--constants", "k=1"], "unknown-parameter", "'k'"),
     "names that are none": (["nets.py:Net", *X, "--returns", "y,("], "bad-returns", "y,("),
@@ -222,6 +225,7 @@ REFUSALS = {
     "a cache that grows": ("nets.py:Grows", "growing-state", ("nets.py:", "torch.cat")),
     "a forward that fails": ("nets.py:Fails", "", ("nets.py:", "my own")),
     "a forward of other sizes": ("nets.py:Shapes", "", ("nets.py:",)),
+    "a layer of another width": ("nets.py:Net", "forward-failed", ("for inputs of 6 entries got 5",)),
     "a result of text": ("nets.py:Text", "", ("Text",)),
     "a result of nothing": ("nets.py:Nothing", "", ("Nothing",)),
 }
@@ -231,7 +235,8 @@ REFUSALS = {
 def test_a_refusal_is_told_in_a_line_and_exits_with_1(refusal: str, folder: Path, command: Command) -> None:
     source, code, says = REFUSALS[refusal]
     wanted = f"error[{code}]" if code else "error["
-    fails(folder, command, source, *STEP, "-o", "out.onnx", exit_code=1, says=(wanted, *says))
+    spec = ("--inputs", "x=float32[batch, time, 5]") if source == "nets.py:Net" else STEP
+    fails(folder, command, source, *spec, "-o", "out.onnx", exit_code=1, says=(wanted, *says))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from torch import nn
 
 import rnnx
 from cases.causal import RunningLogSumExp
-from cases.memory import Buffer, Lazy, ResetFlag
+from cases.memory_arguments import ResetFlag
+from cases.memory_attributes import Buffer, Lazy
 from conftest import REPOSITORY
 from plain_torch import CASES, build
 from rnnx.errors import RefusedError, RnnxError

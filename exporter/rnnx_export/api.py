@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 import rnnx
-from rnnx.contract import Contract, InputSpec, OutputSpec, Vocabulary
+from rnnx.arguments import instance, mapping, number, shown
+from rnnx.contract import Contract, InputSpec, OutputSpec, Vocabulary, describe
 from rnnx.errors import RefusedError, UsageError
 from rnnx.files import check_output, write_all, write_bytes
 from rnnx.model_file import model_id, write_contract
@@ -34,7 +35,7 @@ from rnnx_export.plan import Plan
 from rnnx_export.prove import ProofError, prove
 from rnnx_export.refusals import location
 from rnnx_export.spec import boundary_dtype
-from rnnx_export.streaming import UNCARRIED, why_not_stepped
+from rnnx_export.streaming import UNCARRIED, ends_agree, why_not_stepped
 from rnnx_export.subject import Subject, one_thread
 from rnnx_export.timeloop import with_time
 from rnnx_export.unroll import lift_loop
@@ -103,9 +104,11 @@ def export(
     Raises:
         RefusedError: the module cannot be exported; nothing was written.
         UsageError: the arguments make no sense.
+        TypeError: one is of another kind than it should be.
         FileError: the files cannot be written.
     """
-    _check(opset, steps_per_second)
+    _check(opset, steps_per_second, vocabulary)
+    name = None if name is None else instance("name", name, str, "text")
     path = check_output(path)
     trace_path = check_output(path.with_suffix(".trace.safetensors"))
     weights_path = check_output(path.with_name(f"{path.name}.data"))
@@ -120,6 +123,8 @@ def export(
                 counting = discover(subject, returns, positions=True)
                 if counting.counts_steps and why_not_stepped(counting) is None:
                     plan, reason = counting, None
+            if reason is None and plan.loops and not ends_agree(plan):
+                reason = UNCARRIED
             if reason == UNCARRIED:
                 plan.drop_loop_lifts()
                 reason = None if lift_loop(plan) else reason
@@ -129,7 +134,7 @@ def export(
             "name": name or path.stem,
             "vocabulary": vocabulary,
             "steps_per_second": steps_per_second,
-            "user": dict(user or {}),
+            "user": mapping("user", user, "what JSON can hold"),
         }
         made = _prove_some_way(plan, details, opset, weights_path.name)
     files = {path: made.data, trace_path: made.trace}
@@ -137,20 +142,31 @@ def export(
     return Exported(path, trace_path, made.contract, plan.notes)
 
 
-def _check(opset: int, steps_per_second: float | None) -> None:
-    if not OPSET <= opset <= NEWEST_OPSET:
-        raise UsageError(
-            "bad-opset",
-            expected=f"an operator set from {OPSET} to {NEWEST_OPSET}",
-            found=str(opset),
-            fix=f"leave it out: {OPSET} is what the oldest runtimes open",
-        )
-    if steps_per_second is not None and not 0 < steps_per_second < float("inf"):
+def _check(opset: Any, steps_per_second: Any, vocabulary: Any) -> None:
+    number(
+        opset,
+        f"an operator set from {OPSET} to {NEWEST_OPSET}",
+        least=OPSET,
+        most=NEWEST_OPSET,
+        code="bad-opset",
+        fix=f"leave it out: {OPSET} is what the oldest runtimes open",
+    )
+    is_number = isinstance(steps_per_second, (int, float)) and not isinstance(steps_per_second, bool)
+    if steps_per_second is not None and not (is_number and 0 < steps_per_second < float("inf")):
         raise UsageError(
             "bad-rate",
             expected="steps_per_second above 0",
-            found=str(steps_per_second),
+            found=shown(steps_per_second),
             fix="give the steps that one second of the sequence has, such as 62.5",
+        )
+    symbols = list(vocabulary) if isinstance(vocabulary, Sequence) else [None]
+    good = all(isinstance(symbol, str) and len(symbol) == 1 for symbol in symbols)
+    if vocabulary is not None and not (symbols and good and len(set(symbols)) == len(symbols)):
+        raise UsageError(
+            "bad-vocabulary",
+            expected="vocabulary as a list of characters, each once",
+            found=shown(vocabulary),
+            fix="give what each id stands for, from 0: ['a', 'b', ' ']",
         )
 
 
@@ -172,6 +188,9 @@ def _prove_some_way(plan: Plan, details: dict[str, Any], opset: int, weights_nam
         if why_not:
             failed[way] = why_not
             continue
+        if way == SCAN and plan.step_graph is None and not plan.loops:
+            # A loop over time may carry what no random input moves: a latch. Its steps show it all the same.
+            lift_loop(plan)
         try:
             with tempfile.TemporaryDirectory() as name:
                 graph = build(plan, way, opset)
@@ -217,6 +236,15 @@ def _contract(plan: Plan, identity: str, details: dict[str, Any]) -> Contract:
     symbols = details["vocabulary"]
     vocabulary = None
     if symbols is not None:
+        taken, given = inputs[0], outputs[0]
+        if taken.dtype != "int64" or given.shape[-1:] != [len(symbols)]:
+            raise UsageError(
+                "bad-vocabulary",
+                expected=f"an int64 input and an output of {len(symbols)} scores, as vocabulary has symbols",
+                found=f"{taken.name!r} as {describe(taken.dtype, taken.shape)} and "
+                f"{given.name!r} as {describe(given.dtype, given.shape)}",
+                fix="leave vocabulary out, or give a symbol for each score",
+            )
         vocabulary = Vocabulary(input=inputs[0].name, output=outputs[0].name, symbols=list(symbols))
     return Contract(
         id=identity,
@@ -246,6 +274,8 @@ _MENDS = {
     "which is no tensor": "keep it as a tensor: `self.register_buffer('count', torch.zeros(()))` "
     "and `self.count = self.count + 1`",
     UNCARRIED: "hand the state in and out: `def forward(self, x, h): ...` and `return y, h`",
+    "of complex numbers": "keep real and imaginary part as two real tensors: (a + ib)(c + id) is "
+    "`a * c - b * d` and `a * d + b * c`",
     "no ONNX form": "write the operation with others that ONNX has, or step the model outside of it",
 }
 

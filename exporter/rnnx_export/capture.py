@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import os
+import re
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -83,6 +84,13 @@ def user_line(error: Exception) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not frame.filename.startswith((_TORCH, _HERE)) and frame.line]
     return f" at {os.path.basename(own[-1].filename)}:{own[-1].lineno}: `{own[-1].line}`" if own else ""
+
+
+def recorded_line(trace: str) -> str:
+    """Return the same for a trace in text, as a captured node has it."""
+    frames = re.findall(r'File "([^"]+)", line (\d+), in .*\n +(.+)', trace)
+    own = [frame for frame in frames if not frame[0].startswith((_TORCH, _HERE))]
+    return f" at {os.path.basename(own[-1][0])}:{own[-1][1]}: `{own[-1][2].strip()}`" if own else ""
 
 
 def one_line(text: str) -> str:

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 from typing import Any
 
 import onnx_ir as ir
 import torch
+from onnxscript import opset18
 from torch.onnx._internal.exporter import _core, _registration
 
 from rnnx_export import recurrent_ops  # noqa: F401  (defines the operators)
-from rnnx_export.capture import CaptureError, _silent
+from rnnx_export.capture import CaptureError, _silent, recorded_line
 from rnnx_export.subject import quiet
 
 DOMAIN = "rnnx"
+_OPERATOR = re.compile(r"OpOverload\(op='([\w.]+)', overload='(\w+)'\)")
 
 
 def convert(exported: torch.export.ExportedProgram) -> ir.Model:
@@ -34,8 +37,20 @@ def convert(exported: torch.export.ExportedProgram) -> ir.Model:
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
-        text = " ".join(str(cause).split())
-        raise CaptureError(f"no ONNX form: {text[:180]}") from error
+        raise CaptureError(_no_form(exported, " ".join(str(cause).split()))) from error
+
+
+def _no_form(exported: torch.export.ExportedProgram, text: str) -> str:
+    """Return which operator has no ONNX form, and the user's line that calls it."""
+    found = _OPERATOR.search(text)
+    if found is None:
+        return f"no ONNX form: {text[:180]}"
+    name, overload = found.groups()
+    kind = " of complex numbers" if "complex-valued" in text else ""
+    # The converter takes operators apart first: linalg_inv is linalg_inv_ex by then.
+    called = [node for node in exported.graph.nodes if _stem(str(node.target)) == _stem(f"{name}.{overload}")]
+    where = next(filter(None, (recorded_line(node.meta.get("stack_trace") or "") for node in called)), "")
+    return f"no ONNX form: {name}{kind}{where}"
 
 
 @functools.cache
@@ -44,7 +59,14 @@ def _registry() -> _registration.ONNXRegistry:
     registry = _registration.ONNXRegistry.from_torchlib()
     for name in ("lstm", "gru", "rnn"):
         registry.register_op(getattr(torch.ops.rnnx, name).default, functools.partial(_placeholder, name))
+    registry.register_op(torch.ops.aten.expm1.default, _expm1)
     return registry
+
+
+def _expm1(x: Any) -> Any:
+    """exp(x) - 1 as tanh(x / 2) * (exp(x) + 1): near 0 the difference would lose what it is called for."""
+    one, two = (opset18.CastLike(number, x) for number in (1.0, 2.0))  # type: ignore[type-var]
+    return opset18.Mul(opset18.Tanh(opset18.Div(x, two)), opset18.Add(opset18.Exp(x), one))
 
 
 def _placeholder(name: str, *args: Any, **kwargs: Any) -> Any:
@@ -70,3 +92,7 @@ def _placeholder(name: str, *args: Any, **kwargs: Any) -> Any:
     assert _core.current_tracer is not None
     _core.current_tracer.nodes.append(node)
     return node.outputs
+
+
+def _stem(target: str) -> str:
+    return target.split(".")[1].strip("_").removesuffix("_ex") if target.count(".") == 2 else target

@@ -19,7 +19,7 @@ from rnnx_export.plan import IN_PLACE, Output, Plan, Program, State
 from rnnx_export.site_kinds import LOOKS_EVERYWHERE, POSITIONS, RECURRENT, SLOTS
 from rnnx_export.sites import Lift, Visit
 from rnnx_export.spec import TensorSpec
-from rnnx_export.structure import Path, flatten
+from rnnx_export.structure import Path, copied, flatten, part_at, shape_of
 from rnnx_export.subject import Subject, quiet
 
 
@@ -35,6 +35,9 @@ def discover(subject: Subject, returns: Any = None, *, positions: bool = False) 
         RefusedError: a reason why the module cannot be exported.
         UsageError: `state-ambiguous`, `state-without-next`, `bad-returns`.
     """
+    for path, part in subject.original.named_modules():
+        if isinstance(part, torch.jit.ScriptModule):
+            raise refusals.scripted(subject, path)
     with quiet():
         seen = Exploration(subject)
         pairs = _pairs(seen, returns)
@@ -84,16 +87,44 @@ def _pairs(seen: Exploration, returns: Any) -> dict[str, Path]:
     }
     mutated = {p for p in given if any(name in seen.base.first.mutated for name in subject.state_names(p))}
     method = getattr(type(subject.original), subject.method, None)
-    settled = pair(subject.state_trees(), known, seen.base.first.result, mutated, returns, method)
+    result = seen.base.first.result
+    settled = pair(subject.state_trees(), known, result, mutated, returns, method, _takes(seen))
     pairs: dict[str, Path] = {}
     for parameter, path in settled.items():
-        leaves = [leaf for leaf, _ in flatten(seen.base.first.result) if leaf[: len(path)] == path]
+        leaves = [leaf for leaf, _ in flatten(result) if leaf[: len(path)] == path]
         if path != IN_PLACE and not known[parameter]:
             inside = [leaf[len(path) :] for leaf in leaves]
-            subject.adopt_structure(parameter, seen.base.first.result, path, inside)
+            subject.adopt_structure(parameter, result, path, inside)
         for index, name in enumerate(subject.state_names(parameter)):
             pairs[name] = IN_PLACE if path == IN_PLACE else leaves[index]
     return pairs
+
+
+def _takes(seen: Exploration) -> Callable[[str, Path], bool]:
+    """Return what tells whether forward takes a part of its own result for a state that began as None.
+
+    A state has no time axis, and what comes back for it has its structure and its numbers of axes.
+    """
+    subject = seen.subject
+
+    def takes(parameter: str, path: Path) -> bool:
+        result = seen.base.first.result
+        leaves = [leaf for leaf, _ in flatten(result) if leaf[: len(path)] == path]
+        for leaf in leaves:
+            shape = seen.shape(_returned(leaf))
+            if isinstance(shape, str) or TensorSpec(torch.float32, shape).has("time"):
+                return False
+        inputs, given = seen.draw(0)
+        part = copied(part_at(result, path))
+        try:
+            again = subject.call(subject.fresh(), inputs, given, {parameter: part})
+            back = part_at(again, path)
+        except Exception:  # forward may refuse what it does not take in any way it likes
+            return False
+        sizes = [[value.dim() for _, value in flatten(tree)] for tree in (part, back)]
+        return shape_of(part) == shape_of(back) and sizes[0] == sizes[1]
+
+    return takes
 
 
 def _spec_of_result(seen: Exploration, name: str, path: Path) -> TensorSpec:
@@ -132,9 +163,11 @@ def _remembered(seen: Exploration) -> list[State]:
     places: dict[str, Place] = {}
     for place in _changed_places(seen):
         first, second = base.first.memory.get(place), base.second.memory[place]
-        if isinstance(first, Tensor) and first.shape != second.shape:
-            raise refusals.growing(subject, place, first, second)
         shape = seen.shape(_kept(place))
+        if isinstance(first, Tensor) and first.shape != second.shape:
+            if _gets_rows(first, second, shape):
+                raise refusals.gets_rows(subject, place, first, second)
+            raise refusals.growing(subject, place, first, second)
         if isinstance(shape, str):
             raise refusals.state_shape(subject, place.name, shape)
         spec = TensorSpec(second.dtype, shape)
@@ -182,17 +215,37 @@ def _changed_places(seen: Exploration) -> list[Place]:
     for run in (seen.base, seen.other):
         for before, after in ((run.memory, run.first.memory), (run.first.memory, run.second.memory)):
             found.update(dict.fromkeys(memory.changed(before, after)))
+    # A latch that no random input moves is written all the same, and read; a table made anew is not read.
+    found.update({place: None for place in seen.base.written if place not in found and seen.reads(place)})
     places = []
     for place in found:
         if isinstance(seen.base.second.memory.get(place), Tensor):
             places.append(place)
         elif isinstance(seen.base.memory.get(place), Tensor):
             raise refusals.changes_kind(seen.subject, place)
-        else:
+        elif not _holds_tensors(seen, place):
             seen.notes.append(
                 f"forward changes {place.name!r}, which is no tensor: its start is used at every step"
             )
     return places
+
+
+def _gets_rows(first: Tensor, second: Tensor, shape: tuple[Any, ...] | str) -> bool:
+    """Whether memory has one row after the first call and one for each sequence after the second."""
+    return first.dim() == second.dim() == len(shape) and all(
+        before == after or (before == 1 and isinstance(name, str))
+        for before, after, name in zip(first.shape, second.shape, shape, strict=True)
+    )
+
+
+def _holds_tensors(seen: Exploration, place: Place) -> bool:
+    """Whether an attribute that began as None or empty holds tensors after the call."""
+    return any(
+        (other.module, other.attribute) == (place.module, place.attribute)
+        and other.inside[: len(place.inside)] == place.inside
+        and isinstance(value, Tensor)
+        for other, value in seen.base.second.memory.items()
+    )
 
 
 def _hidden(seen: Exploration, taken: set[str], positions: bool) -> tuple[dict[str, Lift], list[State], bool]:

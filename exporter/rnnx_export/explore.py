@@ -45,10 +45,14 @@ class Call:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Two calls in a row of a fresh module: the states it was given, its memory before, itself after."""
+    """Two calls in a row of a fresh module: the states it was given, its memory before, itself after.
+
+    `written` are the places that forward wrote to, with other values than before or not.
+    """
 
     given: dict[str, Tensor | None]
     memory: dict[Place, Any]
+    written: list[Place]
     first: Call
     second: Call
     module: nn.Module
@@ -125,12 +129,32 @@ class Exploration:
         generator = torch.Generator().manual_seed(seed)
         return self._inputs(self.sizes, generator), self._states(self.sizes, generator)
 
+    def reads(self, place: Place) -> bool:
+        """Whether another value at a place makes any difference to a call, or to what it leaves behind."""
+        results = []
+        for moved in (False, True):
+            module = self.subject.fresh()
+            if moved:
+                other = _moved(memory.read(module, place))
+                memory.write(module, {place: other}, memory.templates(module, [place]))
+            try:
+                result = self.subject.call(module, *self.draw(0))
+            except Exception:  # the user's own code may fail on it in any way, but then it reads it
+                return True
+            results.append([leaf for _, leaf in flatten(result)] + list(memory.snapshot(module).values()))
+        return len(results[0]) != len(results[1]) or any(
+            isinstance(left, Tensor) != isinstance(right, Tensor)
+            or (isinstance(left, Tensor) and not _equal(left, right))
+            for left, right in zip(*results, strict=True)
+        )
+
     def _run(self, sizes: Mapping[str, int], seed: int) -> Run:
         subject = self.subject
         module = subject.fresh()
         generator = torch.Generator().manual_seed(seed)
         given = self._states(sizes, generator)
         before = memory.snapshot(module)
+        stamps = memory.stamps(module)
         calls = []
         for _ in range(2):
             inputs = self._inputs(sizes, generator)
@@ -147,7 +171,7 @@ class Exploration:
                 name for name, version in versions.items() if _version(states[name]) != version
             )
             calls.append(Call(inputs, result, watch.visits, mutated, memory.snapshot(module)))
-        return Run(given, before, calls[0], calls[1], module)
+        return Run(given, before, memory.written(stamps, module), calls[0], calls[1], module)
 
     def _refuse_varying(self, again: Run) -> None:
         """Refuse a module that gives something else for the same inputs, or shapes that depend on values."""
@@ -227,6 +251,17 @@ def _same(left: Tensor, right: Any) -> bool:
     if not isinstance(right, Tensor) or left.shape != right.shape:
         return False
     return torch.allclose(left.double(), right.double(), rtol=1e-4, atol=1e-5, equal_nan=True)
+
+
+def _moved(value: Tensor) -> Tensor:
+    """Return other values of the same dtype."""
+    if not value.is_floating_point():
+        return (value == 0).to(value.dtype)
+    return torch.where(value.isfinite(), value * 0.5 + 0.25, 0.25).to(value.dtype)
+
+
+def _equal(left: Tensor, right: Tensor) -> bool:
+    return left.shape == right.shape and torch.equal(torch.nan_to_num(left), torch.nan_to_num(right))
 
 
 def _version(value: Tensor | None) -> int:

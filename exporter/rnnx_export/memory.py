@@ -55,6 +55,25 @@ def snapshot(module: nn.Module) -> dict[Place, Any]:
     return found
 
 
+def stamps(module: nn.Module) -> dict[Place, tuple[Tensor, int]]:
+    """Return each kept tensor itself, and how often it was written."""
+    return {
+        place: (value, value._version)
+        for place in snapshot(module)
+        if isinstance(value := read(module, place), Tensor)
+    }
+
+
+def written(before: dict[Place, tuple[Tensor, int]], module: nn.Module) -> list[Place]:
+    """Return the places that were written since `before`, be it with the values that they had."""
+    after = stamps(module)
+    return [
+        place
+        for place, (value, version) in before.items()
+        if place in after and (after[place][0] is not value or after[place][1] != version)
+    ]
+
+
 def changed(before: dict[Place, Any], after: dict[Place, Any]) -> list[Place]:
     """Return the places whose value differs, in the order of `after`, then those that vanished."""
     places = [place for place, value in after.items() if place not in before or _differ(before[place], value)]

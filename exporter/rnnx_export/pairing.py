@@ -6,7 +6,7 @@ import ast
 import inspect
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -26,6 +26,7 @@ def pair(
     mutated: set[str],
     returns: Any,
     function: Any,
+    takes: Callable[[str, Path], bool],
 ) -> dict[str, Path]:
     """Return for each state parameter the path of its next value in `result`, or IN_PLACE.
 
@@ -36,6 +37,7 @@ def pair(
         mutated: parameters whose tensors forward changed in place.
         returns: the caller's names for the parts of the result, or None.
         function: the method, whose return statements may name the parts.
+        takes: whether forward takes the part at a path for a state that began as None.
 
     Raises:
         UsageError: `state-ambiguous` lists the candidates, `state-without-next` says there is none.
@@ -57,6 +59,9 @@ def pair(
             settled[parameter] = named[0]
         elif parameter in mutated and returns is None:
             settled[parameter] = IN_PLACE
+        elif not given[parameter] and len(candidates[parameter]) > 1:
+            fit = _outermost([path for path in candidates[parameter] if takes(parameter, path)])
+            candidates[parameter] = fit or candidates[parameter]
     while True:
         taken = [path for path in settled.values() if path != IN_PLACE]
         open_ = {p: [c for c in candidates[p] if not _overlaps(c, taken)] for p in trees if p not in settled}
@@ -182,6 +187,11 @@ def _grown(before: Tensor, after: Tensor) -> bool:
         return False
     growth = [new - old for old, new in zip(before.shape, after.shape, strict=True)]
     return sum(step != 0 for step in growth) == 1 and sum(growth) > 0
+
+
+def _outermost(paths: list[Path]) -> list[Path]:
+    """Return the paths that lie inside no other of them."""
+    return [path for path in paths if not any(path[: len(o)] == o for o in paths if o != path)]
 
 
 def _overlaps(path: Path, taken: list[Path]) -> bool:

@@ -1,7 +1,8 @@
-"""torch's `scan` and `while_loop`, run as the Python loops they stand for.
+"""torch's `scan` and `while_loop`, run as the Python loops they stand for; and distributions without checks.
 
 Called eagerly, these operators compile their body first, which no other mode survives, and captured they
-stay closed. As plain loops they are seen through like any loop over time.
+stay closed. As plain loops they are seen through like any loop over time. A distribution checks its
+parameters with decisions on their values, which no graph has.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from torch import Tensor
 
 @contextlib.contextmanager
 def plain_loops() -> Iterator[None]:
-    """Replace the operators behind `torch._higher_order_ops.scan` and `while_loop` while the block runs."""
+    """Replace the operators behind `torch._higher_order_ops.scan` and `while_loop` while the block runs.
+
+    Distributions check nothing meanwhile.
+    """
     # By module path, since the package gives its functions the names of its modules.
     home = {
         name: importlib.import_module(f"torch._higher_order_ops.{name}")
@@ -28,6 +32,7 @@ def plain_loops() -> Iterator[None]:
         mock.patch.object(home["utils"], "_hop_compile_and_call", _call),
         mock.patch.object(home["scan"], "scan_op", _scan),
         mock.patch.object(home["while_loop"], "while_loop_op", _while),
+        mock.patch.object(torch.distributions.Distribution, "_validate_args", False),
     ):
         yield
 

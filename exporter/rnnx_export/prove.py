@@ -16,14 +16,14 @@ import torch
 
 import rnnx
 from rnnx.compare import Comparison, Reference, compare_runtimes
-from rnnx.contract import Contract, Proof
+from rnnx.contract import Contract, Proof, axis_index
 from rnnx.drift import WORSE
-from rnnx.errors import RnnxError
+from rnnx.errors import InputError, RnnxError
 from rnnx.files import write_bytes
 from rnnx.model_file import write_contract
 from rnnx.session import Session
 from rnnx.shapes import chunk_shape, from_steps, to_steps
-from rnnx.tolerance import Level, level_of
+from rnnx.tolerance import Level, error_beyond, level_of
 from rnnx.trace_file import Trace, encode_trace
 from rnnx_export.explore import to_numpy
 from rnnx_export.plan import Plan
@@ -103,12 +103,38 @@ class _Prover:
             try:
                 for reference in self._references(dtype):
                     self._compare(reference, inputs, sizes, seed, where)
-            except (RuntimeError, TypeError, NotImplementedError):
+            except (RuntimeError, TypeError, NotImplementedError, InputError):
                 if dtype is None:
                     raise
                 self._note("the module does not run in float64: it was compared in its own precision only")
         if not self.plan.whole_only:
             self._from_other_states(sizes, inputs, seed)
+        self._compare_ends(sizes, inputs, where)
+
+    def _compare_ends(
+        self, sizes: Mapping[str, int], inputs: Mapping[str, np.ndarray[Any, Any]], where: str
+    ) -> None:
+        """Compare outputs without time in every row, also in those that ended before the call did.
+
+        Nothing says what such a row gives at a later step, but what the module says of it after a whole call
+        is what its caller reads: the last hidden state of a padded batch.
+        """
+        contract = self.session.contract
+        ends = [spec for spec in contract.outputs if axis_index(chunk_shape(contract, spec), "time") is None]
+        if not ends or not any(spec.role == "length" for spec in contract.inputs):
+            return
+        reference = WholeReference(self.plan)
+        *_, (expected, _) = reference.steps(inputs, reference.start(sizes))
+        got = self._whole(inputs, sizes)
+        for spec in ends:
+            bound = self._levels[f"output.{spec.name}"].step
+            wrong = error_beyond(bound, expected[spec.name], got[spec.name]) > 0
+            if wrong.any():
+                index = tuple(int(place) for place in np.argwhere(wrong)[0])
+                raise ProofError(
+                    f"{where}: output.{spec.name}{list(index)} after rows of unequal lengths: "
+                    f"expected {expected[spec.name][index]:.9g}, got {got[spec.name][index]:.9g}"
+                )
 
     def compare_long(self, batch: int) -> None:
         """Compare a long run, held to what the table of tolerances allows a run of any length."""
@@ -151,7 +177,7 @@ class _Prover:
             ways = dict(result.max_errors)
             if result.failure is not None:
                 # A chaotic network enlarges rounding, PyTorch's own too: the float64 one shows how much.
-                truth = self._truth(sizes, inputs)
+                truth = self._truth(type(reference), sizes, inputs)
                 again = None if truth is None else run(type(reference)(self.plan), truth)
                 if again is None or not _only_rounding(again):
                     precision = "own precision" if reference.dtype is None else "float64"
@@ -161,16 +187,19 @@ class _Prover:
                 )
                 ways = {"fed": again.max_errors.get("fed", {})}
         except RnnxError as error:
+            if error.code == "forward-failed":  # the module itself, about which the file is not to blame
+                raise
             raise ProofError(f"{where}: {error.found}") from error
         self.max_error = max([self.max_error, *(error for way in ways.values() for error in way.values())])
 
-    def _truth(self, sizes: Mapping[str, int], inputs: Mapping[str, Any]) -> ModuleReference | None:
+    def _truth(
+        self, kind: type[ModuleReference], sizes: Mapping[str, int], inputs: Mapping[str, Any]
+    ) -> ModuleReference | None:
         """Return the network in float64 if it computes in float32, the precision whose rounding is told."""
         dtypes = [state.spec.dtype for state in self.plan.states]
         dtypes += [output.spec.dtype for output in self.plan.outputs]
         if any(dtype.itemsize < 4 for dtype in dtypes if dtype.is_floating_point):
             return None
-        kind = WholeReference if self.plan.whole_only else StepReference
         return open_truth(kind(self.plan), inputs, sizes)
 
     def look_ahead(self) -> None:
@@ -203,7 +232,9 @@ class _Prover:
             moved = self._after(inputs, sizes, {state.name: _moved(base[1][state.name])})
             same = all(_equal(base[0][name], moved[0][name]) for name in base[0])
             if same and all(_equal(base[1][name], moved[1][name]) for name in base[1] if name != state.name):
-                self._note(f"state {state.name!r} is dead: another value in it changes nothing")
+                self._note(
+                    f"state {state.name!r} may be dead: another value in it changed nothing in three steps"
+                )
 
     def trace(self) -> bytes:
         """Return a small trace of the module."""

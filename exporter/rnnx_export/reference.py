@@ -9,24 +9,26 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor
 
-from rnnx.contract import Contract, InputSpec, StateSpec, describe
-from rnnx.errors import UsageError
+from rnnx.contract import Contract, Dimension, InputSpec, StateSpec, describe, step_shape
+from rnnx.errors import RefusedError, RnnxError, UsageError
 from rnnx.shapes import from_steps, to_steps
-from rnnx_export import memory
+from rnnx_export import memory, refusals
 from rnnx_export.discover import discover
 from rnnx_export.explore import to_numpy
 from rnnx_export.memory import Place
 from rnnx_export.plan import IN_PLACE, Plan, step_program
 from rnnx_export.spec import TensorSpec
 from rnnx_export.structure import flatten
-from rnnx_export.subject import Subject, quiet
+from rnnx_export.subject import Subject, quiet, require_method, require_module
+from rnnx_export.timeloop import with_time
 from rnnx_export.unroll import lift_loop
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
@@ -83,7 +85,8 @@ class StepReference(ModuleReference):
                 _tensor(_row(inputs[name], spec, step, plan), spec, self.dtype)
                 for name, spec in plan.subject.inputs.items()
             ]
-            with quiet(), _precision(self.dtype):
+            place = f"the inputs of step {step}"
+            with _running(plan.subject, arguments, place), quiet(), _precision(self.dtype):
                 result = self._program(*arguments, *carried)
             carried = list(result[count:])
             outputs = {o.name: to_numpy(value) for o, value in zip(plan.outputs, result, strict=False)}
@@ -115,7 +118,7 @@ class WholeReference(ModuleReference):
             if spec is not None
         }
         module = subject.fresh(self.dtype)
-        with quiet(), _precision(self.dtype):
+        with _running(subject, list(tensors.values()), "the inputs"), quiet(), _precision(self.dtype):
             leaves = dict(flatten(subject.call(module, tensors, given)))
         ends = {}
         for state in plan.states:
@@ -137,6 +140,18 @@ class WholeReference(ModuleReference):
                 {name: each[step] for name, each in rows.items()} | (last if final else {}),
                 ends if final else {},
             )
+
+
+@contextlib.contextmanager
+def _running(subject: Subject, inputs: Sequence[Tensor], place: str) -> Iterator[None]:
+    """Say which inputs they were if the module fails on them; the user's own code may do so in any way."""
+    try:
+        yield
+    except RnnxError:
+        raise
+    except Exception as error:
+        named = dict(zip(subject.inputs, inputs, strict=True))
+        raise refusals.inputs_fail(subject, error, named, place) from error
 
 
 @contextlib.contextmanager
@@ -200,42 +215,127 @@ def open_reference(
             that are missing are read from the contract.
 
     Raises:
-        UsageError: `other-network` if the module's states or outputs are not those of the contract.
-        RefusedError: the module cannot be exported at all.
+        UsageError: `other-network` if the module's states or outputs, or their sizes, are not those of the
+            contract; with the code of the refusal, a module that cannot be exported at all.
     """
-    inputs = arguments.get("inputs") or _trees([(spec.name, _text(spec)) for spec in contract.inputs])
-    state = arguments.get("state")
-    if not state and not arguments.get("inputs"):
-        parameters = inspect.signature(getattr(module, arguments.get("method", "forward"))).parameters
-        entries = [
-            (spec.name, _text(spec)) for spec in contract.states if spec.name.split(".")[0] in parameters
-        ]
-        state = _trees(entries)
-    subject = Subject(module, inputs, state, arguments.get("method", "forward"), arguments.get("constants"))
-    plan = discover(subject, arguments.get("returns"))
-    wanted = {spec.name for spec in contract.states}
-    if not contract.whole_only and wanted - {spec.name for spec in plan.states}:
-        # What a loop of the module's own carries is only seen by unrolling it, as the export did.
-        plan.drop_loop_lifts()
-        lift_loop(plan)
-    plan.drop_states({spec.name for spec in plan.states} - wanted)
-    ours = ([spec.name for spec in plan.states], [spec.name for spec in plan.outputs])
-    theirs = ([spec.name for spec in contract.states], [spec.name for spec in contract.outputs])
-    if ours != theirs:
-        raise UsageError(
-            "other-network",
-            expected=f"a network with states {theirs[0]} and outputs {theirs[1]}",
-            found=f"states {ours[0]} and outputs {ours[1]}",
-            fix="compare with the network that the model was exported from",
-        )
+    try:
+        plan = _plan_like(module, contract, arguments, [(spec.name, _text(spec)) for spec in contract.inputs])
+    except UsageError as error:
+        # A step model that was given a time axis (`time=True`) takes no chunk, or makes something else of it.
+        timed = not arguments.get("inputs") and _has_time_after_batch(contract)
+        if not timed or error.code not in ("forward-failed", "other-network", "state-shape"):
+            raise
+        steps = [(spec.name, _text(_without_time(spec))) for spec in contract.inputs]
+        try:
+            plan = _plan_like(module, contract, arguments, steps)
+        except UsageError:
+            raise error from None
     if contract.whole_only:
         plan.make_whole(contract.whole_only)
         return WholeReference(plan)
     return StepReference(plan)
 
 
+def _plan_like(
+    module: torch.nn.Module,
+    contract: Contract,
+    arguments: Mapping[str, Any],
+    entries: list[tuple[str, str]],
+) -> Plan:
+    """Return the plan of a module with the contract's states and outputs; `entries` stand for missing inputs.
+
+    Raises:
+        UsageError: as `open_reference`.
+    """
+    inputs = arguments.get("inputs") or _trees(entries)
+    state = arguments.get("state")
+    if not state and not arguments.get("inputs"):
+        method = require_method(require_module(module), arguments.get("method", "forward"))
+        parameters = inspect.signature(method).parameters
+        state = _trees(
+            [(spec.name, _text(spec)) for spec in contract.states if spec.name.split(".")[0] in parameters]
+        )
+    plan = _understood(module, inputs, state, arguments)
+    if contract.has_time and not plan.has_time:
+        plan = with_time(plan)
+    wanted = {spec.name for spec in contract.states}
+    if not contract.whole_only and wanted - {spec.name for spec in plan.states}:
+        # What a loop of the module's own carries is only seen by unrolling it, as the export did.
+        plan.drop_loop_lifts()
+        lift_loop(plan)
+    plan.drop_states({spec.name for spec in plan.states} - wanted)
+    _check_same(plan, contract)
+    return plan
+
+
+def _has_time_after_batch(contract: Contract) -> bool:
+    """Whether every input has the axes that `time=True` gives it."""
+    shapes = [list(spec.shape) for spec in contract.inputs if spec.role != "length"]
+    return all(
+        "time" in shape and shape.index("time") == (shape.index("batch") + 1 if "batch" in shape else 0)
+        for shape in shapes
+    )
+
+
+def _without_time(spec: InputSpec) -> InputSpec:
+    return msgspec.structs.replace(spec, shape=[axis for axis in spec.shape if axis != "time"])
+
+
+def _understood(module: torch.nn.Module, inputs: Any, state: Any, arguments: Mapping[str, Any]) -> Plan:
+    """Return what is found in a module that a model was exported from once."""
+    try:
+        subject = Subject(
+            module, inputs, state, arguments.get("method", "forward"), arguments.get("constants")
+        )
+        return discover(subject, arguments.get("returns"))
+    except RefusedError as error:
+        # Nobody asked to export it: it is another network than it was, and there is nothing to compare.
+        raise UsageError(error.code, expected=error.expected, found=error.found, fix=error.fix) from error
+
+
+def _check_same(plan: Plan, contract: Contract) -> None:
+    """Refuse a network whose states and outputs are not the model's, by name or by size."""
+    pairs: list[tuple[str, list[Any], list[Any]]] = [
+        ("state", list(plan.states), list(contract.states)),
+        ("output", list(plan.outputs), list(contract.outputs)),
+    ]
+    ours = [[spec.name for spec in found] for _, found, _ in pairs]
+    theirs = [[spec.name for spec in wanted] for _, _, wanted in pairs]
+    if ours != theirs:
+        raise _other_network(
+            f"a network with states {theirs[0]} and outputs {theirs[1]}",
+            f"states {ours[0]} and outputs {ours[1]}",
+        )
+    for kind, found, wanted in pairs:
+        for own, spec in zip(found, wanted, strict=True):
+            if not _same_sizes(step_shape(own.spec), step_shape(spec)):
+                told = describe(spec.dtype, spec.shape)
+                raise _other_network(
+                    f"a network of the model's size, with {kind} {spec.name!r} as {told}",
+                    f"one of another size: {own.spec.text}",
+                )
+
+
+def _same_sizes(ours: Sequence[Dimension], theirs: Sequence[Dimension]) -> bool:
+    """Whether two shapes agree in their numbers; a name stands for any."""
+    return len(ours) == len(theirs) and all(
+        own == other or isinstance(own, str) or isinstance(other, str)
+        for own, other in zip(ours, theirs, strict=True)
+    )
+
+
+def _other_network(expected: str, found: str) -> UsageError:
+    return UsageError(
+        "other-network",
+        expected=expected,
+        found=found,
+        fix="compare with the network that the model was exported from, made with the same arguments",
+    )
+
+
 def _text(spec: InputSpec | StateSpec) -> str:
-    return describe(spec.dtype, spec.shape)
+    length = isinstance(spec, InputSpec) and spec.role == "length"
+    return describe(spec.dtype, spec.shape) + (" in 1..time" if length else "")
 
 
 def _trees(entries: list[tuple[str, str]]) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from rnnx.errors import RefusedError
+from rnnx.contract import describe
+from rnnx.errors import InputError, RefusedError
 from rnnx_export.capture import one_line, user_line
 from rnnx_export.memory import Place
 from rnnx_export.spec import TensorSpec
@@ -40,6 +41,17 @@ def growing(subject: Subject, place: Place, first: Tensor, second: Tensor) -> Re
         fix="keep the last N entries in a ring buffer: "
         "`self.register_buffer('cache', torch.zeros(1, N, width))` and in forward "
         "`self.cache = torch.cat([self.cache.expand(x.shape[0], -1, -1), x], 1)[:, -N:]`",
+    )
+
+
+def gets_rows(subject: Subject, place: Place, first: Tensor, second: Tensor) -> RefusedError:
+    """Return the refusal of memory that moves through places which began with one row."""
+    return RefusedError(
+        "start-shape",
+        expected=f"{place.name!r} in {location(subject, place.module)} to have all rows from the first step",
+        found=f"shape {tuple(first.shape)} after one call, {tuple(second.shape)} after two",
+        fix="keep the frames in one tensor, which begins as `torch.zeros(1, N, width)`: "
+        "`self.frames = torch.cat([self.frames.expand(x.shape[0], -1, -1), x[:, None]], 1)[:, 1:]`",
     )
 
 
@@ -81,9 +93,40 @@ def forward_fails(
     return RefusedError(
         "forward-failed",
         expected=f"{location(subject)} to run on {sizes}",
-        found=one_line(f"{type(error).__name__}: {error}") + user_line(error),
+        found=_raised(error),
         fix=mend,
     )
+
+
+def inputs_fail(subject: Subject, error: Exception, inputs: Mapping[str, Tensor], place: str) -> InputError:
+    """Return the error for inputs that a module which was understood does not run on.
+
+    Args:
+        subject: the module.
+        error: what it raised.
+        inputs: what it was given.
+        place: which part of the inputs that is.
+    """
+    return InputError(
+        "forward-failed",
+        expected=f"{location(subject)} to run on {place}: {', '.join(map(_shown, inputs.items()))}",
+        found=_raised(error),
+        fix="give inputs that the network takes; ids have to lie in its tables "
+        "(a spec says so: 'int64[batch, time] in 0..19')",
+    )
+
+
+def _shown(named: tuple[str, Tensor]) -> str:
+    """Return "ids int64[2, 7] of 1..30": shape and dtype, and of integers what they go from and to."""
+    name, value = named
+    text = f"{name} {describe(str(value.dtype).removeprefix('torch.'), value.shape)}"
+    if value.dtype.is_floating_point or not value.numel():
+        return text
+    return f"{text} of {int(value.min())}..{int(value.max())}"
+
+
+def _raised(error: Exception) -> str:
+    return one_line(f"{type(error).__name__}: {error}") + user_line(error)
 
 
 def no_outputs(subject: Subject, result: object) -> RefusedError:
@@ -97,12 +140,28 @@ def no_outputs(subject: Subject, result: object) -> RefusedError:
 
 
 def random(subject: Subject, where: str) -> RefusedError:
-    """Return the refusal of a module that draws random numbers in eval mode."""
+    """Return the refusal of a module that draws random numbers in eval mode, or remembers elsewhere."""
+    if where:
+        found = f"different results from two runs; random numbers are drawn at {where}"
+        fix = "draw them only `if self.training:`, or take the noise as an input: `forward(self, x, noise)`"
+    else:
+        found = "different results from two fresh copies, so that it keeps something outside of itself"
+        fix = "keep it in a buffer or an attribute of the module: `self.h = new_h`"
     return RefusedError(
         "random",
         expected=f"{location(subject)} to give the same for the same inputs in eval mode",
-        found=f"different results from two runs; random numbers are drawn at {where or 'a place unknown'}",
-        fix="draw them only `if self.training:`, or take the noise as an input: `forward(self, x, noise)`",
+        found=found,
+        fix=fix,
+    )
+
+
+def scripted(subject: Subject, path: str) -> RefusedError:
+    """Return the refusal of a module that is, or has a part that is, TorchScript."""
+    return RefusedError(
+        "not-exported",
+        expected=f"{location(subject)} to be Python, which can be looked into",
+        found=f"{repr(path) if path else 'the module'} is TorchScript",
+        fix="export it as it is before `torch.jit.script` or `torch.jit.trace`",
     )
 
 

@@ -164,6 +164,8 @@ def _cumulative(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict
     single = lift is not None and isinstance(x.shape[axis], int) and x.shape[axis] == 1
     if single and name in ("cummax", "cummin"):
         result: Any = torch.return_types.cummax((x, torch.zeros_like(x, dtype=torch.int64)))
+    elif name == "cumprod" and isinstance(x.shape[axis], int) and x.shape[axis] <= _SPELLED_OUT:
+        result = _products(x, axis)
     else:
         result = x if single else func(*args, **kwargs)
     if lift is None:
@@ -173,6 +175,17 @@ def _cumulative(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict
     joined = _RUNNING[name](values, past)
     watch.next_states[lift.names[0]] = joined.select(axis, -1)
     return joined if isinstance(result, Tensor) else type(result)((joined, result[1]))
+
+
+_SPELLED_OUT = 64
+
+
+def _products(x: Tensor, axis: int) -> Tensor:
+    """Return cumprod as the products it is, since ONNX has no operator for it."""
+    running: list[Tensor] = []
+    for part in x.split(1, axis):
+        running.append(running[-1] * part if running else part)
+    return torch.cat(running, axis)
 
 
 _RUNNING: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

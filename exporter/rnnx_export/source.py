@@ -8,7 +8,7 @@ import importlib
 import importlib.util
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -136,6 +136,7 @@ def parse_specs(texts: list[str], flag: str) -> dict[str, Any]:
                     found=repr(part.strip()),
                     fix="put a parameter's name in front",
                 )
+            _require_new(specs, [name.strip()], flag)
             specs[name.strip()] = _structure(value.strip())
     return specs
 
@@ -150,6 +151,7 @@ def parse_values(texts: list[str], flag: str) -> dict[str, Any]:
     for text in texts:
         found = _literal(text) if text.lstrip().startswith("{") else None
         if isinstance(found, dict):
+            _require_new(values, found, flag)
             values.update(found)
             continue
         name, equals, value = text.partition("=")
@@ -160,8 +162,20 @@ def parse_values(texts: list[str], flag: str) -> dict[str, Any]:
                 found=repr(text),
                 fix=f"as in {flag} hidden_size=64",
             )
+        _require_new(values, [name.strip()], flag)
         values[name.strip()] = _literal(value.strip())
     return values
+
+
+def _require_new(known: Mapping[str, Any], names: Iterable[str], flag: str) -> None:
+    for name in names:
+        if name in known:
+            raise UsageError(
+                "arguments",
+                expected=f"each name of {flag} once",
+                found=f"{name!r} twice",
+                fix="leave one out",
+            )
 
 
 def _literal(text: str) -> Any:

@@ -1,12 +1,13 @@
 """Nested arguments and results as flat lists of tensors with named places.
 
-A structure is a tensor, a plain value, or a tuple, list, dict, NamedTuple or dataclass of structures.
+A structure is a tensor, a plain value, or a tuple, list, deque, dict, NamedTuple or dataclass of structures.
 Other classes take part once an adapter is registered for them with `register_structure`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -53,7 +54,7 @@ def children(value: Any) -> list[tuple[str, Any]] | None:
         return [(str(name), part) for name, part in adapter.take_apart(value).items()]
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return list(zip(value._fields, value, strict=True))
-    if isinstance(value, tuple | list):
+    if isinstance(value, tuple | list | deque):
         return [(str(index), part) for index, part in enumerate(value)]
     if isinstance(value, dict):
         return [(str(key), part) for key, part in value.items()]
@@ -71,6 +72,8 @@ def rebuild(value: Any, parts: list[Any]) -> Any:
         return type(value)(*parts)
     if isinstance(value, dict):
         return type(value)(zip(value, parts, strict=True))
+    if isinstance(value, deque):
+        return type(value)(parts, value.maxlen)
     if isinstance(value, tuple | list):
         return type(value)(parts)
     copy = object.__new__(type(value))
@@ -95,13 +98,25 @@ def replace(value: Any, leaves: Mapping[Path, Any], path: Path = ()) -> Any:
     return rebuild(value, [replace(part, leaves, (*path, name)) for name, part in parts])
 
 
+def part_at(value: Any, path: Path) -> Any:
+    """Return the part of `value` at `path`, which has to be there."""
+    for name in path:
+        value = dict(children(value) or ())[name]
+    return value
+
+
+def copied(value: Any) -> Any:
+    """Return `value` with copies of its tensors."""
+    return replace(value, {path: leaf.clone() for path, leaf in tensors(value)})
+
+
 def shape_of(value: Any) -> Any:
     """Return what two structures must share to be the same but for their leaves."""
     parts = children(value)
     if parts is None:
         return None
     kind = "mapping" if isinstance(value, dict) else "sequence"
-    named = kind == "mapping" or not isinstance(value, list | tuple) or hasattr(value, "_fields")
+    named = kind == "mapping" or not isinstance(value, list | tuple | deque) or hasattr(value, "_fields")
     return (named, tuple((name if named else None, shape_of(part)) for name, part in parts))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -11,11 +12,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from rnnx.arguments import mapping
 from rnnx.errors import UsageError
 from rnnx_export import memory
 from rnnx_export.plain_loops import plain_loops
 from rnnx_export.spec import TensorSpec, parse_tree
-from rnnx_export.structure import Path, children, replace
+from rnnx_export.structure import Path, part_at, replace
 
 
 class _Parameter(NamedTuple):
@@ -51,18 +53,14 @@ class Subject:
         method: str = "forward",
         constants: Mapping[str, Any] | None = None,
     ) -> None:
-        if not isinstance(module, nn.Module):
-            raise UsageError(
-                "not-a-module",
-                expected="a torch.nn.Module",
-                found=f"a {type(module).__name__}",
-                fix="pass an instance, such as Net() and not Net",
-            )
-        self.original = module
+        self.original = require_module(module)
         self.bfloat16 = any(value.dtype == torch.bfloat16 for value in module.state_dict().values())
         self.method = method
-        self.trees = {"input": dict(inputs), "state": dict(state or {})}
-        self.constants = dict(constants or {})
+        self.trees = {
+            "input": mapping("inputs", inputs, "specs by parameter"),
+            "state": mapping("state", state, "specs by parameter"),
+        }
+        self.constants = mapping("constants", constants, "values by parameter")
         self.order = self._parameters(module)
         self.inputs: dict[str, TensorSpec] = {}
         self.states: dict[str, TensorSpec | None] = {}
@@ -93,13 +91,23 @@ class Subject:
         for part in module.modules():
             if isinstance(part, nn.RNNBase):
                 # Its checks turn sizes into plain numbers, which would freeze them when captured.
-                part.check_forward_args = _no_check  # type: ignore[method-assign, assignment]
+                part.check_forward_args = functools.partial(_check_width, part.input_size)  # type: ignore[method-assign]
         return module
 
     def call(
-        self, module: nn.Module, inputs: Mapping[str, Tensor], states: Mapping[str, Tensor | None]
+        self,
+        module: nn.Module,
+        inputs: Mapping[str, Tensor],
+        states: Mapping[str, Tensor | None],
+        whole: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Call the method of `module` with arguments built from named tensors; return its result."""
+        """Call the method of `module` with arguments built from named tensors; return its result.
+
+        Args:
+            module: a copy of the module.
+            inputs, states: tensors by flat name.
+            whole: arguments by parameter, taken as they are, in place of what `states` has for them.
+        """
         leaves: dict[str, dict[Path, Any]] = {}
         for name, value in {**inputs, **states}.items():
             parameter, path = self._places[name]
@@ -110,6 +118,7 @@ class Subject:
             values[parameter] = (
                 None if all(value is None for value in found.values()) else replace(tree, found)
             )
+        values.update(whole or {})
         positional, keyword = [], {}
         gap = False
         for name in self.order:
@@ -154,11 +163,8 @@ class Subject:
             path: where in it the state's next value is.
             inside: paths of its leaves below that.
         """
-        node = result
-        for name in path:
-            node = dict(children(node) or ())[name]
         self._none_states.add(parameter)
-        self.trees["state"][parameter] = node
+        self.trees["state"][parameter] = part_at(result, path)
         for name in self.state_names(parameter):
             del self.states[name], self._places[name]
         for leaf in inside:
@@ -186,15 +192,7 @@ class Subject:
                 self.inputs[name] = spec
 
     def _parameters(self, module: nn.Module) -> dict[str, _Parameter]:
-        function = getattr(module, self.method, None)
-        if function is None:
-            raise UsageError(
-                "unknown-method",
-                expected=f"a method {self.method!r} of {type(module).__name__}",
-                found="none",
-                fix="name one that exists",
-            )
-        parameters = dict(inspect.signature(function).parameters)
+        parameters = dict(inspect.signature(require_method(module, self.method)).parameters)
         named = {
             name: _Parameter(p.kind, p.default)
             for name, p in parameters.items()
@@ -224,8 +222,36 @@ class Subject:
         return named
 
 
-def _no_check(*args: Any) -> None:
-    return None
+def require_module(module: Any) -> nn.Module:
+    """Return `module` if it is one. Raises UsageError `not-a-module`."""
+    if isinstance(module, nn.Module):
+        return module
+    raise UsageError(
+        "not-a-module",
+        expected="a torch.nn.Module",
+        found=f"a {type(module).__name__}",
+        fix="pass an instance, such as Net() and not Net",
+    )
+
+
+def require_method(module: nn.Module, name: Any) -> Any:
+    """Return a method of `module` by name. Raises UsageError `unknown-method`."""
+    function = getattr(module, name, None) if isinstance(name, str) else None
+    if callable(function):
+        return function
+    raise UsageError(
+        "unknown-method",
+        expected=f"a method {name!r} of {type(module).__name__}",
+        found="none",
+        fix="name one that exists",
+    )
+
+
+def _check_width(width: int, value: Tensor, *rest: Any) -> None:
+    """Refuse what PyTorch would read past its end, for it is only its own checks that look at the width."""
+    found = value.shape[-1]
+    if isinstance(found, int) and found != width:
+        raise RuntimeError(f"a recurrent layer for inputs of {width} entries got {found}")
 
 
 @contextlib.contextmanager

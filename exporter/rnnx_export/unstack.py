@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import fx
+
+from rnnx_export.passing import Pass, left_of
 
 aten = torch.ops.aten
 _EVERYTHING = 2**62
@@ -16,6 +19,7 @@ _NEW = {
     aten.new_ones.default: aten.ones.default,
     aten.new_full.default: aten.full.default,
 }
+_COUNTS = (aten.arange.default, aten.arange.start, aten.arange.start_step)
 
 
 class Unstacker:
@@ -48,16 +52,20 @@ class Unstacker:
             return self.simplify(node.args[1])  # type: ignore[arg-type]
         if node.target is aten.slice_scatter.default and _whole(node, 1):
             return self.simplify(node.args[1])  # type: ignore[arg-type]
+        if node.target is aten.slice.Tensor and (place := _single(node)) is not None:
+            axis = int(node.args[1])  # type: ignore[arg-type]
+            entry = self.select(node.args[0], axis, place)  # type: ignore[arg-type]
+            return self._made(aten.unsqueeze.default, (entry, axis), node.meta["val"])
         if node.target is aten.select.int:
-            return self._select(node.args[0], int(node.args[1]), node.args[2])  # type: ignore[arg-type]
+            return self.select(node.args[0], int(node.args[1]), node.args[2])  # type: ignore[arg-type]
         if node.target is operator.getitem and _is(node.args[0], aten.unbind.int):
             source = node.args[0]
             dim = source.args[1] if len(source.args) > 1 else source.kwargs.get("dim", 0)  # type: ignore[union-attr]
-            return self._select(source.args[0], int(dim), node.args[1])  # type: ignore[union-attr, arg-type]
+            return self.select(source.args[0], int(dim), node.args[1])  # type: ignore[union-attr, arg-type]
         if node.target in (aten.squeeze.dim, aten.squeeze.dims):
             dims = node.args[1] if isinstance(node.args[1], list | tuple) else [node.args[1]]
             if len(dims) == 1 and _size(node.args[0], int(dims[0])) == 1:  # type: ignore[arg-type]
-                return self._select(node.args[0], int(dims[0]), 0)  # type: ignore[arg-type]
+                return self.select(node.args[0], int(dims[0]), 0)  # type: ignore[arg-type]
         if node.target in _NEW:
             # Only the size and the dtype matter, not what the tensor is made like.
             return self._new_like(node, node.args[1:], _NEW[node.target], {"dtype": node.meta["val"].dtype})
@@ -76,7 +84,8 @@ class Unstacker:
         identity = (node.target, key(node.args), key(tuple(sorted(node.kwargs.items()))))
         return self._known.setdefault(identity, node)
 
-    def _select(self, source: fx.Node, dim: int, index: Any) -> fx.Node:
+    def select(self, source: fx.Node, dim: int, index: Any) -> fx.Node:
+        """Return source[.., index, ..] along `dim`, as simple as it gets."""
         source = self.simplify(source)
         rank = source.meta["val"].dim()
         dim %= rank
@@ -102,92 +111,59 @@ class Unstacker:
                 if size is None:
                     break
                 if index < size:
-                    return self._select(part, dim, index)  # type: ignore[arg-type]
+                    return self.select(part, dim, index)  # type: ignore[arg-type]
                 index -= size
         if target is aten.select_scatter.default and int(args[2]) % source.meta["val"].dim() == dim:  # type: ignore[arg-type]
             if int(args[3]) % (_size(source, dim) or 1) == index:  # type: ignore[arg-type]
                 return self.simplify(args[1])  # type: ignore[arg-type]
-            return self._select(args[0], dim, index)  # type: ignore[arg-type]
+            return self.select(args[0], dim, index)  # type: ignore[arg-type]
         if target is aten.slice.Tensor and int(args[1]) % source.meta["val"].dim() == dim:  # type: ignore[arg-type]
             start = int(args[2]) if len(args) > 2 and args[2] is not None else 0  # type: ignore[arg-type]
             if start >= 0 and (len(args) < 5 or args[4] == 1):
-                return self._select(args[0], dim, start + index)  # type: ignore[arg-type]
-        if _each_step_alone(source, dim):
-            return self._through(source, dim, index)
+                return self.select(args[0], dim, start + index)  # type: ignore[arg-type]
+        if target in _COUNTS:
+            low, stride = (0, 1) if len(args) == 1 else (args[0], args[2] if len(args) > 2 else 1)
+            if isinstance(low, int) and isinstance(stride, int):
+                dtype = {"dtype": source.meta["val"].dtype}
+                return self._new(aten.scalar_tensor.default, (low + stride * index,), source, dim, dtype)
+        left = left_of(Pass(source, dim, lambda node, own: self._entry(node, own, index), self._made))
+        if left is not None:
+            kwargs = dict(source.kwargs) if left.target is source.target else {}
+            return self._new(left.target, left.args, source, dim, kwargs)
         return self._new(aten.select.int, (source, dim, index), source, dim)
 
-    def _through(self, source: fx.Node, dim: int, index: int) -> fx.Node:
-        """Return a pointwise or last-axis operator applied to the one step of its arguments."""
-        rank = source.meta["val"].dim()
+    def _entry(self, node: fx.Node, dim: int, index: int) -> fx.Node:
+        """Return node[.., index, ..]; an axis of one entry is broadcast."""
+        return self.select(node, dim, 0 if _size(node, dim) == 1 else index)
 
-        def step(value: Any) -> Any:
-            if isinstance(value, list | tuple):
-                return type(value)(step(part) for part in value)
-            if not isinstance(value, fx.Node) or not isinstance(value.meta.get("val"), torch.Tensor):
-                return value
-            own = dim - (rank - value.meta["val"].dim())
-            if own < 0:
-                return value
-            return self._select(value, own, 0 if _size(value, own) == 1 else index)
-
-        if source.target is aten.linear.default:
-            args: tuple[Any, ...] = (step(source.args[0]), *source.args[1:])
-        elif source.target is operator.getitem:
-            whole = source.args[0]
-            assert isinstance(whole, fx.Node)
-            inner = self._new_like(whole, (step(whole.args[0]), *whole.args[1:]))
-            args = (inner, source.args[1])
-        else:
-            args = step(tuple(source.args))
-        return self._new(source.target, args, source, dim, dict(source.kwargs))
+    def _made(self, target: Any, args: Sequence[Any], value: Any) -> fx.Node:
+        """Return a new node of a value like `value`."""
+        with self._graph.inserting_before(self._graph.output_node()):
+            node = self._graph.call_function(target, tuple(args))
+        node.meta["val"] = value
+        return self._remember(node)
 
     def _new(
         self, target: Any, args: Any, source: fx.Node, dim: int, kwargs: dict[str, Any] | None = None
     ) -> fx.Node:
-        output = self._graph.output_node()
-        with self._graph.inserting_before(output):
+        with self._graph.inserting_before(self._graph.output_node()):
             node = self._graph.call_function(target, tuple(args), kwargs or {})
         value = source.meta["val"]
         node.meta["val"] = value.select(dim, 0) if isinstance(value, torch.Tensor) else value
-        found = self._unique(node)
-        self._done[node] = found
-        self._done.setdefault(found, found)
-        return found
+        return self._remember(node)
 
-    def _new_like(
-        self, source: fx.Node, args: Any, target: Any = None, kwargs: dict[str, Any] | None = None
-    ) -> fx.Node:
-        output = self._graph.output_node()
-        with self._graph.inserting_before(output):
-            node = self._graph.call_function(
-                target or source.target,  # type: ignore[arg-type]
-                tuple(args),
-                dict(source.kwargs) if kwargs is None else kwargs,
-            )
+    def _new_like(self, source: fx.Node, args: Any, target: Any, kwargs: dict[str, Any]) -> fx.Node:
+        with self._graph.inserting_before(self._graph.output_node()):
+            node = self._graph.call_function(target, tuple(args), kwargs)
         node.meta["val"] = source.meta["val"]
+        return self._remember(node)
+
+    def _remember(self, node: fx.Node) -> fx.Node:
+        """Return the first node that computes what a new one does."""
         found = self._unique(node)
         self._done[node] = found
         self._done.setdefault(found, found)
         return found
-
-
-def _each_step_alone(node: fx.Node, dim: int) -> bool:
-    """Whether an operator treats every entry along `dim` by itself."""
-    target = node.target
-    rank = node.meta["val"].dim() if isinstance(node.meta.get("val"), torch.Tensor) else 0
-    if target is aten.linear.default:
-        return dim < rank - 1
-    if target is operator.getitem:
-        whole = node.args[0]
-        if (
-            not _is(whole, aten.chunk.default)
-            and not _is(whole, aten.split.Tensor)
-            and not _is(whole, aten.split_with_sizes.default)
-        ):
-            return False
-        along = whole.args[2] if len(whole.args) > 2 else 0  # type: ignore[union-attr]
-        return isinstance(along, int) and along < 0 and along % rank != dim
-    return isinstance(target, torch._ops.OpOverload) and torch.Tag.pointwise in target.tags
 
 
 def _is(value: Any, target: Any) -> bool:
@@ -207,6 +183,15 @@ def _size(node: fx.Node, dim: int) -> int | None:
 def _same_shape(left: Any, right: Any) -> bool:
     a, b = left.meta["val"], right.meta["val"]
     return bool(a.dtype == b.dtype) and [str(size) for size in a.shape] == [str(size) for size in b.shape]
+
+
+def _single(node: fx.Node) -> int | None:
+    """Return which one entry a slice takes, None if it takes more."""
+    start, end, step = (node.args[place] if len(node.args) > place else None for place in (2, 3, 4))
+    if not isinstance(start, int) or not isinstance(end, int) or step not in (None, 1):
+        return None
+    known = _size(node.args[0], int(node.args[1]))  # type: ignore[arg-type]
+    return start if known is not None and 0 <= start < known and end == start + 1 else None
 
 
 def _whole(node: fx.Node, extra: int = 0) -> bool:

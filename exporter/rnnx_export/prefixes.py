@@ -1,0 +1,113 @@
+"""The same values seen in runs of one, two and three steps: how they are told to be the same."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import fx
+
+from rnnx_export.unstack import Unstacker
+
+aten = torch.ops.aten
+STEPS = 3
+
+
+class Twins:
+    """Expressions of different prefixes that are the same, as long as no step looks ahead.
+
+    Args:
+        unstacker: of the graph that holds them.
+    """
+
+    def __init__(self, unstacker: Unstacker) -> None:
+        self._unstacker = unstacker
+        self._known: dict[tuple[fx.Node, fx.Node, int | None], bool] = {}
+
+    def same(self, left: Any, right: Any, entry: int | None) -> bool:
+        """Whether two expressions are the same but for the prefix they come from.
+
+        Args:
+            left, right: nodes, or arguments of nodes.
+            entry: the step that is asked of a chunk, on which no later step has a say; None for no chunk.
+        """
+        if not isinstance(left, fx.Node) or not isinstance(right, fx.Node):
+            if isinstance(left, list | tuple) and isinstance(right, list | tuple) and len(left) == len(right):
+                return all(self.same(a, b, entry) for a, b in zip(left, right, strict=True))
+            both_sizes = all(isinstance(value, int) and 0 < value <= STEPS for value in (left, right))
+            return (entry is not None and both_sizes) or (type(left) is type(right) and bool(left == right))
+        left, right = self._unstacker.simplify(left), self._unstacker.simplify(right)
+        key = (left, right, entry)
+        if key not in self._known:
+            self._known[key] = left is right or self._same_but_prefix(left, right, entry)
+        return self._known[key]
+
+    def _same_but_prefix(self, left: fx.Node, right: fx.Node, entry: int | None) -> bool:
+        entries = [node.args[2] for node in (left, right) if node.target is aten.select.int]
+        if len(entries) == 2 and isinstance(entries[0], int) and left.args[1:] == right.args[1:]:
+            chunks = [self._unstacker.simplify(node.args[0]) for node in (left, right)]  # type: ignore[arg-type]
+            return chunks[0] is chunks[1] or self._same_call(chunks[0], chunks[1], entries[0])
+        if entry is not None and gives_tensor(left) and gives_tensor(right):
+            pair = sorted((left, right), key=lambda node: [str(size) for size in node.meta["val"].shape])
+            axis = grows_along(tuple(pair))
+            if axis is not None:
+                one, other = (self._unstacker.select(node, axis, entry) for node in (left, right))
+                return self.same(one, other, None)
+        return self._same_call(left, right, entry)
+
+    def _same_call(self, left: fx.Node, right: fx.Node, entry: int | None) -> bool:
+        if left.op != "call_function" or left.target != right.target or len(left.args) != len(right.args):
+            return False
+        return self.same(left.args, right.args, entry) and self.same(
+            list(left.kwargs.values()), list(right.kwargs.values()), entry
+        )
+
+
+def grows_along(nodes: tuple[fx.Node, ...]) -> int | None:
+    """Return the axis along which values have one entry for each step so far, None if there is none."""
+    shapes = [[str(size) for size in node.meta["val"].shape] for node in nodes if gives_tensor(node)]
+    if len(shapes) < len(nodes) or any(len(shape) != len(shapes[0]) for shape in shapes):
+        return None
+    moving = [axis for axis, size in enumerate(shapes[0]) if any(shape[axis] != size for shape in shapes)]
+    fits = len(moving) == 1 and are_counts([shape[moving[0]] for shape in shapes])
+    return moving[0] if fits else None
+
+
+def single_axis(nodes: tuple[fx.Node, ...]) -> int | None:
+    """Return an axis of one entry that some of the nodes put there and others have already."""
+    made = next((node for node in nodes if node.target is aten.unsqueeze.default), None)
+    if made is None or all(node.target is made.target for node in nodes):
+        return None
+    axis = int(made.args[1]) % made.meta["val"].dim()  # type: ignore[arg-type]
+    shapes = [node.meta["val"].shape for node in nodes if gives_tensor(node)]
+    fits = len(shapes) == len(nodes) and all(len(s) > axis and str(s[axis]) == "1" for s in shapes)
+    return axis if fits else None
+
+
+def is_loop_variable(values: Sequence[Any]) -> bool:
+    """Whether numbers go up by one from step to step."""
+    whole = all(isinstance(value, int) and not isinstance(value, bool) for value in values)
+    return whole and all(after == before + 1 for before, after in itertools.pairwise(values))
+
+
+def are_counts(values: Sequence[str]) -> bool:
+    """Whether sizes are those of prefixes, each a step longer than the one before."""
+    return all(value.isdigit() for value in values) and all(
+        int(after) == int(before) + 1 <= STEPS for before, after in itertools.pairwise(values)
+    )
+
+
+def follow_steps(nodes: tuple[fx.Node, ...]) -> bool:
+    """Whether the nodes take one entry each along one axis, of which each step takes the next."""
+    if any(node.target is not aten.select.int for node in nodes):
+        return False
+    axis, index = nodes[0].args[1:3]
+    wanted = [(axis, index + step) for step in range(len(nodes))]  # type: ignore[operator]
+    return [node.args[1:3] for node in nodes] == wanted
+
+
+def gives_tensor(node: fx.Node) -> bool:
+    """Whether a node's value is a tensor."""
+    return isinstance(node.meta.get("val"), torch.Tensor)
