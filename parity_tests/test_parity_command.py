@@ -126,6 +126,20 @@ def test_a_spoiled_model_is_caught(
     assert "Traceback" not in result.output
 
 
+def test_random_weights_are_named_as_a_likely_cause(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "import torch\n\nclass Net(torch.nn.GRU):\n"
+        "    def __init__(self):\n        super().__init__(2, 3, batch_first=True)\n"
+    )
+    source, model, weights = f"{tmp_path}/net.py:Net", tmp_path / "net.onnx", tmp_path / "net.pt"
+    torch.save(torch.nn.GRU(2, 3).state_dict(), weights)
+    asked = ("--inputs", "input=float32[batch, time, 2]", "--weights", weights)
+    assert command("export", source, "-o", model, *asked).exit_code == 0
+    without = command("parity", model, "--against", source, "--steps", 5)
+    assert (without.exit_code, "give --weights" in without.stderr) == (1, True)
+    assert command("parity", model, "--against", source, "--steps", 5, *asked[2:]).exit_code == 0
+
+
 def test_the_trace_beside_the_model_replays(pair: Pair, command: Command) -> None:
     trace = pair.model.with_name("poet.trace.safetensors")
     result = command("parity", pair.model, "--trace", trace)

@@ -60,6 +60,7 @@ def _registry() -> _registration.ONNXRegistry:
     for name in ("lstm", "gru", "rnn"):
         registry.register_op(getattr(torch.ops.rnnx, name).default, functools.partial(_placeholder, name))
     registry.register_op(torch.ops.aten.expm1.default, _expm1)
+    registry.register_op(torch.ops.aten.log1p.default, _log1p)
     return registry
 
 
@@ -67,6 +68,15 @@ def _expm1(x: Any) -> Any:
     """exp(x) - 1 as tanh(x / 2) * (exp(x) + 1): near 0 the difference would lose what it is called for."""
     one, two = (opset18.CastLike(number, x) for number in (1.0, 2.0))  # type: ignore[type-var]
     return opset18.Mul(opset18.Tanh(opset18.Div(x, two)), opset18.Add(opset18.Exp(x), one))
+
+
+def _log1p(x: Any) -> Any:
+    """log(1 + x), near 0 with what 1 + x lost added: the logarithm's slope there times that."""
+    one = opset18.CastLike(1.0, x)  # type: ignore[type-var]
+    u = opset18.Add(x, one)
+    lost = opset18.Sub(x, opset18.Sub(u, one))
+    near = opset18.Add(opset18.Log(u), opset18.Div(lost, u))
+    return opset18.Where(opset18.Less(opset18.Abs(x), one), near, opset18.Log(u))
 
 
 def _placeholder(name: str, *args: Any, **kwargs: Any) -> Any:

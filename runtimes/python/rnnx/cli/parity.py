@@ -112,7 +112,7 @@ def parity(
     if found.interrupted:
         raise typer.Exit(130)
     if not found.agrees:
-        _fail(found, command, json=json)
+        _fail(found, command, _hint(against, weights), json=json)
 
 
 def _check_arguments(
@@ -273,7 +273,16 @@ def show(found: Parity) -> str:
     return "\n".join(lines)
 
 
-def _fail(found: Parity, command: str, *, json: bool) -> None:
+def _hint(against: str | None, weights: Path | None) -> str:
+    """Return what is most often the cause for a network that was given no weights."""
+    from rnnx.cli.source import maybe_random
+
+    if against is None or not maybe_random(against, weights):
+        return ""
+    return f"; unless {against} loads its weights, they are random, and others each time: give --weights"
+
+
+def _fail(found: Parity, command: str, hint: str, *, json: bool) -> None:
     from rnnx.verdict import why
 
     if json:
@@ -283,7 +292,7 @@ def _fail(found: Parity, command: str, *, json: bool) -> None:
         "parity",
         expected=f"the model to agree with {found.reference}",
         found=why(found) + where,
-        fix=f"find the cause; '{command}' shows it again",
+        fix=f"find the cause; '{command}' shows it again{hint}",
     )
 
 

@@ -73,6 +73,11 @@ def open_network(
     return Network(found.module, arguments)
 
 
+def maybe_random(source: str, weights: Path | None) -> bool:
+    """Whether a network may have new random weights each time it is made: a module to which none were given."""
+    return weights is None and _is_module(source)
+
+
 def files_of(source: str, weights: Path | None) -> tuple[Path, ...]:
     """Return the files that a network is read from, which no command may overwrite."""
     home = Path(source.rpartition(":")[0]) if _is_module(source) else Path(source)
