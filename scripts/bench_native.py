@@ -66,10 +66,10 @@ PAGE = """# What a step costs as C
 
 Ways take turns in short rounds; each figure is the least of {rounds} rounds in microseconds, and a ratio is
 the median of the ratios within rounds. Trust the ratios: microseconds differ twofold between machines.
-*C* is `poet_step` called from C. *Portable* is the same file without vector instructions. *ONNX Runtime* has
-its buffers bound, one thread, and is called from Python, which is 2 to 7 us of its figure. *Floor* reads as
-many bytes as the weights of the hidden state and the readout have, in order, and does nothing else. Where C takes
-less, it found more of its weights in the caches: it reads large ones to and fro.
+*C* is `poet_step` called from C. *Portable* is the same file without vector instructions. *ONNX Runtime*
+has its buffers bound, one thread, and is called from Python, which is 2 to 7 us of its figure. *Floor* reads
+as many bytes as the weights of the hidden state and the readout have, in order, and does nothing else. Where
+C takes less, it found more of its weights in the caches: it reads large ones to and fro.
 
 ## A step of a character network (96 symbols in, 96 scores out), batch 1
 

@@ -154,7 +154,8 @@ def _sums_of_bytes(isa: InstructionSet) -> dict[str, str]:
                 "APART": str(isa.apart[gates] if rows == 1 else 1),
             }
             found[name] = _filled(parts[1], isa, sizes)
-    return found | split(_filled(parts[2], isa, {}))
+    caller = parts[2] or (FOLDER / "byte_rows.c").read_text()
+    return found | split(_filled(caller, isa, {}))
 
 
 def _sizes(isa: InstructionSet, gates: int, rows: int) -> dict[str, str]:

@@ -35,14 +35,4 @@ static TARGET void NAME(float *acc, const int8_t *panel, const uint8_t *x, int c
     }
   }
 }
-/* accumulate */
-static TARGET void rnnx_accumulate_i8_ISA(float *acc, const int8_t *panel, const uint8_t *x, size_t stride, int columns,
-                                          int gates, int rows) {
-  int r;
-  for (r = 0; r < rows; r++, acc += 16 * gates, x += stride) {
-    if (gates == 4) rnnx_dots_4x1_ISA(acc, panel, x, columns);
-    else if (gates == 3) rnnx_dots_3x1_ISA(acc, panel, x, columns);
-    else rnnx_dots_1x1_ISA(acc, panel, x, columns);
-  }
-}
 /* end */

@@ -74,7 +74,7 @@ def open_network(
 
 
 def maybe_random(source: str, weights: Path | None) -> bool:
-    """Whether a network may have new random weights each time it is made: a module to which none were given."""
+    """Whether a network may be made with new random weights each time: a module that none were given."""
     return weights is None and _is_module(source)
 
 
