@@ -218,8 +218,9 @@ def open_reference(
         UsageError: `other-network` if the module's states or outputs, or their sizes, are not those of the
             contract; with the code of the refusal, a module that cannot be exported at all.
     """
+    entries = [(spec.name, _text(spec)) for spec in contract.inputs]
     try:
-        plan = _plan_like(module, contract, arguments, [(spec.name, _text(spec)) for spec in contract.inputs])
+        plan = _understood(module, contract, arguments, entries)
     except UsageError as error:
         # A step model that was given a time axis (`time=True`) takes no chunk, or makes something else of it.
         timed = not arguments.get("inputs") and _has_time_after_batch(contract)
@@ -227,7 +228,7 @@ def open_reference(
             raise
         steps = [(spec.name, _text(_without_time(spec))) for spec in contract.inputs]
         try:
-            plan = _plan_like(module, contract, arguments, steps)
+            plan = _understood(module, contract, arguments, steps)
         except UsageError:
             raise error from None
     if contract.whole_only:
@@ -236,17 +237,27 @@ def open_reference(
     return StepReference(plan)
 
 
+def _understood(
+    module: torch.nn.Module,
+    contract: Contract,
+    arguments: Mapping[str, Any],
+    entries: list[tuple[str, str]],
+) -> Plan:
+    """Return the plan of a module that a model was exported from. Raises UsageError as `open_reference`."""
+    try:
+        return _plan_like(module, contract, arguments, entries)
+    except RefusedError as error:
+        # Nobody asked to export it: it is another network than it was, and there is nothing to compare.
+        raise UsageError(error.code, expected=error.expected, found=error.found, fix=error.fix) from error
+
+
 def _plan_like(
     module: torch.nn.Module,
     contract: Contract,
     arguments: Mapping[str, Any],
     entries: list[tuple[str, str]],
 ) -> Plan:
-    """Return the plan of a module with the contract's states and outputs; `entries` stand for missing inputs.
-
-    Raises:
-        UsageError: as `open_reference`.
-    """
+    """Return the plan of a module with the states of a contract; `entries` stand for missing inputs."""
     inputs = arguments.get("inputs") or _trees(entries)
     state = arguments.get("state")
     if not state and not arguments.get("inputs"):
@@ -255,7 +266,8 @@ def _plan_like(
         state = _trees(
             [(spec.name, _text(spec)) for spec in contract.states if spec.name.split(".")[0] in parameters]
         )
-    plan = _understood(module, inputs, state, arguments)
+    subject = Subject(module, inputs, state, arguments.get("method", "forward"), arguments.get("constants"))
+    plan = discover(subject, arguments.get("returns"))
     if contract.has_time and not plan.has_time:
         plan = with_time(plan)
     wanted = {spec.name for spec in contract.states}
@@ -279,18 +291,6 @@ def _has_time_after_batch(contract: Contract) -> bool:
 
 def _without_time(spec: InputSpec) -> InputSpec:
     return msgspec.structs.replace(spec, shape=[axis for axis in spec.shape if axis != "time"])
-
-
-def _understood(module: torch.nn.Module, inputs: Any, state: Any, arguments: Mapping[str, Any]) -> Plan:
-    """Return what is found in a module that a model was exported from once."""
-    try:
-        subject = Subject(
-            module, inputs, state, arguments.get("method", "forward"), arguments.get("constants")
-        )
-        return discover(subject, arguments.get("returns"))
-    except RefusedError as error:
-        # Nobody asked to export it: it is another network than it was, and there is nothing to compare.
-        raise UsageError(error.code, expected=error.expected, found=error.found, fix=error.fix) from error
 
 
 def _check_same(plan: Plan, contract: Contract) -> None:
