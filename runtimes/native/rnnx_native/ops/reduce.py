@@ -8,7 +8,7 @@ import numpy as np
 
 from rnnx_native.loops import elementwise, index_of, merged, nest, view
 from rnnx_native.lower import Inputs, Lowering, need, op
-from rnnx_native.ops.elementwise import typed
+from rnnx_native.ops.elementwise import larger, typed
 from rnnx_native.ops.shapes import first, ints
 from rnnx_native.read import Node
 from rnnx_native.values import Value, contiguous, literal
@@ -22,9 +22,8 @@ _REDUCTIONS = {
     "ReduceL2": ("0", "{0} + {1} * {1}", "sqrt@({0})"),
     "ReduceSumSquare": ("0", "{0} + {1} * {1}", "{0}"),
     "ReduceLogSum": ("0", "{0} + {1}", "log@({0})"),
-    "ReduceMax": ("first", "{1} > {0} || {1} != {1} ? {1} : {0}", "{0}"),
-    "ReduceMin": ("first", "{1} < {0} || {1} != {1} ? {1} : {0}", "{0}"),
 }
+_EXTREMES = {"ReduceMax": ">", "ReduceMin": "<"}
 
 
 def reduce_axes(
@@ -32,7 +31,10 @@ def reduce_axes(
 ) -> Value:
     """Emit a reduction over `axes`; they stay, with one entry each, if `keep`."""
     program = low.program
-    start, step, end = (typed(text, value) for text in _REDUCTIONS[kind])
+    if kind in _EXTREMES:
+        start, step, end = "first", larger(_EXTREMES[kind], "{1}", "{0}", value.dtype), "{0}"
+    else:
+        start, step, end = (typed(text, value) for text in _REDUCTIONS[kind])
     kept = [axis for axis in range(len(value.shape)) if axis not in axes]
     own = contiguous(value.shape)
     shape = [1 if axis in axes else extent for axis, extent in enumerate(value.shape)]
@@ -64,7 +66,7 @@ def reduce_axes(
     return out if keep else view(out, [value.shape[axis] for axis in kept])
 
 
-@op(*_REDUCTIONS)
+@op(*_REDUCTIONS, *_EXTREMES)
 def reduction(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Write a reduction over axes, all of them if none are given."""
     value = first(inputs)
