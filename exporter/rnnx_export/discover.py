@@ -91,13 +91,18 @@ def _pairs(seen: Exploration, returns: Any) -> dict[str, Path]:
     settled = pair(subject.state_trees(), known, result, mutated, returns, method, _takes(seen))
     pairs: dict[str, Path] = {}
     for parameter, path in settled.items():
-        leaves = [leaf for leaf, _ in flatten(result) if leaf[: len(path)] == path]
+        leaves = _leaves(result, path)
         if path != IN_PLACE and not known[parameter]:
             inside = [leaf[len(path) :] for leaf in leaves]
             subject.adopt_structure(parameter, result, path, inside)
         for index, name in enumerate(subject.state_names(parameter)):
             pairs[name] = IN_PLACE if path == IN_PLACE else leaves[index]
     return pairs
+
+
+def _leaves(result: Any, path: Path) -> list[Path]:
+    """Return the paths of the tensors in the part of a result at `path`."""
+    return [leaf for leaf, _ in flatten(result) if leaf[: len(path)] == path]
 
 
 def _takes(seen: Exploration) -> Callable[[str, Path], bool]:
@@ -109,7 +114,7 @@ def _takes(seen: Exploration) -> Callable[[str, Path], bool]:
 
     def takes(parameter: str, path: Path) -> bool:
         result = seen.base.first.result
-        leaves = [leaf for leaf, _ in flatten(result) if leaf[: len(path)] == path]
+        leaves = _leaves(result, path)
         for leaf in leaves:
             shape = seen.shape(_returned(leaf))
             if isinstance(shape, str) or TensorSpec(torch.float32, shape).has("time"):

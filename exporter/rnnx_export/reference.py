@@ -27,7 +27,7 @@ from rnnx_export.memory import Place
 from rnnx_export.plan import IN_PLACE, Plan, step_program
 from rnnx_export.spec import TensorSpec
 from rnnx_export.structure import flatten
-from rnnx_export.subject import Subject, quiet, require_method, require_module
+from rnnx_export.subject import Subject, precision, quiet, require_method, require_module
 from rnnx_export.timeloop import with_time
 from rnnx_export.unroll import lift_loop
 
@@ -86,7 +86,7 @@ class StepReference(ModuleReference):
                 for name, spec in plan.subject.inputs.items()
             ]
             place = f"the inputs of step {step}"
-            with _running(plan.subject, arguments, place), quiet(), _precision(self.dtype):
+            with _running(plan.subject, arguments, place), quiet(), precision(self.dtype):
                 result = self._program(*arguments, *carried)
             carried = list(result[count:])
             outputs = {o.name: to_numpy(value) for o, value in zip(plan.outputs, result, strict=False)}
@@ -118,7 +118,7 @@ class WholeReference(ModuleReference):
             if spec is not None
         }
         module = subject.fresh(self.dtype)
-        with _running(subject, list(tensors.values()), "the inputs"), quiet(), _precision(self.dtype):
+        with _running(subject, list(tensors.values()), "the inputs"), quiet(), precision(self.dtype):
             leaves = dict(flatten(subject.call(module, tensors, given)))
         ends = {}
         for state in plan.states:
@@ -152,17 +152,6 @@ def _running(subject: Subject, inputs: Sequence[Tensor], place: str) -> Iterator
     except Exception as error:
         named = dict(zip(subject.inputs, inputs, strict=True))
         raise refusals.inputs_fail(subject, error, named, place) from error
-
-
-@contextlib.contextmanager
-def _precision(dtype: torch.dtype | None) -> Iterator[None]:
-    """Let tensors that forward makes, such as `torch.zeros(8)`, have the precision that is computed in."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype or before)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 def count_steps(plan: Plan, inputs: Arrays) -> int:

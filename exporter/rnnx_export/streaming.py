@@ -16,7 +16,7 @@ from rnnx.contract import axis_index
 from rnnx_export.plan import Plan, step_program, time_axis
 from rnnx_export.spec import TensorSpec
 from rnnx_export.structure import flatten
-from rnnx_export.subject import Subject, quiet
+from rnnx_export.subject import Subject, precision, quiet
 
 UNCARRIED = "uses earlier steps of a call in a way that no state of fixed size carries"
 
@@ -127,14 +127,11 @@ def ends_agree(plan: Plan) -> bool:
 def _steps_agree_exactly(plan: Plan) -> bool:
     """Whether they agree in float64 too, where a state that says little cannot pass for rounding."""
     inputs, states = ({n: _double(v) for n, v in named.items()} for named in draw(plan, 5))
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
     try:
-        return _steps_agree(plan, inputs, states, dtype=torch.float64)
+        with precision(torch.float64):
+            return _steps_agree(plan, inputs, states, dtype=torch.float64)
     except (RuntimeError, TypeError, NotImplementedError):
         return True  # not every module runs in float64
-    finally:
-        torch.set_default_dtype(before)
 
 
 def _double(value: Tensor) -> Tensor:

@@ -266,6 +266,17 @@ def one_thread() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def precision(dtype: torch.dtype | None) -> Iterator[None]:
+    """Let tensors that forward makes, such as `torch.zeros(8)`, have the precision that is computed in."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype or before)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Run PyTorch without gradients and without its warnings."""
     import warnings

@@ -16,11 +16,7 @@ DISPATCHED = (
     "sigmoid_f32",
     "tanh_f32",
     "quantize_i8",
-    *(
-        f"{layer}_{kind}"
-        for kind in ("f32", "h16", "i8")
-        for layer in ("dense", "project", "rnn", "gru", "lstm")
-    ),
+    *(f"{layer}_{kind}" for kind in ("f32", "h16", "i8") for layer in ("project", *LAYERS)),
 )
 
 
@@ -111,19 +107,14 @@ def kernels(isa: InstructionSet) -> dict[str, str]:
     own = (FOLDER / f"{'avx512' if isa is VNNI else isa.name}.c").read_text()
     found = split(own.replace("RNNX_AVX512", isa.target).replace("_avx512(", f"_{isa.name}("))
     columns, accumulate, copies, activations = _sections()
-    words = {
-        "f32": {"W": "float", "WEIGHT": isa.words["LOAD"]},
-        "h16": {"W": "uint16_t", "WEIGHT": isa.half},
-    }
-    for kind, word in words.items():
+    for kind, weight in (("f32", "float"), ("h16", "uint16_t")):
         for gates in (1, 3, 4):
             for rows in (1, 4):
                 name = f"rnnx_columns_{gates}x{rows}_{kind}_{isa.name}"
-                used, weight = isa, word
-                if kind == "h16" and rows == 1 and isa.lanes == 16:
-                    used, weight = _narrow(isa), {**word, "WEIGHT": f"rnnx_half8_{isa.name}"}
-                found[name] = _filled(columns, used, {**weight, "NAME": name, **_sizes(used, gates, rows)})
-        found |= split(_filled(accumulate.replace("KIND", kind), isa, word))
+                used = _narrow(isa) if kind == "h16" and rows == 1 and isa.lanes == 16 else isa
+                words = {"W": weight, "WEIGHT": used.half if kind == "h16" else used.words["LOAD"]}
+                found[name] = _filled(columns, used, {**words, "NAME": name, **_sizes(used, gates, rows)})
+        found |= split(_filled(accumulate.replace("KIND", kind), isa, {"W": weight}))
     found |= split(_filled(copies, isa, {})) | split(_filled(activations, isa, {}))
     found |= _sums_of_bytes(isa)
     for name, text in functions().items():
@@ -136,7 +127,8 @@ def kernels(isa: InstructionSet) -> dict[str, str]:
 
 def _narrow(isa: InstructionSet) -> InstructionSet:
     """Return a set with registers of 8 lanes instead of 16: some processors widen 16 halves much slower."""
-    return dataclasses.replace(isa, lanes=8, words=AVX2.words, apart={1: 4, 3: 2, 4: 2})
+    half = f"rnnx_half8_{isa.name}"
+    return dataclasses.replace(isa, lanes=8, words=AVX2.words, half=half, apart={1: 4, 3: 2, 4: 2})
 
 
 def _sums_of_bytes(isa: InstructionSet) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnx.contract import Dimension, InputSpec, OutputSpec, StateSpec, axis_index, describe
-from rnnx.errors import InputError
+from rnnx.errors import InputError, first_line
 from rnnx.shapes import Array, filled
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def to_array(spec: InputSpec | StateSpec, value: Any) -> Array:
     try:
         array = np.asarray(value)
     except UNREADABLE as error:
-        found = f"a {type(value).__name__} that is no array ({str(error).splitlines()[0]})"
+        found = f"a {type(value).__name__} that is no array ({first_line(error)})"
         raise _wrong_dtype(spec, found, "convert it to a NumPy array first") from error
     if array.dtype.newbyteorder("=") == dtype:
         return np.asarray(array, dtype)

@@ -60,6 +60,11 @@ static ALONE void NAME(float *acc, const int8_t *panel, const uint8_t *x, size_t
   }
 }
 /* accumulate */
+/* The mask of the first lanes, at most 16 of them. */
+static TARGET __mmask16 rnnx_first_ISA(int lanes) {
+  return (__mmask16)(lanes < 16 ? (1u << lanes) - 1u : 0xffffu);
+}
+
 /* As in byte.c, 16 columns at a time; those past the end count as zeros, which become the 128 that rows are filled up with. */
 static TARGET void rnnx_quantize_i8_ISA(uint8_t *y, const float *x, int columns, int rows) {
   const int padded = (columns + 3) / 4 * 4;
@@ -68,8 +73,7 @@ static TARGET void rnnx_quantize_i8_ISA(uint8_t *y, const float *x, int columns,
     __m512 sizes = _mm512_setzero_ps();
     float largest, scale, inverse;
     for (k = 0; k < columns; k += 16) {
-      const __mmask16 valid = (__mmask16)(columns - k < 16 ? (1u << (columns - k)) - 1u : 0xffffu);
-      sizes = _mm512_max_ps(_mm512_abs_ps(_mm512_maskz_loadu_ps(valid, x + k)), sizes);
+      sizes = _mm512_max_ps(_mm512_abs_ps(_mm512_maskz_loadu_ps(rnnx_first_ISA(columns - k), x + k)), sizes);
     }
     largest = _mm512_reduce_max_ps(sizes);
     scale = largest / 127.0f;
@@ -77,11 +81,10 @@ static TARGET void rnnx_quantize_i8_ISA(uint8_t *y, const float *x, int columns,
     memset(y, 0, 8);
     memcpy(y, &scale, sizeof scale);
     for (k = 0; k < columns; k += 16) {
-      const __mmask16 valid = (__mmask16)(columns - k < 16 ? (1u << (columns - k)) - 1u : 0xffffu);
-      const __mmask16 kept = (__mmask16)(padded - k < 16 ? (1u << (padded - k)) - 1u : 0xffffu);
-      const __m512 scaled = _mm512_mul_ps(_mm512_maskz_loadu_ps(valid, x + k), _mm512_set1_ps(inverse));
+      const __m512 given = _mm512_maskz_loadu_ps(rnnx_first_ISA(columns - k), x + k);
+      const __m512 scaled = _mm512_mul_ps(given, _mm512_set1_ps(inverse));
       const __m512i whole = _mm512_cvttps_epi32(_mm512_add_ps(scaled, _mm512_set1_ps(128.5f)));
-      _mm_mask_storeu_epi8(y + 8 + k, kept, _mm512_cvtepi32_epi8(whole));
+      _mm_mask_storeu_epi8(y + 8 + k, rnnx_first_ISA(padded - k), _mm512_cvtepi32_epi8(whole));
     }
   }
 }

@@ -82,7 +82,7 @@ def typed(expression: str, value: Value) -> str:
     return expression.replace("@", "" if value.dtype.name == "float64" else "f")
 
 
-def larger(sign: str, one: str, other: str, dtype: np.dtype[Any]) -> str:
+def extreme_of(sign: str, one: str, other: str, dtype: np.dtype[Any]) -> str:
     """Return C for the larger (`>`) or the smaller (`<`) of two entries; NaN wins, as numpy has it."""
     nan = f" || {one} != {one}" if dtype.kind == "f" else ""  # of an integer compilers would warn
     return f"{one} {sign} {other}{nan} ? {one} : {other}"
@@ -186,7 +186,7 @@ def several(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     out = low.program.new(node.outputs[0], operands[0].dtype, broadcast(operands))
     text = places[0]
     for place in places[1:]:
-        text = f"({larger(sign, text, place, out.dtype)})"
+        text = f"({extreme_of(sign, text, place, out.dtype)})"
     elementwise(low.program, out, operands, text)
     return [out]
 

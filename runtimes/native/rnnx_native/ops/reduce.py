@@ -8,7 +8,7 @@ import numpy as np
 
 from rnnx_native.loops import elementwise, index_of, merged, nest, view
 from rnnx_native.lower import Inputs, Lowering, need, op
-from rnnx_native.ops.elementwise import larger, typed
+from rnnx_native.ops.elementwise import extreme_of, typed
 from rnnx_native.ops.shapes import first, ints
 from rnnx_native.read import Node
 from rnnx_native.values import Value, contiguous, literal
@@ -32,7 +32,7 @@ def reduce_axes(
     """Emit a reduction over `axes`; they stay, with one entry each, if `keep`."""
     program = low.program
     if kind in _EXTREMES:
-        start, step, end = "first", larger(_EXTREMES[kind], "{1}", "{0}", value.dtype), "{0}"
+        start, step, end = "first", extreme_of(_EXTREMES[kind], "{1}", "{0}", value.dtype), "{0}"
     else:
         start, step, end = (typed(text, value) for text in _REDUCTIONS[kind])
     kept = [axis for axis in range(len(value.shape)) if axis not in axes]
