@@ -44,18 +44,22 @@ static net_weights weights;
 static net_state states[64];
 static net_input inputs[256];
 static net_output outputs[256];
-static net_many room;
 int prepare(int streams, const void *bytes, size_t size) {
-  int i;
+  int i, row;
   if (net_weights_load(&weights, bytes, size)) return 1;
   for (i = 0; i < streams; i++) net_init(&states[i], &weights);
-  for (i = 0; i < 256; i++) inputs[i].token[0] = i % 96;
+  for (i = 0; i < 256; i++) {
+    for (row = 0; row < NET_BATCH; row++) inputs[i].token[row] = (i + 7 * row) % 96;
+  }
   return 0;
 }
 void steps(int n) { while (n-- > 0) net_step(&states[0], &inputs[n % 256], &outputs[0]); }
 void chunks(int n) { while (n-- > 0) net_run(&states[0], inputs, outputs, 256); }
 void many(int streams, int n) {
+#if NET_BATCH == 1
+  static net_many room;
   while (n-- > 0) net_step_many(states, inputs, outputs, (size_t)streams, &room);
+#endif
 }
 """
 PAGE = """# What a step costs as C
@@ -83,10 +87,13 @@ C takes less, it found more of its weights in the caches: it reads large ones to
 |---|---|---|
 {chunks}
 
-## Many streams, LSTM of width 256: `poet_step_many`, us for all
+## Many streams, LSTM of width 256, us for all
 
-| streams | C | ONNX Runtime, one batch | ONNX Runtime / C |
-|---|---|---|---|
+As so many structs that `poet_step_many` steps, and as one struct of so many rows (`--batch`). ONNX Runtime
+has them as one batch; ratios are its time over the other.
+
+| streams | `poet_step_many` | `--batch` | ONNX Runtime | over `poet_step_many` | over `--batch` |
+|---|---|---|---|---|---|
 {batches}
 
 ## Silence
@@ -154,11 +161,11 @@ class Page:
             rnnx.export(checkpoint.module, path, **export_arguments(checkpoint))
         return path
 
-    def library(self, model: Path, *flags: str, weights: str = "f32") -> ctypes.CDLL:
+    def library(self, model: Path, *flags: str, weights: str = "f32", batch: int = 1) -> ctypes.CDLL:
         """Compile a model and the loops around it."""
-        folder = self.folder / f"{model.stem}-{weights}{''.join(flags)}"
+        folder = self.folder / f"{model.stem}-{weights}-{batch}{''.join(flags)}"
         if not folder.exists():
-            compile_model(model, folder, name="net", weights=weights, accept=True)
+            compile_model(model, folder, name="net", weights=weights, batch=batch, accept=True)
             (folder / "loops.c").write_text(LOOPS)
             command = [
                 *compiler(),
@@ -176,7 +183,7 @@ class Page:
         found = ctypes.CDLL(str(folder / "loops.so"))
         found.prepare.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]
         data = np.memmap(folder / "net.weights", np.uint8, "r")
-        assert found.prepare(64, data.ctypes.data, data.nbytes) == 0
+        assert found.prepare(max(BATCHES), data.ctypes.data, data.nbytes) == 0
         self.held.append(data)
         return found
 
@@ -210,10 +217,15 @@ class Page:
     def batch_row(self, count: int) -> str:
         """Measure streams that step together."""
         model = self.model("lstm", 256, 1)
-        library = self.library(model)
-        ways = {"C": lambda n: library.many(count, n), "ort": bound(model, count)}
+        many = self.library(model).many
+        ways = {
+            "ort": bound(model, count),
+            "many": lambda n: many(count, n),
+            "batch": self.library(model, batch=count).steps,
+        }
         best, ratio = self.take_turns(ways)
-        return f"| {count} | {best['C']:.1f} | {best['ort']:.1f} | {ratio['ort']:.1f} |"
+        times = " | ".join(f"{best[way]:.1f}" for way in ("many", "batch", "ort"))
+        return f"| {count} | {times} | {1 / ratio['many']:.2f} | {1 / ratio['batch']:.2f} |"
 
     def take_turns(
         self, ways: Mapping[str, Callable[[int], object]]
