@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from rnnx_native import dispatch, pack
-from rnnx_native.kernel_text import FOLDER, functions, needed
+from rnnx_native.kernel_text import FOLDER, functions, needed, split
 
 ACTIVATIONS = {"exp_f32": 2.0, "sigmoid_f32": 2.5, "tanh_f32": 2.0}  # largest error, ulp
 PATHS = {"portable": 0, "avx2": 1, "avx512": 2, "best": 3}
@@ -35,13 +37,14 @@ def library(tmp_path_factory: pytest.TempPathFactory, tool: Callable[[str], str]
         )
     lines += [
         "void lstm(int most, float *h_new, float *c_new, const float *h, const float *c, const float *start,",
-        "    int apart, const float *wh, int units, int rows, int back) {",
-        "  k_choose(most)->lstm_f32(h_new, c_new, h, c, start, (size_t)apart, 0, 0, 0, wh, units, rows,",
-        "      back);",
+        "    int apart, const int64_t *places, const float *wh, int units, int rows, int back) {",
+        "  k_choose(most)->lstm_f32(h_new, c_new, h, c, start, (size_t)apart, places, 0, 0, 0, wh, units,",
+        "      rows, back);",
         "}",
         "void gru(int most, float *h_new, const float *h, const float *start, int apart,",
-        "    const float *hidden, const float *wh, int units, int rows, int back) {",
-        "  k_choose(most)->gru_f32(h_new, h, start, (size_t)apart, hidden, 0, 0, 0, wh, units, rows, back);",
+        "    const int64_t *places, const float *hidden, const float *wh, int units, int rows, int back) {",
+        "  k_choose(most)->gru_f32(h_new, h, start, (size_t)apart, places, hidden, 0, 0, 0, wh, units,",
+        "      rows, back);",
         "}",
     ]
     lines += ["void widen(float *y, const uint16_t *x, int n) { rnnx_widen(y, x, n); }"]
@@ -112,25 +115,40 @@ def test_short_arrays_and_special_values(library: ctypes.CDLL, name: str, path: 
     assert np.isnan(y).all()
 
 
+def test_compilers_vectorise_the_portable_activations(tmp_path: Path, tool: Callable[[str], str]) -> None:
+    text = (FOLDER / "activations.c").read_text()
+    head = "#include <math.h>\n#include <stdint.h>\n#include <string.h>\n"
+    (tmp_path / "k.c").write_text(head + re.sub(r"static void (rnnx_\w+_f32)", r"void \1", text))
+    command = [tool("gcc"), "-O3", "-c", "k.c", "-o", "k.o", "-fopt-info-vec-optimized"]
+    said = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stderr
+    lines = {int(found) for found in re.findall(r"k\.c:(\d+):.*loop vectorized", said)}
+    loops = [n for n, line in enumerate((head + text).splitlines(), 1) if re.match(r"  for .*_f32\(", line)]
+    assert len(loops) == 2 * len(ACTIVATIONS)
+    assert set(loops) <= lines, said
+
+
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("units", [5, 16, 37])
 @pytest.mark.parametrize("rows", [1, 4, 6])
-@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("begins", ["shared", "in order", "placed"])
 @pytest.mark.parametrize("back", [0, 1])
 def test_lstm_is_its_formula(
-    library: ctypes.CDLL, path: str, units: int, rows: int, shared: bool, back: int
+    library: ctypes.CDLL, path: str, units: int, rows: int, begins: str, back: int
 ) -> None:
     random = np.random.default_rng(units)
     weights = random.standard_normal((4, units, units)).astype(np.float32)  # [gates, units, columns]
-    begin = random.standard_normal((4, units, 1 if shared else rows)).astype(np.float32)
+    begin = random.standard_normal((4, units, 1 if begins == "shared" else rows)).astype(np.float32)
     h, c = random.standard_normal((2, rows, units)).astype(np.float32)
-    start = np.stack([pack.starts(begin[..., row]) for row in range(begin.shape[2])])
     got = np.full((2, rows * units + 1), 7.0, np.float32)
+    places = random.integers(0, rows, rows) if begins == "placed" else None
+    start = np.stack([pack.starts(begin[..., row]) for row in range(begin.shape[2])])
     arrays = (got[0], got[1], h, c, start)
-    stride = 0 if shared else start[0].size
+    stride = 0 if begins == "shared" else start[0].size
     panels = pack.panels(weights)
-    library.lstm(PATHS[path], *(a.ctypes for a in arrays), stride, panels.ctypes, units, rows, back)
-    i, o, f, g = np.einsum("guk,rk->gru", weights, h, dtype=np.float64) + begin.swapaxes(1, 2)
+    where = None if places is None else places.ctypes
+    library.lstm(PATHS[path], *(a.ctypes for a in arrays), stride, where, panels.ctypes, units, rows, back)
+    used = begin if places is None else begin[..., places]
+    i, o, f, g = np.einsum("guk,rk->gru", weights, h, dtype=np.float64) + used.swapaxes(1, 2)
     cell = c / (1 + np.exp(-f)) + np.tanh(g) / (1 + np.exp(-i))
     want = np.stack([np.tanh(cell) / (1 + np.exp(-o)), cell]).reshape(2, -1)
     np.testing.assert_allclose(got[:, :-1], want, rtol=2e-5, atol=1e-5)
@@ -140,8 +158,11 @@ def test_lstm_is_its_formula(
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("units", [5, 16, 37])
 @pytest.mark.parametrize("rows", [1, 4, 6])
+@pytest.mark.parametrize("placed", [False, True])
 @pytest.mark.parametrize("back", [0, 1])
-def test_gru_is_its_formula(library: ctypes.CDLL, path: str, units: int, rows: int, back: int) -> None:
+def test_gru_is_its_formula(
+    library: ctypes.CDLL, path: str, units: int, rows: int, placed: bool, back: int
+) -> None:
     random = np.random.default_rng(units)
     weights = random.standard_normal((3, units, units)).astype(np.float32)  # [gates, units, columns]
     begin = random.standard_normal((3, units, rows)).astype(np.float32)
@@ -150,10 +171,12 @@ def test_gru_is_its_formula(library: ctypes.CDLL, path: str, units: int, rows: i
     start = np.stack([pack.starts(begin[..., row]) for row in range(rows)])
     hidden, panels = pack.starts(bias), pack.panels(weights)
     got = np.full(rows * units + 1, 7.0, np.float32)
-    arrays = (got.ctypes, h.ctypes, start.ctypes, start[0].size, hidden.ctypes, panels.ctypes)
+    places = random.integers(0, rows, rows) if placed else None
+    where = None if places is None else places.ctypes
+    arrays = (got.ctypes, h.ctypes, start.ctypes, start[0].size, where, hidden.ctypes, panels.ctypes)
     library.gru(PATHS[path], *arrays, units, rows, back)
     sums = np.einsum("guk,rk->gru", weights, h, dtype=np.float64) + bias[:, None]
-    first = begin.swapaxes(1, 2)
+    first = (begin if places is None else begin[..., places]).swapaxes(1, 2)
     z, r = 1 / (1 + np.exp(-(sums[0] + first[0]))), 1 / (1 + np.exp(-(sums[1] + first[1])))
     n = np.tanh(first[2] + r * sums[2])
     np.testing.assert_allclose(got[:-1].reshape(rows, units), n + z * (h - n), rtol=2e-5, atol=1e-5)
@@ -191,6 +214,20 @@ def test_inputs_are_scaled_to_bytes_and_rounded_to_nearest(library: ctypes.CDLL,
         exact_values = x.astype(np.float64) * 127 / np.where(largest == 0, 1, largest)
         assert np.abs(rows[:, 8 : 8 + columns].astype(np.float64) - 128 - exact_values).max() <= 0.5001
         assert (rows[:, 8 + columns :] == 128).all()
+
+
+def test_a_function_on_one_line_takes_nothing_with_it() -> None:
+    lines = ["static int rnnx_one(int x) { return x; }", "static int rnnx_two(int x) {\n  return x + 1;\n}"]
+    for text in ("\n\n".join(lines), "\n\n".join(reversed(lines))):
+        found = split(text)
+        assert [found["rnnx_one"], found["rnnx_two"]] == lines
+
+
+def test_every_function_of_the_files_is_found() -> None:
+    for path in FOLDER.glob("*.c"):
+        text = path.read_text()
+        named = set(re.findall(r"^static [^;{}]*?\b(rnnx_\w+)\(", text, re.M))
+        assert set(split(text)) == named, path.name
 
 
 def test_every_kernel_is_found_with_its_double() -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent / "kernels"
 PORTABLE = ("half.c", "byte.c", "activations.c", "dense.c", "rnn.c", "gru.c", "lstm.c")
+# On one line, or up to the first brace at the start of one.
 _FUNCTION = re.compile(
-    r"^static [^;{]*?\b(rnnx_\w+)\([^;{]*\)\s*\{.*?^\}$|^static [^;{\n]*?\b(rnnx_\w+)\([^\n]*\}$", re.M | re.S
+    r"^static [^;{\n]*?\b(rnnx_\w+)\([^\n]*\}$|^static [^;{]*?\b(rnnx_\w+)\([^;{]*\)\s*\{.*?^\}$", re.M | re.S
 )
 _CALL = re.compile(r"\brnnx_\w+")
 

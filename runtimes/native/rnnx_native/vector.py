@@ -171,7 +171,7 @@ def _sections() -> tuple[str, str, str, str]:
 
 def _filled(text: str, isa: InstructionSet, sizes: Mapping[str, str]) -> str:
     words = {**isa.words, **sizes, "LANES": str(isa.lanes), "TARGET": isa.target}
-    words |= {"SCALE": f"rnnx_scale_{isa.name}", "PICK": f"rnnx_pick_{isa.name}"}
+    words |= {word: f"rnnx_{word.lower()}_{isa.name}" for word in ("SCALE", "POWER", "MINUS", "SIGN")}
     text = re.sub(r"\b(" + "|".join(words) + r")\b", lambda match: words[match[1]], text)
     return text.replace("_ISA", f"_{isa.name}")
 

@@ -1,10 +1,10 @@
-/* Activations of float arrays, written so that compilers vectorise them: exp and tanh are at most 2 ulp from
- * the exact value, sigmoid at most 2.5.
+/* Activations of float arrays, written so that compilers vectorise them (GCC with -O3): exp and tanh are at most
+ * 2 ulp from the exact value, sigmoid at most 2.5.
  *
- * exp: x = k ln 2 + r with |r| <= ln(2)/2, exp(r) = 1 + r + r^2 q(r) with q fitted for the least relative
- * error, times 2^k in two factors, so that results below the smallest normal number are right too.
- * tanh: x + x^3 q(x^2) up to 0.625, above it 1 - 2 / (exp(2|x|) + 1). sigmoid: 1 / (1 + e) with
- * e = exp(-|x|), or e / (1 + e) for negative x, which keeps small results precise.
+ * exp(y) = 2^k (1 + p): y = k ln 2 + r with |r| <= ln(2)/2 and p = exp(r) - 1 = r + r^2 q(r), with q fitted for the
+ * least error relative to p. exp multiplies by 2^k in two factors, so that results below the smallest normal number
+ * are right too. tanh: (1 - exp(y)) / (1 + exp(y)) with y = -2|x|, where both 2^k - 1 and 2^k p keep all their
+ * digits. sigmoid: 1 / (1 + e) with e = exp(-|x|), or e / (1 + e) for negative x, which keeps small results precise.
  */
 static float rnnx_power_f32(int32_t k) {
   const uint32_t bits = (uint32_t)(k + 127) << 23;
@@ -13,35 +13,64 @@ static float rnnx_power_f32(int32_t k) {
   return power;
 }
 
-static float rnnx_exp1_f32(float x) {
+/* p and k of y, which lies in -128..128 times ln 2. */
+static float rnnx_beyond_f32(float y, int32_t *k) {
   const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to whole numbers */
-  const float top = x > 89.0f ? 89.0f : x;
-  const float low = top < -104.0f ? -104.0f : top;
-  const float shifted = low * 1.44269504f + magic;
-  const float k = shifted - magic;
-  const float r = (low - k * 0.693359375f) + k * 2.12194440e-4f;
-  const float q = 0.49999993f + r * (0.1666652f + r * (0.04166839f + r * (0.00836878f + r * 0.00138145f)));
-  const float p = 1.0f + (r + r * r * q);
+  const float shifted = y * 1.44269504f + magic, whole = shifted - magic;
+  const float r = (y - whole * 0.693359375f) + whole * 2.12194440e-4f;
+  const float q = 0.49999997f + r * (0.16666539f + r * (0.041667223f + r * (0.008367186f + r * 0.0013882394f)));
   uint32_t bits;
-  int32_t whole, half;
   memcpy(&bits, &shifted, sizeof bits);
-  whole = (int32_t)(bits & 0x3ffu) - ((bits & 0x200u) ? 0x400 : 0); /* k, a number of 10 bits */
-  half = whole / 2;
-  return p * rnnx_power_f32(half) * rnnx_power_f32(whole - half);
+  *k = (int32_t)(bits & 0x3ffu) - ((bits & 0x200u) ? 0x400 : 0); /* a number of 10 bits */
+  return r + r * r * q;
 }
 
-static float rnnx_sigmoid1_f32(float x) {
-  const float e = rnnx_exp1_f32(x < 0.0f ? x : -x);
+/* x in low..high; NaN stays NaN. */
+static float rnnx_within_f32(float x, float low, float high) {
+  const float top = x > high ? high : x;
+  return top < low ? low : top;
+}
+
+/* The same functions of x within -104..89, -104..104 and -10..10: beyond, they no longer change. */
+static float rnnx_inner_exp_f32(float x) {
+  int32_t k, half;
+  const float p = 1.0f + rnnx_beyond_f32(x, &k);
+  half = k / 2;
+  return p * rnnx_power_f32(half) * rnnx_power_f32(k - half);
+}
+
+static float rnnx_inner_sigmoid_f32(float x) {
+  const float e = rnnx_inner_exp_f32(-fabsf(x));
   return (x < 0.0f ? e : 1.0f) / (1.0f + e);
 }
 
-static float rnnx_tanh1_f32(float x) {
-  const float s = x * x;
-  const float near =
-      x + x * s * (-0.33333276f + s * (0.13331274f + s * (-0.05372512f + s * (0.02058982f + s * -0.00564831f))));
-  const float size = x < 0.0f ? -x : x;
-  const float far = 1.0f - 2.0f / (rnnx_exp1_f32(2.0f * size) + 1.0f);
-  return size < 0.625f ? near : (x < 0.0f ? -far : far);
+static float rnnx_inner_tanh_f32(float x) {
+  int32_t k;
+  const float p = rnnx_beyond_f32(-2.0f * fabsf(x), &k), power = rnnx_power_f32(k), beyond = power * p;
+  return copysignf((1.0f - power - beyond) / (1.0f + power + beyond), x);
+}
+
+static float rnnx_exp1_f32(float x) { return rnnx_inner_exp_f32(rnnx_within_f32(x, -104.0f, 89.0f)); }
+static float rnnx_sigmoid1_f32(float x) { return rnnx_inner_sigmoid_f32(rnnx_within_f32(x, -104.0f, 104.0f)); }
+static float rnnx_tanh1_f32(float x) { return rnnx_inner_tanh_f32(rnnx_within_f32(x, -10.0f, 10.0f)); }
+
+/* Arrays are limited in a loop of their own: what is known of a limit would make compilers branch in the other. */
+static void rnnx_exp_f32(float *y, const float *x, int n) {
+  int i;
+  for (i = 0; i < n; i++) y[i] = rnnx_within_f32(x[i], -104.0f, 89.0f);
+  for (i = 0; i < n; i++) y[i] = rnnx_inner_exp_f32(y[i]);
+}
+
+static void rnnx_sigmoid_f32(float *y, const float *x, int n) {
+  int i;
+  for (i = 0; i < n; i++) y[i] = rnnx_within_f32(x[i], -104.0f, 104.0f);
+  for (i = 0; i < n; i++) y[i] = rnnx_inner_sigmoid_f32(y[i]);
+}
+
+static void rnnx_tanh_f32(float *y, const float *x, int n) {
+  int i;
+  for (i = 0; i < n; i++) y[i] = rnnx_within_f32(x[i], -10.0f, 10.0f);
+  for (i = 0; i < n; i++) y[i] = rnnx_inner_tanh_f32(y[i]);
 }
 
 /* The same for double: the C library's functions are precise, and no network in double is in a hurry. */
@@ -49,19 +78,17 @@ static double rnnx_exp1_f64(double x) { return exp(x); }
 static double rnnx_sigmoid1_f64(double x) { return 1.0 / (1.0 + exp(-x)); }
 static double rnnx_tanh1_f64(double x) { return tanh(x); }
 
-/* per type */
-static void rnnx_exp_f32(float *y, const float *x, int n) {
+static void rnnx_exp_f64(double *y, const double *x, int n) {
   int i;
-  for (i = 0; i < n; i++) y[i] = rnnx_exp1_f32(x[i]);
+  for (i = 0; i < n; i++) y[i] = exp(x[i]);
 }
 
-static void rnnx_sigmoid_f32(float *y, const float *x, int n) {
+static void rnnx_sigmoid_f64(double *y, const double *x, int n) {
   int i;
-  for (i = 0; i < n; i++) y[i] = rnnx_sigmoid1_f32(x[i]);
+  for (i = 0; i < n; i++) y[i] = rnnx_sigmoid1_f64(x[i]);
 }
 
-static void rnnx_tanh_f32(float *y, const float *x, int n) {
+static void rnnx_tanh_f64(double *y, const double *x, int n) {
   int i;
-  for (i = 0; i < n; i++) y[i] = rnnx_tanh1_f32(x[i]);
+  for (i = 0; i < n; i++) y[i] = tanh(x[i]);
 }
-/* end */

@@ -7,9 +7,18 @@ static RNNX_AVX2 __m256 rnnx_scale_avx2(__m256 p, __m256 k) {
   return _mm256_mul_ps(_mm256_mul_ps(p, _mm256_castsi256_ps(one)), _mm256_castsi256_ps(two));
 }
 
-/* yes where a < b, else no. */
-static RNNX_AVX2 __m256 rnnx_pick_avx2(__m256 a, __m256 b, __m256 yes, __m256 no) {
-  return _mm256_blendv_ps(no, yes, _mm256_cmp_ps(a, b, _CMP_LT_OQ));
+static RNNX_AVX2 __m256 rnnx_power_avx2(__m256 k) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(k), _mm256_set1_epi32(127)), 23));
+}
+
+/* -|x| */
+static RNNX_AVX2 __m256 rnnx_minus_avx2(__m256 x) {
+  return _mm256_or_ps(x, _mm256_set1_ps(-0.0f));
+}
+
+/* y, which has no sign, with the sign of x. */
+static RNNX_AVX2 __m256 rnnx_sign_avx2(__m256 x, __m256 y) {
+  return _mm256_or_ps(y, _mm256_and_ps(x, _mm256_set1_ps(-0.0f)));
 }
 
 static RNNX_AVX2 __m256 rnnx_half_avx2(const uint16_t *x) {

@@ -3,9 +3,18 @@ static RNNX_AVX512 __m512 rnnx_scale_avx512(__m512 p, __m512 k) {
   return _mm512_scalef_ps(p, k);
 }
 
-/* yes where a < b, else no. */
-static RNNX_AVX512 __m512 rnnx_pick_avx512(__m512 a, __m512 b, __m512 yes, __m512 no) {
-  return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), no, yes);
+static RNNX_AVX512 __m512 rnnx_power_avx512(__m512 k) {
+  return _mm512_scalef_ps(_mm512_set1_ps(1.0f), k);
+}
+
+/* -|x| */
+static RNNX_AVX512 __m512 rnnx_minus_avx512(__m512 x) {
+  return _mm512_or_ps(x, _mm512_set1_ps(-0.0f));
+}
+
+/* y, which has no sign, with the sign of x. */
+static RNNX_AVX512 __m512 rnnx_sign_avx512(__m512 x, __m512 y) {
+  return _mm512_or_ps(y, _mm512_and_ps(x, _mm512_set1_ps(-0.0f)));
 }
 
 static RNNX_AVX512 __m512 rnnx_half_avx512(const uint16_t *x) {

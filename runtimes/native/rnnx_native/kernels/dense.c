@@ -7,10 +7,14 @@ static void rnnx_lanes_f32(float *to, const float *from, int valid) {
   else memcpy(to, from, (size_t)valid * sizeof *to);
 }
 
-/* acc[rows][width] = start, whose rows lie stride apart. */
-static void rnnx_begin_f32(float *acc, const float *start, size_t stride, int width, int rows) {
+/* acc[rows][width] = start, where row r of them all is number places[r], or r if places is NULL; rows lie stride apart. */
+static void rnnx_begin_f32(float *acc, const float *start, size_t stride, const int64_t *places, int first, int width,
+                           int rows) {
   int r;
-  for (r = 0; r < rows; r++) memcpy(acc + r * width, start + (size_t)r * stride, (size_t)width * sizeof *acc);
+  for (r = 0; r < rows; r++) {
+    const size_t place = places ? (size_t)places[first + r] : (size_t)(first + r);
+    memcpy(acc + r * width, start + place * stride, (size_t)width * sizeof *acc);
+  }
 }
 
 /* acc[rows][gates * 16] += one block of panels times x[rows][stride], for up to 4 rows. */
@@ -38,7 +42,7 @@ static void rnnx_project_f32(float *out, const float *x, const float *panel, con
     for (r = 0; r < rows; r += 4) {
       const int some = rows - r < 4 ? rows - r : 4;
       float acc[4 * 64];
-      rnnx_begin_f32(acc, start + (size_t)b * width, 0, 16 * gates, some);
+      rnnx_begin_f32(acc, start + (size_t)b * width, 0, NULL, 0, 16 * gates, some);
       rnnx_accumulate_f32(acc, block, x + (size_t)r * (size_t)columns, (size_t)columns, columns, gates, some);
       for (i = 0; i < some; i++) {
         memcpy(out + ((size_t)(r + i) * (size_t)blocks + (size_t)b) * width, acc + (size_t)i * width,
@@ -58,7 +62,7 @@ static void rnnx_dense_f32(float *y, const float *x, const float *panel, const f
     for (r = 0; r < rows; r += 4) {
       const int some = rows - r < 4 ? rows - r : 4;
       float acc[4 * 16];
-      rnnx_begin_f32(acc, start + b * 16, 0, 16, some);
+      rnnx_begin_f32(acc, start + b * 16, 0, NULL, 0, 16, some);
       rnnx_accumulate_f32(acc, block, x + (size_t)r * (size_t)columns, (size_t)columns, columns, 1, some);
       for (i = 0; i < some; i++) {
         rnnx_lanes_f32(y + (size_t)(r + i) * (size_t)units + b * 16, acc + i * 16, valid);

@@ -17,8 +17,9 @@ static void rnnx_gru_cells_f32(float *h, float *from_x, const float *from_h, int
   }
 }
 
-static void rnnx_gru_f32(float *h_new, const float *h, const float *start, size_t stride, const float *hidden,
-                         const float *wx, const float *x, int nx, const float *wh, int units, int rows, int back) {
+static void rnnx_gru_f32(float *h_new, const float *h, const float *start, size_t stride, const int64_t *places,
+                         const float *hidden, const float *wx, const float *x, int nx, const float *wh, int units,
+                         int rows, int back) {
   const int blocks = (units + 15) / 16;
   int n, r, i;
   for (n = 0; n < blocks; n++) {
@@ -27,8 +28,8 @@ static void rnnx_gru_f32(float *h_new, const float *h, const float *start, size_
     for (r = 0; r < rows; r += 4) {
       const int some = rows - r < 4 ? rows - r : 4;
       float from_x[4 * 48], from_h[4 * 48], own[4 * 16];
-      rnnx_begin_f32(from_x, start + (size_t)r * stride + (size_t)b * 48u, stride, 48, some);
-      rnnx_begin_f32(from_h, hidden + (size_t)b * 48u, 0, 48, some);
+      rnnx_begin_f32(from_x, start + (size_t)b * 48u, stride, places, r, 48, some);
+      rnnx_begin_f32(from_h, hidden + (size_t)b * 48u, 0, NULL, 0, 48, some);
       if (nx > 0) {
         rnnx_accumulate_f32(from_x, wx + (size_t)b * (size_t)nx * 48u, x + (size_t)r * (size_t)nx, (size_t)nx, nx, 3,
                             some);

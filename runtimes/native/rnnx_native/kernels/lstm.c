@@ -17,8 +17,8 @@ static void rnnx_lstm_cells_f32(float *h_new, float *c, float *gates, int rows) 
 }
 
 static void rnnx_lstm_f32(float *h_new, float *c_new, const float *h, const float *c, const float *start,
-                          size_t stride, const float *wx, const float *x, int nx, const float *wh, int units,
-                          int rows, int back) {
+                          size_t stride, const int64_t *places, const float *wx, const float *x, int nx,
+                          const float *wh, int units, int rows, int back) {
   const int blocks = (units + 15) / 16;
   int n, r, i;
   for (n = 0; n < blocks; n++) {
@@ -27,7 +27,7 @@ static void rnnx_lstm_f32(float *h_new, float *c_new, const float *h, const floa
     for (r = 0; r < rows; r += 4) {
       const int some = rows - r < 4 ? rows - r : 4;
       float acc[4 * 64], cell[4 * 16], out[4 * 16];
-      rnnx_begin_f32(acc, start + (size_t)r * stride + (size_t)b * 64u, stride, 64, some);
+      rnnx_begin_f32(acc, start + (size_t)b * 64u, stride, places, r, 64, some);
       if (nx > 0) {
         rnnx_accumulate_f32(acc, wx + (size_t)b * (size_t)nx * 64u, x + (size_t)r * (size_t)nx, (size_t)nx, nx, 4,
                             some);

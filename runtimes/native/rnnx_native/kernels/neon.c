@@ -8,9 +8,16 @@ static RNNX_NEON float32x4_t rnnx_scale_neon(float32x4_t p, float32x4_t k) {
   return vmulq_f32(vmulq_f32(p, vreinterpretq_f32_s32(one)), vreinterpretq_f32_s32(two));
 }
 
-/* yes where a < b, else no. */
-static RNNX_NEON float32x4_t rnnx_pick_neon(float32x4_t a, float32x4_t b, float32x4_t yes, float32x4_t no) {
-  return vbslq_f32(vcltq_f32(a, b), yes, no);
+static RNNX_NEON float32x4_t rnnx_power_neon(float32x4_t k) {
+  return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtnq_s32_f32(k), vdupq_n_s32(127)), 23));
+}
+
+/* -|x| */
+static RNNX_NEON float32x4_t rnnx_minus_neon(float32x4_t x) { return vnegq_f32(vabsq_f32(x)); }
+
+/* y, which has no sign, with the sign of x. */
+static RNNX_NEON float32x4_t rnnx_sign_neon(float32x4_t x, float32x4_t y) {
+  return vbslq_f32(vdupq_n_u32(UINT32_C(0x80000000)), x, y);
 }
 
 static RNNX_NEON float32x4_t rnnx_half_neon(const uint16_t *x) {

@@ -1,7 +1,7 @@
 /* One step of an Elman RNN: h' = tanh(start + wx x + wh h), or relu of it. */
 /* per type */
-static void rnnx_rnn_f32(float *h_new, const float *h, const float *start, size_t stride, const float *wx,
-                         const float *x, int nx, const float *wh, int units, int rows, int relu, int back) {
+static void rnnx_rnn_f32(float *h_new, const float *h, const float *start, size_t stride, const int64_t *places,
+                         const float *wx, const float *x, int nx, const float *wh, int units, int rows, int relu, int back) {
   const int blocks = (units + 15) / 16;
   int n, r, i, j;
   for (n = 0; n < blocks; n++) {
@@ -10,7 +10,7 @@ static void rnnx_rnn_f32(float *h_new, const float *h, const float *start, size_
     for (r = 0; r < rows; r += 4) {
       const int some = rows - r < 4 ? rows - r : 4;
       float acc[4 * 16];
-      rnnx_begin_f32(acc, start + (size_t)r * stride + (size_t)b * 16u, stride, 16, some);
+      rnnx_begin_f32(acc, start + (size_t)b * 16u, stride, places, r, 16, some);
       if (nx > 0) {
         rnnx_accumulate_f32(acc, wx + (size_t)b * (size_t)nx * 16u, x + (size_t)r * (size_t)nx, (size_t)nx, nx, 1,
                             some);

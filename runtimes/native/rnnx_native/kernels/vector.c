@@ -70,10 +70,12 @@ static TARGET void rnnx_accumulate_KIND_ISA(float *acc, const W *panel, const fl
   }
 }
 /* copies */
-static TARGET void rnnx_begin_f32_ISA(float *acc, const float *start, size_t stride, int width, int rows) {
+static TARGET void rnnx_begin_f32_ISA(float *acc, const float *start, size_t stride, const int64_t *places, int first,
+                                      int width, int rows) {
   int r, i;
-  for (r = 0; r < rows; r++, acc += width, start += stride) {
-    for (i = 0; i < width; i += LANES) STORE(acc + i, LOAD(start + i));
+  for (r = 0; r < rows; r++, acc += width) {
+    const float *const from = start + (places ? (size_t)places[first + r] : (size_t)(first + r)) * stride;
+    for (i = 0; i < width; i += LANES) STORE(acc + i, LOAD(from + i));
   }
 }
 
@@ -87,34 +89,39 @@ static TARGET void rnnx_lanes_f32_ISA(float *to, const float *from, int valid) {
   }
 }
 /* activations */
-/* As rnnx_exp1_f32, on a register. */
+/* As rnnx_beyond_f32, on a register. */
+static TARGET V rnnx_beyondv_ISA(V y, V *k) {
+  const V shifted = FMA(y, SET(1.44269504f), SET(12582912.0f));
+  V r, q;
+  *k = SUB(shifted, SET(12582912.0f));
+  r = FMA(*k, SET(2.12194440e-4f), FMA(*k, SET(-0.693359375f), y));
+  q = FMA(SET(0.0013882394f), r, SET(0.008367186f));
+  q = FMA(q, r, SET(0.041667223f));
+  q = FMA(q, r, SET(0.16666539f));
+  q = FMA(q, r, SET(0.49999997f));
+  return FMA(MUL(r, r), q, r);
+}
+
+/* Minima and maxima stand in the order in which NaN stays NaN. */
 static TARGET V rnnx_expv_ISA(V x) {
-  const V low = MIN(SET(89.0f), MAX(SET(-104.0f), x)); /* in this order NaN stays NaN */
-  const V shifted = FMA(low, SET(1.44269504f), SET(12582912.0f));
-  const V k = SUB(shifted, SET(12582912.0f));
-  const V r = FMA(k, SET(2.12194440e-4f), FMA(k, SET(-0.693359375f), low));
-  V q = FMA(SET(0.00138145f), r, SET(0.00836878f));
-  q = FMA(q, r, SET(0.04166839f));
-  q = FMA(q, r, SET(0.1666652f));
-  q = FMA(q, r, SET(0.49999993f));
-  q = FMA(MUL(r, r), q, r);
-  return SCALE(ADD(SET(1.0f), q), k);
+  V k;
+  const V p = rnnx_beyondv_ISA(MIN(SET(89.0f), MAX(SET(-104.0f), x)), &k);
+  return SCALE(ADD(SET(1.0f), p), k);
 }
 
 /* e / (1 + e) with e = exp(x); from 30 on it is 1, and e must not become infinite. */
 static TARGET V rnnx_sigmoidv_ISA(V x) {
-  const V e = rnnx_expv_ISA(MIN(SET(30.0f), x));
+  V k;
+  const V p = rnnx_beyondv_ISA(MIN(SET(30.0f), MAX(SET(-104.0f), x)), &k);
+  const V e = SCALE(ADD(SET(1.0f), p), k);
   return DIV(e, ADD(SET(1.0f), e));
 }
 
 static TARGET V rnnx_tanhv_ISA(V x) {
-  const V s = MUL(x, x), size = MAX(x, SUB(SET(0.0f), x));
-  const V far = SUB(SET(1.0f), DIV(SET(2.0f), ADD(rnnx_expv_ISA(ADD(size, size)), SET(1.0f))));
-  V q = FMA(SET(-0.00564831f), s, SET(0.02058982f));
-  q = FMA(q, s, SET(-0.05372512f));
-  q = FMA(q, s, SET(0.13331274f));
-  q = FMA(q, s, SET(-0.33333276f));
-  return PICK(size, SET(0.625f), FMA(MUL(x, s), q, x), PICK(x, SET(0.0f), SUB(SET(0.0f), far), far));
+  V k;
+  const V p = rnnx_beyondv_ISA(MAX(SET(-20.0f), MINUS(ADD(x, x))), &k);
+  const V power = POWER(k), beyond = MUL(power, p);
+  return SIGN(x, DIV(SUB(SUB(SET(1.0f), power), beyond), ADD(ADD(SET(1.0f), power), beyond)));
 }
 
 static TARGET void rnnx_exp_f32_ISA(float *y, const float *x, int n) {

@@ -6,6 +6,8 @@ length 0 leaves zeros as its state, as ONNX Runtime has it.
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from rnnx_native import pack
@@ -80,8 +82,7 @@ def _single(low: Lowering, layer: Layer) -> Results:
     c = program.new(f"{layer.label}.c", layer.x.dtype, (batch, units)) if layer.c is not None else None
     if layer.fused:
         fused = Fused(low, layer)
-        ready = fused.ready(None)
-        fused.step(h, c, layer.h, layer.c, layer.x if ready is None else None, ready, turn=TURN)
+        fused.step(h, c, layer.h, layer.c, fused.start(None, layer.x), turn=TURN)
     else:
         plain_step(low, layer, h, c, layer.h, layer.c, layer.x)
     return view(h, (1, batch, units)), h, c
@@ -102,10 +103,7 @@ def _many(low: Lowering, layer: Layer) -> Results:
         new_h = program.new(f"{layer.label}.h_new", layer.x.dtype, (batch, units))
         new_c = None if c is None else program.new(f"{layer.label}.c_new", layer.x.dtype, (batch, units))
         if fused is not None:
-            ready = fused.ready(place)
-            if projected is not None:
-                ready = view(projected, (batch, fused.stride), offset=f"{place} * {batch * fused.stride}")
-            fused.step(new_h, new_c, h, c, None, ready, turn=f"{turn} & 1")
+            fused.step(new_h, new_c, h, c, fused.start(place, projected), turn=f"{turn} & 1")
         else:
             features = layer.x.shape[2]
             x = view(program.placed(layer.x), (1, batch, features), offset=f"{place} * {batch * features}")
@@ -140,6 +138,23 @@ def _keep(low: Lowering, layer: Layer, pairs: list[tuple[Value, Value]], y: Valu
     elementwise(low.program, y, [counts, new_h], f"{{0}} > {place} ? {{1}} : 0")
 
 
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """What a step's sums begin with.
+
+    Attributes:
+        sums: rows of them, [..., blocks * gates * 16].
+        stride: entries from one row to the next; 0 if all streams share one.
+        places: which row each stream has, int64 [batch]; None if they lie in the streams' order.
+        x: the input whose product is still to be added, None if the sums hold it.
+    """
+
+    sums: Value
+    stride: int
+    places: Value | None = None
+    x: Value | None = None
+
+
 class Fused:
     """The call of a cell's kernel, its weights packed."""
 
@@ -156,7 +171,7 @@ class Fused:
         if layer.node.op == "GRU":
             self.hidden = self._constant(pack.starts(layer.rb), "hidden_start")
         if self.rows is None:
-            self.start = self._constant(pack.starts(start), "start")
+            self.bias = self._constant(pack.starts(start), "start")
             self.wx, _ = self._matrix(layer.w, "input_panels")
 
     def _constant(self, array: Array, what: str) -> Buffer:
@@ -177,29 +192,38 @@ class Fused:
         every = np.concatenate([rows, np.zeros_like(rows[:1])]) + pack.starts(start)[None]
         return self._constant(every.astype(start.dtype), "symbol_rows")
 
-    def ready(self, place: str | None) -> Value | None:
-        """Return what a step starts from where its input is a code of symbols, else None.
+    def start(self, place: str | None, x: Value | None) -> Start:
+        """Return what a step starts from.
 
         Args:
             place: number of the step, None if there is only one.
+            x: of several steps their product, as `project` gives it; of one step the input itself.
         """
+        layer, batch = self.layer, self.layer.x.shape[1]
+        if self.rows is not None:
+            return self._looked_up(place)
+        assert x is not None
+        if place is None:
+            return Start(
+                Value(f"{layer.label}.start", layer.x.dtype, (self.stride,), buffer=self.bias), 0, x=x
+            )
+        return Start(view(x, (batch, self.stride), offset=f"{place} * {batch * self.stride}"), self.stride)
+
+    def _looked_up(self, place: str | None) -> Start:
+        """Return the rows that the symbols of a step stand for."""
         layer, program = self.layer, self.low.program
-        if self.rows is None or layer.x.symbols is None:
-            return None
         batch, ids = layer.x.shape[1], layer.x.symbols
-        first = "0" if place is None else f"{place} * {batch}"
-        name, shape, count = f"{layer.label}.symbol_rows", (batch, self.stride), self.rows.shape[0] - 1
-        row = (
-            f"rnnx_row({program.at(ids, first if batch == 1 else f'{first} + i0')}, {count}) * {self.stride}"
-        )
+        assert self.rows is not None
+        assert ids is not None
+        rows = Value(f"{layer.label}.symbol_rows", layer.x.dtype, self.rows.shape, buffer=self.rows)
+        count, first = self.rows.shape[0] - 1, "0" if place is None else f"{place} * {batch}"
         if batch == 1:
-            return Value(name, layer.x.dtype, shape, buffer=self.rows, offset=row)
-        out = program.new(name, layer.x.dtype, shape)
-        target = program.ref(out, f"i0 * {self.stride}")
-        copy = f"memcpy({target}, {self.rows.token} + {row}, {self.stride} * sizeof({out.ctype}));"
-        program.emit(nest([batch], lambda names: [copy]), [ids], [out])
-        program.use(self.rows)
-        return out
+            row = f"rnnx_row({program.at(ids, first)}, {count})"
+            return Start(view(rows, (1, self.stride), offset=f"{row} * {self.stride}"), self.stride)
+        places = program.new(f"{layer.label}.places", np.int64, (batch,))
+        row = f"(int64_t)rnnx_row({program.at(ids, f'{first} + i0')}, {count})"
+        program.emit(nest([batch], lambda names: [f"{program.at(places, 'i0')} = {row};"]), [ids], [places])
+        return Start(rows, self.stride, places)
 
     def project(self) -> Value | None:
         """Emit the input's product for all steps as [time * batch, blocks, gates, 16]; None for symbols."""
@@ -213,23 +237,15 @@ class Fused:
         if self.kind == "i8":
             x, features = program.in_bytes(x, features), pack.padded_bytes(features)
         arguments = f"{features}, {gates}, {count}, {time * batch}"
-        call = f"({ref(out)}, {ref(x)}, {self.wx.token}, {self.start.token}, {arguments});"
+        call = f"({ref(out)}, {ref(x)}, {self.wx.token}, {self.bias.token}, {arguments});"
         program.emit([f"rnnx_project_{self.kind}{call}"], [x], [out])
-        program.use(self.wx, self.start)
+        program.use(self.wx, self.bias)
         return out
 
     def step(
-        self,
-        h: Value,
-        c: Value | None,
-        h_old: Value,
-        c_old: Value | None,
-        x: Value | None,
-        ready: Value | None,
-        *,
-        turn: str,
+        self, h: Value, c: Value | None, h_old: Value, c_old: Value | None, start: Start, *, turn: str
     ) -> None:
-        """Emit one step from `h_old` and `c_old`, with the input `x` or its product `ready`.
+        """Emit one step from `h_old` and `c_old`.
 
         Args:
             turn: the parity of the step. Large weights are walked to and fro: where they just exceed a
@@ -240,20 +256,19 @@ class Fused:
         new, old = [h], [h_old]
         if c is not None and c_old is not None:
             new, old = [h, c], [h_old, c_old]
-        arguments = [ref(value) for value in (*new, *old)]
-        if ready is None:
-            assert x is not None
-            features = x.shape[2]
-            if self.kind == "i8":
-                x, features = program.in_bytes(x, features), pack.padded_bytes(features)
-            arguments += [self.start.token, "0"]
-            tail = [self.wx.token, ref(x), str(features)]
-        else:
-            arguments += [ref(ready), str(self.stride)]
-            tail = ["NULL", "NULL", "0"]
+        arguments = [ref(value) for value in (*new, *old, start.sums)]
+        arguments += [str(start.stride), "NULL" if start.places is None else ref(start.places)]
+        x, wx = start.x, None
         if self.hidden is not None:
             arguments.append(self.hidden.token)
-        arguments += [*tail, self.wh.token, str(units), str(rows)]
+        if x is not None:
+            wx, features = self.wx, x.shape[2]
+            if self.kind == "i8":
+                x, features = program.in_bytes(x, features), pack.padded_bytes(features)
+            arguments += [wx.token, ref(x), str(features)]
+        else:
+            arguments += ["NULL", "NULL", "0"]
+        arguments += [self.wh.token, str(units), str(rows)]
         if layer.node.op == "RNN":
             arguments.append(str(int(layer.relu)))
         large = self.wh.size * WIDTHS[self.wh.ctype] > FITS and rows < 4  # with more rows, sums take the time
@@ -262,7 +277,7 @@ class Fused:
         if hidden is not None:
             arguments += [ref(hidden), str(pack.padded_bytes(units))]
         name = f"rnnx_{layer.node.op.lower()}_{self.kind}"
-        reads = [*old, *(value for value in (x, ready, layer.x.symbols, hidden) if value is not None)]
+        symbols = layer.x.symbols if self.rows is not None else None
+        reads = [*old, start.sums, *(each for each in (x, start.places, symbols, hidden) if each is not None)]
         program.emit([f"{name}({', '.join(arguments)});"], reads, new)
-        used = [self.wh, self.hidden, *([self.start, self.wx] if ready is None else [])]
-        program.use(*(buffer for buffer in used if buffer is not None))
+        program.use(*(buffer for buffer in (self.wh, self.hidden, wx) if buffer is not None))
