@@ -127,19 +127,19 @@ static TARGET V rnnx_tanhv_ISA(V x) {
 static TARGET void rnnx_exp_f32_ISA(float *y, const float *x, int n) {
   int i = 0;
   for (; i + LANES <= n; i += LANES) STORE(y + i, rnnx_expv_ISA(LOAD(x + i)));
-  for (; i < n; i++) y[i] = rnnx_exp1_f32(x[i]);
+  rnnx_exp_f32(y + i, x + i, n - i);
 }
 
 static TARGET void rnnx_sigmoid_f32_ISA(float *y, const float *x, int n) {
   int i = 0;
   for (; i + LANES <= n; i += LANES) STORE(y + i, rnnx_sigmoidv_ISA(LOAD(x + i)));
-  for (; i < n; i++) y[i] = rnnx_sigmoid1_f32(x[i]);
+  rnnx_sigmoid_f32(y + i, x + i, n - i);
 }
 
 static TARGET void rnnx_tanh_f32_ISA(float *y, const float *x, int n) {
   int i = 0;
   for (; i + LANES <= n; i += LANES) STORE(y + i, rnnx_tanhv_ISA(LOAD(x + i)));
-  for (; i < n; i++) y[i] = rnnx_tanh1_f32(x[i]);
+  rnnx_tanh_f32(y + i, x + i, n - i);
 }
 
 static TARGET void rnnx_lstm_cells_f32_ISA(float *h_new, float *c, float *gates, int rows) {
