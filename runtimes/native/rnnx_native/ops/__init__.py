@@ -8,8 +8,10 @@ from rnnx_native.ops import (
     linear,
     loops_over_time,
     normalise,
+    pooling,
     recurrent,
     reduce,
+    resize,
     scatter,
     shapes,
 )
@@ -22,8 +24,10 @@ __all__ = [
     "linear",
     "loops_over_time",
     "normalise",
+    "pooling",
     "recurrent",
     "reduce",
+    "resize",
     "scatter",
     "shapes",
 ]

@@ -69,6 +69,7 @@ _COMPARE = {
     "GreaterOrEqual": "{0} >= {1}",
 }
 _LOGIC = {"And": "{0} && {1}", "Or": "{0} || {1}", "Xor": "!{0} != !{1}", "Not": "!{0}"}
+_BITS = {"BitwiseAnd": "{0} & {1}", "BitwiseOr": "{0} | {1}", "BitwiseXor": "{0} ^ {1}", "BitwiseNot": "~{0}"}
 _KERNELS = {"Exp": "exp", "Sigmoid": "sigmoid", "Tanh": "tanh"}
 
 
@@ -148,6 +149,20 @@ def _compared_symbols(inputs: Inputs) -> Value | None:
 def logic(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Write logic on booleans."""
     return _simple(low, node, inputs, _LOGIC[node.op], bool)
+
+
+@op(*_BITS)
+def bits(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
+    """Write logic on the bits of whole numbers."""
+    return _simple(low, node, inputs, _BITS[node.op])
+
+
+@op("BitShift")
+def shifted_bits(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
+    """Write a shift of unsigned numbers; of as many bits as they have, or more, nothing is left."""
+    assert inputs[0] is not None
+    sign = "<<" if node.attributes["direction"] == "LEFT" else ">>"
+    return _simple(low, node, inputs, f"{{1}} < {8 * inputs[0].dtype.itemsize} ? {{0}} {sign} {{1}} : 0")
 
 
 @op(*_KERNELS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -30,19 +31,41 @@ def reduce_axes(
     low: Lowering, value: Value, axes: list[int], name: str, kind: str, *, keep: bool = True
 ) -> Value:
     """Emit a reduction over `axes`; they stay, with one entry each, if `keep`."""
+    kept = [axis for axis in range(len(value.shape)) if axis not in axes]
+    own = contiguous(value.shape)
+    shape = [1 if axis in axes else extent for axis, extent in enumerate(value.shape)]
+    out = low.program.new(name, value.dtype, shape)
+    inner, within = [value.shape[axis] for axis in axes], [own[axis] for axis in axes]
+    outer = [value.shape[axis] for axis in kept]
+    reduce_windows(low, view(out, outer), value, [own[axis] for axis in kept], inner, within, kind)
+    return out if keep else view(out, outer)
+
+
+def reduce_windows(
+    low: Lowering,
+    out: Value,
+    value: Value,
+    between: Sequence[int],
+    window: Sequence[int],
+    within: Sequence[int],
+    kind: str,
+) -> None:
+    """Emit each entry of `out` as the reduction of a window of `value`.
+
+    Args:
+        out: contiguous.
+        value: what is reduced.
+        between: strides in `value` from window to window, along the axes of `out`.
+        window, within: shape and strides of a window.
+        kind: operator that says what is computed.
+    """
     program = low.program
     if kind in _EXTREMES:
         start, step, end = "first", extreme_of(_EXTREMES[kind], "{1}", "{0}", value.dtype), "{0}"
     else:
         start, step, end = (typed(text, value) for text in _REDUCTIONS[kind])
-    kept = [axis for axis in range(len(value.shape)) if axis not in axes]
-    own = contiguous(value.shape)
-    shape = [1 if axis in axes else extent for axis, extent in enumerate(value.shape)]
-    out = program.new(name, value.dtype, shape)
-    outer = [value.shape[axis] for axis in kept]
-    sizes, steps = merged(outer, [contiguous(tuple(outer)), [own[axis] for axis in kept]])
-    inner, inner_steps = merged([value.shape[axis] for axis in axes], [[own[axis] for axis in axes]])
-    count = math.prod(value.shape[axis] for axis in axes)
+    sizes, steps = merged(out.shape, [contiguous(out.shape), list(between)])
+    inner, inner_steps = merged(window, [list(within)])
 
     def body(names: list[str]) -> list[str]:
         base = index_of(names, steps[1])
@@ -52,7 +75,7 @@ def reduce_axes(
             entry = program.at(value, f"{base} + {index_of(sums, inner_steps[0])}")
             return [f"sum = {step.format('sum', entry)};"]
 
-        last = end.format("sum", n=literal(count, value.dtype))
+        last = end.format("sum", n=literal(math.prod(window), value.dtype))
         done = f"{program.at(out, index_of(names, steps[0]))} = {last};"
         return [
             "{",
@@ -63,7 +86,6 @@ def reduce_axes(
         ]
 
     program.emit(nest(sizes, body), [value], [out])
-    return out if keep else view(out, [value.shape[axis] for axis in kept])
 
 
 @op(*_REDUCTIONS, *_EXTREMES)

@@ -62,6 +62,24 @@ def transpose(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     return [permuted(low.program, value, order, node.outputs[0])]
 
 
+@op("DepthToSpace", "SpaceToDepth")
+def rearrange(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
+    """Move channels into blocks of an image, or back."""
+    value, side = first(inputs), node.attributes["blocksize"]
+    rows, channels, height, width = value.shape
+    if node.op == "SpaceToDepth":
+        parts, order = [rows, channels, height // side, side, width // side, side], [0, 3, 5, 1, 2, 4]
+        shape = [rows, channels * side * side, height // side, width // side]
+    else:
+        depth = channels // side**2
+        if node.attributes.get("mode", "DCR") == "DCR":
+            parts, order = [rows, side, side, depth, height, width], [0, 3, 4, 1, 5, 2]
+        else:
+            parts, order = [rows, depth, side, side, height, width], [0, 1, 4, 2, 5, 3]
+        shape = [rows, depth, height * side, width * side]
+    return [view(permuted(low.program, view(value, parts), order, node.outputs[0]), shape)]
+
+
 @op("Expand", "Tile")
 def expand(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Repeat entries: by broadcasting, or whole tiles."""
