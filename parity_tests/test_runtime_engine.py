@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -268,3 +269,22 @@ def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_the_probe_model_is_valid() -> None:
     onnx.checker.check_model(onnx.load_model_from_string(ort_engine._identity_model()), full_check=True)
+
+
+def test_onnxruntime_is_told_not_to_report_its_use(tmp_path: Path) -> None:
+    """Its official builds otherwise leave an identifier in the home folder, and send what they measure."""
+    (tmp_path / "m.onnx").write_bytes(write_contract(leak_graph(), leak_contract()))
+    (tmp_path / "home").mkdir()
+    program = "import rnnx, sys; rnnx.load(sys.argv[1]).stream().step([[1.0]])"
+    home = {"HOME": str(tmp_path / "home")}
+    kept = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    subprocess.run([sys.executable, "-c", program, tmp_path / "m.onnx"], env=kept | home, check=True)
+    assert not list((tmp_path / "home").rglob("*"))
+
+
+def test_whoever_decides_about_reports_is_left_alone() -> None:
+    program = "import os, rnnx.ort_import as it; it.import_onnxruntime(); print(os.environ[it.VARIABLE])"
+    for given in ("0", "1"):
+        home = os.environ | {"ORT_DISABLE_TELEMETRY": given, "HOME": "/nonexistent"}
+        result = subprocess.run([sys.executable, "-c", program], env=home, capture_output=True, text=True)
+        assert result.stdout.strip() == given

@@ -30,6 +30,10 @@ func initialize(library string) error {
 	if ort.IsInitialized() {
 		return nil
 	}
+	// Official builds report their use over the network unless this says otherwise before they are loaded.
+	if _, set := os.LookupEnv("ORT_DISABLE_TELEMETRY"); !set {
+		os.Setenv("ORT_DISABLE_TELEMETRY", "1")
+	}
 	candidates := []string{"libonnxruntime.so.1", "libonnxruntime.so"}
 	switch runtime.GOOS {
 	case "darwin":

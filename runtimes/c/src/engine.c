@@ -48,6 +48,8 @@ const char *rx_type_name(ONNXTensorElementDataType type)
 static const OrtApi *find_api(const char *path, rnnx_error *error)
 {
     void *library = NULL;
+    /* Official builds report their use over the network unless this says otherwise before they are loaded. */
+    setenv("ORT_DISABLE_TELEMETRY", "1", 0);
     path = path ? path : getenv("RNNX_ONNXRUNTIME");
     if (path && *path)
         library = dlopen(path, RTLD_NOW | RTLD_LOCAL);

@@ -7,7 +7,6 @@ loads there cannot.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +18,7 @@ from rnnx.contract import Contract, resolve
 from rnnx.errors import RnnxError
 from rnnx.model_file import read_contract, read_model
 from rnnx.opening import starts
+from rnnx.ort_import import import_onnxruntime
 from rnnx.rows import drawn_inputs
 from rnnx.session import Session, load
 from rnnx.shapes import Array
@@ -98,7 +98,7 @@ class OrtContender:
 
     def load(self) -> Loaded:
         """Load the model."""
-        ort = importlib.import_module("onnxruntime")
+        ort = import_onnxruntime()
         settings = ort.SessionOptions()
         if self.bound:
             settings.intra_op_num_threads = 1
@@ -240,7 +240,7 @@ class _Bound(_Ort):
 
     def _place(self, array: Array) -> tuple[Any, Array]:
         """Return a value where the session computes, and its host array; on the CPU both are the same."""
-        ort = importlib.import_module("onnxruntime")
+        ort = import_onnxruntime()
         return ort.OrtValue.ortvalue_from_numpy(array, self.device, 0), array
 
 

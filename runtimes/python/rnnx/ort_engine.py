@@ -7,7 +7,6 @@ roles each step. Two bindings per call, one for each direction, so that a step b
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import importlib.metadata
 import threading
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from rnnx.engine import Device, Shape
 from rnnx.errors import ModelError, ProviderError, first_line, was_interrupted
 from rnnx.model_file import ModelFile
 from rnnx.ort_calls import OrtCall, OrtDeviceCall, no_cuda_graph
+from rnnx.ort_import import import_onnxruntime
 from rnnx.ort_moving import GraphMover, HostMover
 from rnnx.ort_options import Options, is_of_engine, session_options
 from rnnx.shapes import Array, empty
@@ -63,7 +63,7 @@ class OrtEngine:
         self.contract = contract
         self.options = options
         self.device: Device | None = None if memory is None else (_DLPACK[memory], options.device)
-        self.runtime = importlib.import_module("onnxruntime")
+        self.runtime = import_onnxruntime()
         # ONNX Runtime replays CUDA graphs for one thread at a time.
         self.turns: AbstractContextManager[Any] = threading.Lock() if options.cuda_graph else nullcontext()
         self._memory = memory
@@ -188,7 +188,7 @@ def _session(source: str | bytes, provider: str, options: Options, label: str) -
 
 def _onnxruntime(provider: str) -> Any:
     try:
-        ort = importlib.import_module("onnxruntime")
+        ort = import_onnxruntime()
         available = ort.get_available_providers()
     except (ImportError, AttributeError) as error:
         if was_interrupted(error):

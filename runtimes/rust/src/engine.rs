@@ -49,6 +49,10 @@ fn environment(library: Option<&Path>) -> Result<ort::environment::Environment> 
     if let Some(environment) = held.as_ref() {
         return Ok(environment.clone());
     }
+    // Official builds report their use over the network unless this says otherwise before they are loaded.
+    if std::env::var_os("ORT_DISABLE_TELEMETRY").is_none() {
+        std::env::set_var("ORT_DISABLE_TELEMETRY", "1");
+    }
     let variable = |name| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
     let named =
         library.map(Path::to_owned).or_else(|| variable("RNNX_ONNXRUNTIME")).or_else(|| variable("ORT_DYLIB_PATH"));

@@ -34,7 +34,10 @@ final class Engine implements AutoCloseable {
         try {
             // What goes wrong is thrown; nothing is printed beside it.
             environment = OrtEnvironment.getEnvironment(OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL, "rnnx");
-        } catch (LinkageError | RuntimeException error) {
+            // Official builds report their use over the network. ORT_DISABLE_TELEMETRY=1 keeps them from beginning
+            // to, which a Java program cannot set for itself; this ends it.
+            environment.setTelemetry(false);
+        } catch (LinkageError | RuntimeException | OrtException error) {
             throw new RnnxException(
                     "onnxruntime-missing",
                     "the native library of ONNX Runtime",
