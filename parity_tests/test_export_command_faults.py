@@ -167,6 +167,7 @@ FAULTS = {
     "an argument twice": (["nets.py:Wide", *X, *("--kwargs", "width=3") * 2], "arguments", "'width' twice"),
     "an ONNX file": (["net.onnx"], "arguments", "the ONNX file net.onnx"),
     "an unknown state": (["nets.py:Net", *X, "--state", "h=float32[batch, 8]"], "unknown-parameter", "'h'"),
+    "an input as a constant": (["nets.py:Net", *X, "--constants", "x=1"], "parameter-given-twice", "'x' in"),
     "an unknown constant": (["nets.py:Net", *X, "--constants", "k=1"], "unknown-parameter", "'k'"),
     "names that are none": (["nets.py:Net", *X, "--returns", "y,("], "bad-returns", "y,("),
     "too many names": (["nets.py:Net", *X, "--returns", "y, h, c"], "bad-returns", "c"),

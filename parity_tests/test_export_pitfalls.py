@@ -22,6 +22,7 @@ from cases.memory_attributes import Buffer, Lazy
 from conftest import REPOSITORY
 from plain_torch import CASES, build
 from rnnx.errors import RefusedError, RnnxError
+from rnnx_export.refusals import engine_says
 
 STEP = {"x": "float32[batch, 6]"}
 RANDOM = np.random.default_rng(3)
@@ -284,3 +285,16 @@ def test_a_running_logsumexp_does_not_overflow(tmp_path: Path) -> None:
     x = np.full((1, 20, 6), 100, np.float32)
     got = rnnx.load(made.path).stream().run(x)["y"]
     np.testing.assert_allclose(got, module(torch.from_numpy(x)).numpy(), rtol=1e-6)
+
+
+# What the engine says.
+
+
+def test_what_the_engine_says_at_run_is_put_plainly() -> None:
+    said = engine_says(
+        "Error in execution: Non-zero status code returned while running Scan node. Name:'Scan' "
+        "Status Message: Non-zero status code returned while running Gather node. Name:'step/Gather' "
+        "Status Message: indices element out of data bounds, idx=5"
+    )
+    assert said == "Gather (node 'step/Gather') fails: indices element out of data bounds, idx=5"
+    assert engine_says("2 states, 1 expected") == "2 states, 1 expected"

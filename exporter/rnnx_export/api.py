@@ -25,17 +25,20 @@ from rnnx_export.build import (
     OPSET,
     SCAN,
     build,
+    computed_dtype,
     move_weights_out,
     state_specs,
     to_bytes,
 )
 from rnnx_export.capture import CaptureError
-from rnnx_export.discover import discover
+from rnnx_export.carried import made_to_step
+from rnnx_export.discover import STARTS_FROM_INPUT, discover
+from rnnx_export.lookups import found_ranges
 from rnnx_export.plan import Plan
 from rnnx_export.prove import ProofError, prove
 from rnnx_export.refusals import location
 from rnnx_export.spec import boundary_dtype
-from rnnx_export.streaming import UNCARRIED, ends_agree, why_not_stepped
+from rnnx_export.streaming import UNCARRIED
 from rnnx_export.subject import Subject, one_thread
 from rnnx_export.timeloop import with_time
 from rnnx_export.unroll import lift_loop
@@ -118,18 +121,7 @@ def export(
         if time and not plan.has_time:
             plan = with_time(plan)
         if plan.whole_only is None:
-            reason = why_not_stepped(plan)
-            if reason == UNCARRIED:
-                counting = discover(subject, returns, positions=True)
-                if counting.counts_steps and why_not_stepped(counting) is None:
-                    plan, reason = counting, None
-            if reason is None and plan.loops and not ends_agree(plan):
-                reason = UNCARRIED
-            if reason == UNCARRIED:
-                plan.drop_loop_lifts()
-                reason = None if lift_loop(plan) else reason
-            if reason is not None:
-                plan.make_whole(reason)
+            plan = made_to_step(plan, returns)
         details = {
             "name": name or path.stem,
             "vocabulary": vocabulary,
@@ -194,13 +186,14 @@ def _prove_some_way(plan: Plan, details: dict[str, Any], opset: int, weights_nam
         try:
             with tempfile.TemporaryDirectory() as name:
                 graph = build(plan, way, opset)
+                plan.subject.inputs |= found_ranges(graph, plan.subject)
                 weights = move_weights_out(graph, weights_name)
                 folder = Path(name) if weights else None
                 if folder is not None:
                     write_bytes(folder / weights_name, weights)
                 model = to_bytes(graph)
                 contract = _contract(plan, model_id(model, folder), details)
-                record, trace = prove(plan, model, contract, folder)
+                record, trace = prove(plan, model, contract, computed_dtype(graph), folder)
         except (CaptureError, ProofError) as error:
             failed[way] = str(error)
             continue
@@ -226,6 +219,7 @@ def _contract(plan: Plan, identity: str, details: dict[str, Any]) -> Contract:
             shape=list(spec.shape),
             role="length" if spec.is_length else None,
             default=plan.subject.default(name),
+            range=spec.range,
         )
         for name, spec in plan.subject.inputs.items()
     ]
@@ -246,6 +240,7 @@ def _contract(plan: Plan, identity: str, details: dict[str, Any]) -> Contract:
                 fix="leave vocabulary out, or give a symbol for each score",
             )
         vocabulary = Vocabulary(input=inputs[0].name, output=outputs[0].name, symbols=list(symbols))
+        inputs[0] = msgspec.structs.replace(taken, range=None)  # the symbols say which ids there are
     return Contract(
         id=identity,
         name=details["name"],
@@ -273,10 +268,15 @@ _MENDS = {
     "`h = torch.where(keep, h * 0.5, h)`",
     "which is no tensor": "keep it as a tensor: `self.register_buffer('count', torch.zeros(()))` "
     "and `self.count = self.count + 1`",
-    UNCARRIED: "hand the state in and out: `def forward(self, x, h): ...` and `return y, h`",
     "of complex numbers": "keep real and imaginary part as two real tensors: (a + ib)(c + id) is "
     "`a * c - b * d` and `a * d + b * c`",
     "no ONNX form": "write the operation with others that ONNX has, or step the model outside of it",
+    STARTS_FROM_INPUT: "export what computes that start as a model of its own, and pass the start in: "
+    "`def forward(self, x, h): ...` and `return y, h`",
+    UNCARRIED: "hand the state in and out: `def forward(self, x, h): ...` and `return y, h`",
+    "index out of range": "keep an index that is made of the step's number inside its table, as a tensor: "
+    "`table[torch.clamp(position, max=n - 1)]`",
+    "no kernel for": "compute there in float32",
 }
 
 

@@ -9,7 +9,8 @@ import onnx_ir as ir
 import onnxscript.version_converter
 import torch
 
-from rnnx.contract import Dimension, StateSpec, encode_initial
+from rnnx.contract import Dimension, StateSpec
+from rnnx.contract_values import encode_initial
 from rnnx_export import clean
 from rnnx_export.capture import CaptureError, capture
 from rnnx_export.convert import convert
@@ -111,6 +112,21 @@ def example_arguments(plan: Plan, way: str) -> list[torch.Tensor]:
     with quiet():
         start = plan.start(sizes)
     return [*inputs, *start.values()]
+
+
+def computed_dtype(model: ir.Model) -> str:
+    """Return the coarsest floating dtype that a model computes in, "exact" if it computes in none.
+
+    It is told by weights and by casts that round. An input may well be coarser: that is exact in the others.
+    """
+    floats = [ir.DataType.FLOAT16, ir.DataType.FLOAT, ir.DataType.DOUBLE]
+    found = [value.dtype for value in model.graph.initializers.values()]
+    for node in model.graph.all_nodes():
+        source, made = (node.inputs[0], node.outputs[0]) if node.op_type == "Cast" else (None, None)
+        if source is not None and made is not None and source.dtype in (None, *floats):
+            found.append(made.dtype)
+    coarsest = next((dtype for dtype in floats if dtype in found), None)
+    return "exact" if coarsest is None else coarsest.numpy().name
 
 
 def to_bytes(model: ir.Model) -> bytes:

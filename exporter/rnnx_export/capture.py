@@ -10,12 +10,14 @@ import re
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.fx.experimental import _config
 
 from rnnx.contract import Axis, Dimension
+from rnnx_export.complex_pairs import RealProgram, has_complex
 from rnnx_export.subject import quiet
 
 _TORCH = os.path.dirname(torch.__file__)
@@ -47,6 +49,16 @@ def capture(
         {axis: torch.export.Dim.AUTO for axis, dimension in enumerate(shape) if Axis.parse(dimension).name}
         for shape in shapes
     )
+    exported = _export(program, examples, dynamic)
+    if has_complex(exported):
+        exported = _export(RealProgram(exported), examples, dynamic)
+    _check_free(exported, shapes, names)
+    return exported
+
+
+def _export(
+    program: nn.Module, examples: Sequence[Tensor], dynamic: tuple[dict[int, Any], ...]
+) -> torch.export.ExportedProgram:
     with (
         quiet(),
         _silent(),
@@ -54,16 +66,16 @@ def capture(
         _config.patch(backed_size_oblivious=True),  # type: ignore[attr-defined]
     ):
         try:
-            exported = torch.export.export(
+            return torch.export.export(
                 program,
                 tuple(examples),
-                dynamic_shapes=dynamic if isinstance(program, torch.fx.GraphModule) else (dynamic,),
+                dynamic_shapes=(dynamic,),
                 strict=False,
             )
+        except NotImplementedError as error:
+            raise CaptureError(f"no ONNX form: {first_line(error)}{recorded_line(str(error))}") from error
         except Exception as error:  # torch.export raises many kinds; all mean the same here
-            raise CaptureError(_first_line(error) + user_line(error)) from error
-    _check_free(exported, shapes, names)
-    return exported
+            raise CaptureError(first_line(error) + user_line(error)) from error
 
 
 def _check_free(
@@ -99,7 +111,8 @@ def one_line(text: str) -> str:
     return joined if len(joined) <= 200 else joined[:197] + "..."
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says, as one of at most 200 characters."""
     if "data-dependent" in str(error):
         return "a decision that depends on a tensor's value (data-dependent)"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -15,7 +15,7 @@ from rnnx_export.capture import _silent
 from rnnx_export.subject import quiet
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
-_PREFIXES = re.compile(r"^(?:program\.)?(?:module\.)?")
+_PREFIXES = re.compile(r"^(?:program\.)*(?:module\.)?")
 
 
 def simplify(model: ir.Model) -> None:

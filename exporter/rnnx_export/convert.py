@@ -47,8 +47,10 @@ def _no_form(exported: torch.export.ExportedProgram, text: str) -> str:
         return f"no ONNX form: {text[:180]}"
     name, overload = found.groups()
     kind = " of complex numbers" if "complex-valued" in text else ""
-    # The converter takes operators apart first: linalg_inv is linalg_inv_ex by then.
-    called = [node for node in exported.graph.nodes if _stem(str(node.target)) == _stem(f"{name}.{overload}")]
+    # The converter takes operators apart first: linalg_eigvalsh is _linalg_eigh by then.
+    with quiet(), _silent():
+        nodes = exported.run_decompositions().graph.nodes
+    called = [node for node in nodes if str(node.target) == f"{name}.{overload}"]
     where = next(filter(None, (recorded_line(node.meta.get("stack_trace") or "") for node in called)), "")
     return f"no ONNX form: {name}{kind}{where}"
 
@@ -102,7 +104,3 @@ def _placeholder(name: str, *args: Any, **kwargs: Any) -> Any:
     assert _core.current_tracer is not None
     _core.current_tracer.nodes.append(node)
     return node.outputs
-
-
-def _stem(target: str) -> str:
-    return target.split(".")[1].strip("_").removesuffix("_ex") if target.count(".") == 2 else target

@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from rnnx_export import memory, refusals
-from rnnx_export.explore import Exploration, Run, alike, narrow_start, to_numpy
-from rnnx_export.measure import measure_start
+from rnnx_export.explore import Exploration, Run, alike, narrow_start
+from rnnx_export.folds import AnyFold, split
+from rnnx_export.kept import constant, measured, remembered
 from rnnx_export.memory import Place
 from rnnx_export.pairing import pair, part_names
 from rnnx_export.plan import IN_PLACE, Output, Plan, Program, State
-from rnnx_export.site_kinds import LOOKS_EVERYWHERE, POSITIONS, RECURRENT, SLOTS
+from rnnx_export.site_kinds import LOOKS_EVERYWHERE, PASTS, POSITIONS, RECURRENT, SHIFTS, SLOTS
 from rnnx_export.sites import Lift, Visit
 from rnnx_export.spec import TensorSpec
 from rnnx_export.structure import Path, copied, flatten, part_at, shape_of
 from rnnx_export.subject import Subject, quiet
 
+STARTS_FROM_INPUT = "starts from a state computed from an input"
 
-def discover(subject: Subject, returns: Any = None, *, positions: bool = False) -> Plan:
+
+def discover(subject: Subject, returns: Any = None, *, resorts: Collection[str] = ()) -> Plan:
     """Run the subject and return the plan of its export.
 
     Args:
         subject: the module and its arguments.
         returns: names for the parts of forward's result, nested as it is, or None.
-        positions: whether counting the steps of a call goes on where the call before stopped.
+        resorts: kinds of calls to lift as a last resort, since they may also be meant within a call:
+            POSITIONS go on counting where the call before stopped, SHIFTS cut and fill a stream.
 
     Raises:
         RefusedError: a reason why the module cannot be exported.
@@ -46,14 +49,16 @@ def discover(subject: Subject, returns: Any = None, *, positions: bool = False) 
                 if subject.states[name] is None:
                     subject.states[name] = _spec_of_result(seen, name, path)
             seen = Exploration(subject)
-        states = [*_declared(seen, pairs), *_remembered(seen)]
+        states = [*_declared(seen, pairs), *remembered(seen)]
         taken = {state.name for state in states} | set(subject.inputs)
-        lifts, lifted, loops = _hidden(seen, taken, positions)
+        lifts, lifted, loops, more = _hidden(seen, taken, resorts)
         outputs, reason = _outputs(seen, returns, pairs)
         whole_only = reason or _looks_everywhere(seen, states)
         places = [state.origin for state in states if isinstance(state.origin, Place)]
         shapes = memory.templates(seen.base.module, places)
-        plan = Plan(subject, outputs, [*states, *lifted], lifts, None, loops, seen.notes, shapes, seen.sizes)
+        every = [*states, *lifted]
+        plan = Plan(subject, outputs, every, lifts, None, loops, seen.notes, shapes, seen.sizes, more)
+        plan.hint = _start_in_loop(seen)
         if whole_only:
             plan.make_whole(whole_only)
         _drop_returned_states(plan, seen, returns, pairs)
@@ -147,7 +152,7 @@ def _declared(seen: Exploration, pairs: Mapping[str, Path]) -> list[State]:
         assert spec is not None
         if spec.has("time"):
             raise refusals.state_shape(subject, name, "it has a time axis, so it would grow")
-        states.append(State(name, spec, _constant(spec, 0.0), pairs[name]))
+        states.append(State(name, spec, constant(spec, 0.0), pairs[name]))
     unmeasured = {state.name: state for state in states if subject.starts_as_none(state.name)}
     if not unmeasured:
         return states
@@ -157,127 +162,50 @@ def _declared(seen: Exploration, pairs: Mapping[str, Path]) -> list[State]:
         result = subject.call(subject.fresh(), inputs, {**given, **values})
         return [leaf for _, leaf in flatten(result) if isinstance(leaf, Tensor)]
 
-    return _measured(states, run, {name: state.spec for name, state in unmeasured.items()}, seen)
+    return measured(states, run, {name: state.spec for name, state in unmeasured.items()}, seen)
 
 
-def _remembered(seen: Exploration) -> list[State]:
-    """Return the states that lie in buffers and attributes."""
-    subject, base = seen.subject, seen.base
-    states: list[State] = []
-    unmeasured: dict[str, TensorSpec] = {}
-    places: dict[str, Place] = {}
-    for place in _changed_places(seen):
-        first, second = base.first.memory.get(place), base.second.memory[place]
-        shape = seen.shape(_kept(place))
-        if isinstance(first, Tensor) and first.shape != second.shape:
-            if _gets_rows(first, second, shape):
-                raise refusals.gets_rows(subject, place, first, second)
-            raise refusals.growing(subject, place, first, second)
-        if isinstance(shape, str):
-            raise refusals.state_shape(subject, place.name, shape)
-        spec = TensorSpec(second.dtype, shape)
-        if spec.has("time"):
-            seen.notes.append(f"{place.name!r} holds frames of the last call and is not carried")
-            continue
-        start = base.memory.get(place)
-        if isinstance(start, Tensor):
-            initial = _broadcast(subject, place, start, spec)
-        else:
-            initial = _constant(spec, 0.0)
-            unmeasured[place.name], places[place.name] = spec, place
-        states.append(State(place.name, spec, initial, place))
-    if not unmeasured:
-        return states
-
-    def run(values: Mapping[str, Tensor | None], seed: int) -> list[Tensor]:
-        inputs, given = seen.draw(seed)
-        module = subject.fresh()
-        given_places = {places[name]: value for name, value in values.items() if value is not None}
-        memory.write(module, given_places, memory.templates(base.module, list(given_places)))
-        result = subject.call(module, inputs, given)
-        after = [memory.read(module, place) for place in places.values()]
-        return [*(leaf for _, leaf in flatten(result) if isinstance(leaf, Tensor)), *after]
-
-    return _measured(states, run, unmeasured, seen)
-
-
-def _measured(
-    states: list[State], run: Any, specs: Mapping[str, TensorSpec], seen: Exploration
-) -> list[State]:
-    shapes = {name: torch.empty(spec.sizes(seen.sizes), dtype=spec.dtype) for name, spec in specs.items()}
-    starts = measure_start(run, shapes)
-    return [
-        dataclasses.replace(state, initial=narrow_start(state.name, starts[state.name], state.spec))
-        if state.name in starts
-        else state
-        for state in states
-    ]
-
-
-def _changed_places(seen: Exploration) -> list[Place]:
-    """Return the places that forward changes and that hold tensors."""
-    found: dict[Place, None] = {}
-    for run in (seen.base, seen.other):
-        for before, after in ((run.memory, run.first.memory), (run.first.memory, run.second.memory)):
-            found.update(dict.fromkeys(memory.changed(before, after)))
-    # A latch that no random input moves is written all the same, and read; a table made anew is not read.
-    found.update({place: None for place in seen.base.written if place not in found and seen.reads(place)})
-    places = []
-    for place in found:
-        if isinstance(seen.base.second.memory.get(place), Tensor):
-            places.append(place)
-        elif isinstance(seen.base.memory.get(place), Tensor):
-            raise refusals.changes_kind(seen.subject, place)
-        elif not _holds_tensors(seen, place):
-            seen.notes.append(
-                f"forward changes {place.name!r}, which is no tensor: its start is used at every step"
-            )
-    return places
-
-
-def _gets_rows(first: Tensor, second: Tensor, shape: tuple[Any, ...] | str) -> bool:
-    """Whether memory has one row after the first call and one for each sequence after the second."""
-    return first.dim() == second.dim() == len(shape) and all(
-        before == after or (before == 1 and isinstance(name, str))
-        for before, after, name in zip(first.shape, second.shape, shape, strict=True)
-    )
-
-
-def _holds_tensors(seen: Exploration, place: Place) -> bool:
-    """Whether an attribute that began as None or empty holds tensors after the call."""
-    return any(
-        (other.module, other.attribute) == (place.module, place.attribute)
-        and other.inside[: len(place.inside)] == place.inside
-        and isinstance(value, Tensor)
-        for other, value in seen.base.second.memory.items()
-    )
-
-
-def _hidden(seen: Exploration, taken: set[str], positions: bool) -> tuple[dict[str, Lift], list[State], bool]:
-    """Return the calls to lift, their states, and whether one of them lies in a loop over time."""
+def _hidden(
+    seen: Exploration, taken: set[str], resorts: Collection[str]
+) -> tuple[dict[str, Lift], list[State], bool, frozenset[str]]:
+    """Return the calls to lift, their states, whether one lies in a loop over time, and kinds left out."""
     lifts: dict[str, Lift] = {}
     states: list[State] = []
     loops = False
+    more: set[str] = set()
     has_time = "time" in seen.variants
+    last = None
     for visit in seen.base.first.visits:
+        before, last = last, visit
         if visit.kind not in SLOTS or not seen.starts_constant(visit):
             continue
-        if visit.kind in POSITIONS and not positions:
-            continue
         axis = seen.time_axis(visit)
+        if visit.kind in (*POSITIONS, *SHIFTS):
+            if axis is None or (visit.kind in SHIFTS and not seen.cuts_alike(visit, axis)):
+                continue
+            if visit.kind not in resorts:
+                more.add(visit.kind)
+                continue
+        if (
+            visit.kind in ("cat", "pad")
+            and before is not None
+            and before.kind == "front"
+            and before.key in lifts
+        ):
+            continue  # the same call
         recurrent = visit.kind in RECURRENT
         single = all(visit.like.shape[place] == 1 for place in visit.axes)
         once = seen.repeats(visit) if has_time else single
         looped = recurrent and axis is None and visit.key.endswith(":1") and once
         if axis is None and not (looped and _rows_alike(visit.start)):
             continue
-        if not recurrent and visit.kind in ("pad", "cat", "conv") and visit.axes[axis or 0] == 0:
+        if visit.kind in PASTS and visit.axes[axis or 0] == 0:
             continue
         loops = loops or (looped and has_time)
         names = tuple(_unique(f"{visit.path}.{slot}".strip("."), taken) for slot in SLOTS[visit.kind])
         lift = lifts[visit.key] = Lift(visit.key, visit.kind, -1 if axis is None else axis, names)
         states += [_site_state(seen, visit, lift, slot) for slot in range(len(names))]
-    return lifts, states, loops
+    return lifts, states, loops, frozenset(more)
 
 
 def _site_state(seen: Exploration, visit: Visit, lift: Lift, slot: int) -> State:
@@ -287,26 +215,31 @@ def _site_state(seen: Exploration, visit: Visit, lift: Lift, slot: int) -> State
         return found
 
     name = lift.names[slot]
+    counted = SLOTS[visit.kind][slot] == "position"
     if visit.kind in RECURRENT:
         shape = seen.shape(lambda run: same(run).start[slot])
         dtype = visit.start[slot].dtype
-    elif visit.kind in POSITIONS:
+    elif counted:
         shape, dtype = (), visit.like.dtype if visit.kind == "arange" else torch.int64
     else:
         shape = seen.shape(lambda run: same(run).like)
         dtype = visit.like.dtype
         if not isinstance(shape, str):
             frames = visit.axes[lift.axis]
-            kept = (frames,) if visit.kind in ("pad", "cat", "conv") else ()
+            kept = (frames,) if visit.kind in PASTS else ()
             shape = (*shape[: lift.axis], *kept, *shape[lift.axis + 1 :])
+    fold: AnyFold | None = None
+    if isinstance(shape, str) and visit.kind in RECURRENT:
+        folded = seen.folded(lambda run: same(run).start[slot], lambda run: same(run).like)
+        shape, fold = folded or (shape, None)
     if isinstance(shape, str):
         raise refusals.state_shape(seen.subject, name, shape)
     spec = TensorSpec(dtype, shape)
-    if visit.kind in POSITIONS or not visit.start:
-        return State(name, spec, _constant(spec, visit.fill), lift.key)
-    start = visit.start[slot]
+    if counted or not visit.start:
+        return State(name, spec, constant(spec, visit.fill), lift.key)
+    start = split(visit.start[slot], fold)
     full = start.expand(spec.sizes(seen.sizes)) if visit.kind == "cat" else start
-    return State(name, spec, narrow_start(name, full, spec), lift.key)
+    return State(name, spec, narrow_start(name, full, spec), lift.key, fold)
 
 
 def _outputs(seen: Exploration, returns: Any, pairs: Mapping[str, Path]) -> tuple[list[Output], str | None]:
@@ -317,6 +250,9 @@ def _outputs(seen: Exploration, returns: Any, pairs: Mapping[str, Path]) -> tupl
     leaves = [(path, leaf) for path, leaf in flatten(result) if isinstance(leaf, Tensor)]
     if not leaves:
         raise refusals.no_outputs(seen.subject, result)
+    for path, leaf in leaves:
+        if leaf.is_complex():
+            raise refusals.complex_output(seen.subject, ".".join(("result", *path)), leaf)
     free = [path for path, _ in leaves if path not in states] or [path for path, _ in leaves]
     reserved = set(seen.subject.inputs) | {
         f"{name}_{side}" for name in seen.subject.states for side in ("in", "out")
@@ -361,11 +297,20 @@ def _looks_everywhere(seen: Exploration, states: list[State]) -> str | None:
     for visit in seen.base.first.visits:
         timed = seen.time_axis(visit) is not None
         if timed and visit.kind in RECURRENT and not states and not seen.starts_constant(visit):
-            return f"{visit.path or visit.kind!r} starts from a state computed from an input ({visit.where})"
+            return f"{visit.path or visit.kind!r} {STARTS_FROM_INPUT} ({visit.where})"
         what = LOOKS_EVERYWHERE.get(visit.kind)
         if timed and what is not None:
             place = f"{visit.path!r} " if visit.path else ""
             return f"{what} {place}({visit.where})"
+    return None
+
+
+def _start_in_loop(seen: Exploration) -> str | None:
+    """Return that the first of the calls that a loop over time makes starts from an input, if it is so."""
+    for visit in seen.base.first.visits:
+        looped = visit.kind in RECURRENT and visit.key.endswith(":1") and seen.repeats(visit)
+        if looped and seen.time_axis(visit) is None and not seen.starts_constant(visit):
+            return f"{visit.path or visit.kind!r} {STARTS_FROM_INPUT} ({visit.where})"
     return None
 
 
@@ -377,27 +322,6 @@ def _rows_alike(start: tuple[Tensor, ...]) -> bool:
 def _returned(path: Path) -> Callable[[Run], Tensor]:
     """Return what picks the part of a run's first result at `path`."""
     return lambda run: run.first.leaf(path)
-
-
-def _kept(place: Place) -> Callable[[Run], Tensor]:
-    """Return what picks the value at `place` after a run's second call."""
-    return lambda run: run.second.memory[place]
-
-
-def _constant(spec: TensorSpec, value: float) -> np.ndarray[Any, Any]:
-    if not spec.dtype.is_floating_point and value in (float("inf"), -float("inf")):
-        info = torch.iinfo(spec.dtype)
-        value = info.max if value > 0 else info.min
-    ones = [1 if isinstance(dimension, str) else dimension for dimension in spec.shape]
-    return to_numpy(torch.full(ones, value, dtype=spec.dtype))
-
-
-def _broadcast(subject: Subject, place: Place, start: Tensor, spec: TensorSpec) -> np.ndarray[Any, Any]:
-    ones = [1 if isinstance(dimension, str) else dimension for dimension in spec.shape]
-    try:
-        return np.array(np.broadcast_to(to_numpy(start.to(spec.dtype)), ones))
-    except ValueError:
-        raise refusals.start_shape(subject, place, start, spec) from None
 
 
 def _unique(name: str, taken: set[str]) -> str:

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rnnx.contract import Dimension
+from rnnx.contract import Dimension, axis_index
 from rnnx.errors import RefusedError, RnnxError
 from rnnx_export import memory, refusals
+from rnnx_export.folds import Fold, sizes_of_rows, split
 from rnnx_export.memory import Place
 from rnnx_export.plan import infer_shape
 from rnnx_export.sites import Visit, Watch
@@ -73,6 +74,7 @@ class Exploration:
         self.sizes = example_sizes(subject)
         self._varied = {name: size + (4 if name == "time" else 1) for name, size in self.sizes.items()}
         self.notes: list[str] = []
+        self._first_row: Run | None = None
         self.base = self._run(self.sizes, 0)
         self.other = self._run(self.sizes, 1)
         self._refuse_varying(self._run(self.sizes, 0))
@@ -88,6 +90,40 @@ class Exploration:
             return "its number of axes depends on a size"
         return infer_shape(base, others, self.sizes, self._varied)
 
+    def folded(
+        self, pick: Callable[[Run], Tensor], shown: Callable[[Run], Tensor]
+    ) -> tuple[tuple[Dimension, ...], Fold] | None:
+        """Return a shape with the batch as an axis of its own, where it is merged into another.
+
+        Args:
+            pick: takes a tensor from a run.
+            shown: takes one with the same rows, which depend on the inputs.
+        """
+        axis, other = (self._merged_axis(take) for take in (pick, shown))
+        if axis is None or other is None:
+            return None
+        if self._first_row is None:
+            self._first_row = self._run(self.sizes, 0, first_row=1)
+        sizes = sizes_of_rows(shown(self.base), shown(self._first_row), other, self.sizes["batch"])
+        if sizes is None:
+            return None
+        fold = Fold(axis, sizes)
+        shape = self.shape(lambda run: split(pick(run), fold))
+        return None if isinstance(shape, str) else (shape, fold)
+
+    def _merged_axis(self, pick: Callable[[Run], Tensor]) -> int | None:
+        """Return the axis that has several rows for each of the batch, None if there is none."""
+        batch = self.sizes.get("batch", 0)
+        before = pick(self.base).shape
+        after = pick(self.variants["batch"]).shape if batch else before
+        grown = [
+            (axis, new - old)
+            for axis, (old, new) in enumerate(zip(before, after, strict=False))
+            if new != old
+        ]
+        rows = [axis for axis, count in grown if count > 1 and before[axis] == count * batch]
+        return rows[0] if len(grown) == len(rows) == 1 else None
+
     def time_axis(self, visit: Visit) -> int | None:
         """Return the axis of a visit that follows the model's time, None if none does."""
         longer = self.variants["time"].first.visit(visit.key) if "time" in self.variants else None
@@ -99,6 +135,11 @@ class Exploration:
             if factor >= 1 and rest == 0 and size == factor * self.sizes["time"]:
                 return axis
         return None
+
+    def cuts_alike(self, visit: Visit, axis: int) -> bool:
+        """Whether a visit takes as many frames of memory, at least one, in longer calls."""
+        longer = self.variants["time"].first.visit(visit.key)
+        return longer is not None and 0 < visit.axes[axis] == longer.axes.get(axis)
 
     def repeats(self, visit: Visit) -> bool:
         """Whether the call is made once for each time step."""
@@ -148,7 +189,8 @@ class Exploration:
             for left, right in zip(*results, strict=True)
         )
 
-    def _run(self, sizes: Mapping[str, int], seed: int) -> Run:
+    def _run(self, sizes: Mapping[str, int], seed: int, first_row: int | None = None) -> Run:
+        """Return a run; its inputs have a first row of another seed where one is given."""
         subject = self.subject
         module = subject.fresh()
         generator = torch.Generator().manual_seed(seed)
@@ -156,8 +198,13 @@ class Exploration:
         before = memory.snapshot(module)
         stamps = memory.stamps(module)
         calls = []
+        other = None if first_row is None else torch.Generator().manual_seed(first_row)
         for _ in range(2):
             inputs = self._inputs(sizes, generator)
+            for name, value in self._inputs(sizes, other).items() if other is not None else ():
+                axis = axis_index(subject.inputs[name].shape, "batch")
+                if axis is not None:
+                    inputs[name].narrow(axis, 0, 1).copy_(value.narrow(axis, 0, 1))
             states = {name: None if value is None else value.clone() for name, value in given.items()}
             versions = {name: value._version for name, value in states.items() if value is not None}
             try:

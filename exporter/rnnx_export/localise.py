@@ -20,6 +20,7 @@ from torch import nn
 
 from rnnx.beside import Failure, chunk_inputs, step_inputs
 from rnnx.checking import Request
+from rnnx.compare import computed_dtypes, default_levels
 from rnnx.contract import Contract, InputSpec, axis_index, default_array, initial_array, resolve
 from rnnx.errors import InputError, RnnxError
 from rnnx.session import Session
@@ -184,8 +185,8 @@ def _in_graph(
         said = "a new export of the network departs from it as well, so the export is at fault"
         return Finding(place.begin, "", "", "", "", "", float("inf"), said)
     got = engine_values(suspect, feeds, session.provider)
-    levels = [level_of(spec.dtype, session.provider).step for spec in contract.outputs]
-    widest = max(level.absolute for level in levels)
+    levels = default_levels(session)
+    widest = max(levels[f"output.{spec.name}"].step.absolute for spec in contract.outputs)
     # A fault may show in a sum only; the value that first carries it then lies within the tolerance.
     for allowed in (widest, widest / 10):
         for node in suspect.graph.node:
@@ -225,7 +226,8 @@ def _is_true(true: Values, contract: Contract, reference: Any, request: Request,
         allowed = _SAME
     except (RuntimeError, TypeError, NotImplementedError, InputError):
         recorded = list(reference.steps(rows, place.states))
-        allowed = max(level_of(spec.dtype).step.absolute for spec in contract.outputs)
+        dtypes = computed_dtypes(contract)
+        allowed = max(level_of(dtypes[f"output.{spec.name}"]).step.absolute for spec in contract.outputs)
     for spec in contract.outputs:
         shape = chunk_shape(contract, spec)
         lasts = recorded[-1][0]

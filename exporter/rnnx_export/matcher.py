@@ -1,4 +1,4 @@
-"""One step of a loop, rebuilt as a graph of its own from its first three steps side by side."""
+"""One step of a loop, rebuilt as a graph of its own from its first steps side by side."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from rnnx_export.clean import step_shape
 from rnnx_export.explore import narrow_start
 from rnnx_export.plan import Plan, State
 from rnnx_export.prefixes import (
-    STEPS,
     Twins,
     are_counts,
     follow_steps,
@@ -26,28 +25,36 @@ from rnnx_export.prefixes import (
 )
 from rnnx_export.spec import TensorSpec
 from rnnx_export.subject import quiet
-from rnnx_export.unstack import LIKE, Unstacker
+from rnnx_export.unstack import LIKE, MismatchError, Unstacker
 
 aten = torch.ops.aten
 _Build = Callable[[tuple[fx.Node, ...]], Any]
 
 
-class MismatchError(Exception):
-    """The steps differ in more than their inputs and carried values."""
-
-
 @dataclasses.dataclass
 class _Slot:
-    """A carried value: its constant start, its values after one and two steps, its place in the new graph."""
+    """A carried value: its constant start, its values after one step and more, its place in the new graph."""
 
     start: fx.Node
-    first: fx.Node
-    second: fx.Node | None
+    later: tuple[fx.Node, ...]
     placeholder: fx.Node
 
 
+class Step(nn.Module):
+    """A step as a graph, whose operators keep the lines of user code that they come from."""
+
+    def __init__(self, graph: fx.GraphModule) -> None:
+        super().__init__()
+        self.program = graph
+
+    def forward(self, *flat: Tensor) -> Any:
+        """Compute one step: (inputs..., states..., carried...) -> (outputs..., next states...)."""
+        with fx.traceback.preserve_node_meta():
+            return fx.Interpreter(self.program).run(*flat)
+
+
 class Matcher:
-    """Walks the three steps side by side and rebuilds one of them as a graph of its own."""
+    """Walks the steps side by side and rebuilds one of them as a graph of its own."""
 
     def __init__(
         self,
@@ -58,6 +65,7 @@ class Matcher:
         descends: bool,
     ) -> None:
         self.plan = plan
+        self._steps = (len(examples) - len(plan.states)) // len(plan.subject.inputs)
         self._descends = descends
         self.slots: dict[tuple[fx.Node, fx.Node], _Slot] = {}
         self._graph = fx.Graph()
@@ -80,31 +88,43 @@ class Matcher:
         self._unstacker = Unstacker(exported.graph)
         self._constant: dict[fx.Node, bool] = {}
         self._built: dict[tuple[fx.Node, ...], Any] = {}
-        self._twins = Twins(self._unstacker)
+        self._twins = Twins(self._unstacker, self._steps)
         inputs = [self._graph.placeholder(f"input_{index}") for index in range(count)]
         states = [self._graph.placeholder(f"state_{index}") for index in range(len(plan.states))]
         self._inputs = {
-            user[index]: (inputs[index], [user[index + count * s] for s in range(STEPS)])
+            user[index]: (inputs[index], [user[index + count * s] for s in range(self._steps)])
             for index in range(count)
         }
-        self._states = dict(zip(user[STEPS * count :], states, strict=True))
+        self._states = dict(zip(user[self._steps * count :], states, strict=True))
         self._results: list[Any] = []
+        self._after: list[dict[fx.Node, fx.Node]] = []  # what the given states are after one step, after two
         self._lengths = any(spec.is_length for spec in plan.subject.inputs.values())
         self.position: fx.Node | None = None
 
     def match(self) -> None:
         """Rebuild outputs and next states of a step. Raises MismatchError."""
         roots = list(self._source.graph.output_node().args[0])
-        count = len(roots) // STEPS
+        count = len(roots) // self._steps
+        for step in range(1, self._steps):
+            ends = roots[step * count - len(self._states) : step * count]
+            self._after.append(dict(zip(self._states, ends, strict=True)))
         for index in range(count):
-            self._results.append(self._build(tuple(roots[index + step * count] for step in range(STEPS))))
+            self._results.append(
+                self._build(tuple(roots[index + step * count] for step in range(self._steps)))
+            )
         done = 0
         while done < len(self.slots):
             slot = list(self.slots.values())[done]
-            if slot.second is None:
+            later = self._at_more_steps(slot.later)
+            if len(later) < 2:
                 raise MismatchError
-            self._results.append(self._build((slot.first, slot.second)))
+            self._results.append(self._build(later))
             done += 1
+
+    def _at_more_steps(self, nodes: tuple[fx.Node, ...]) -> tuple[fx.Node, ...]:
+        """Return the same values at as many steps as were seen: two may hide a value carried twice."""
+        seen = [other for other in self._built if other[: len(nodes)] == nodes]
+        return max([nodes, *seen], key=len)
 
     def new_states(self) -> list[State]:
         """Return the carried values as states."""
@@ -113,7 +133,7 @@ class Matcher:
         for slot in self.slots.values():
             name = next(n for n in ("carried", *(f"carried_{i}" for i in range(2, 99))) if n not in taken)
             taken.add(name)
-            spec = self._spec(slot.first)
+            spec = self._spec(slot.later[0])
             with quiet():
                 start = self._evaluate(slot.start).to(spec.dtype).expand(spec.sizes(self.plan.sizes))
             states.append(State(name, spec, narrow_start(name, start, spec), f"loop:{name}"))
@@ -122,17 +142,17 @@ class Matcher:
             states.append(State(name, TensorSpec(torch.int64, ()), np.array(0), f"loop:{name}"))
         return states
 
-    def finish(self) -> fx.GraphModule:
+    def finish(self) -> Step:
         """Return the step as a module: (inputs..., states..., carried...) -> (outputs..., next states...)."""
         if self.position is not None:
             self._results.append(self._graph.call_function(aten.add.Tensor, (self.position, 1)))
         self._graph.output(tuple(self._results))
         used = {node.target for node in self._graph.nodes if node.op == "get_attr"}
         weights = {name: self._tensors[name] for name in sorted(used)}
-        return fx.GraphModule(weights, self._graph)
+        return Step(fx.GraphModule(weights, self._graph))
 
     def _build(self, nodes: tuple[Any, ...]) -> Any:
-        """Return the new graph's counterpart of one expression seen at two or three steps."""
+        """Return the new graph's counterpart of one expression seen at several steps."""
         nodes = tuple(self._unstacker.simplify(node) for node in nodes)
         if nodes in self._built:
             return self._built[nodes]
@@ -156,19 +176,30 @@ class Matcher:
             below = self._descends and self._carried_below(nodes)
             return self._same_operation(nodes, self._build) if below else self._slot(nodes)
         if any(node is not first for node in nodes):
+            if self._follows_states(nodes):
+                return self._build(tuple(first for _ in nodes))
             if follow_steps(nodes) and all(node.args[0] is first.args[0] for node in nodes):
                 return self._row(nodes)
             if follow_steps(nodes):
                 axis, index = first.args[1:3]
                 chunk = self._same_operation(tuple(node.args[0] for node in nodes), self._chunk)  # type: ignore[misc]
                 return self._graph.call_function(aten.select.int, (chunk, axis, index))
-            if grows_along(nodes) is not None:
+            if grows_along(nodes, self._steps) is not None:
                 return self._chunk(nodes)
             single = single_axis(nodes)
             if single is not None:
                 rows = tuple(self._unstacker.select(node, single, 0) for node in nodes)
                 return self._graph.call_function(aten.unsqueeze.default, (self._build(rows), single))
+        if all(self._is_constant(node) and node.target is not first.target for node in nodes[1:]):
+            return self._slot(nodes)  # it is carried, though no input has a say: the covariance of a filter
         return self._same_operation(nodes, self._build)
+
+    def _follows_states(self, nodes: tuple[fx.Node, ...]) -> bool:
+        """Whether later steps have of the given states' next values what the first has of the states."""
+        return all(
+            self._twins.same(self._unstacker.replace(nodes[0], after), node, None)
+            for after, node in zip(self._after, nodes[1:], strict=False)
+        )
 
     def _row(self, nodes: tuple[fx.Node, ...]) -> fx.Node:
         """Return the row of a table that has one for each step."""
@@ -188,7 +219,15 @@ class Matcher:
         chunk of one step, with the past as the state has it.
         """
         nodes = tuple(self._unstacker.simplify(node) for node in nodes)
-        axis = grows_along(nodes)
+        if nodes[0] in self._states:
+            return self._states[nodes[0]]
+        if all(
+            node.target is operator.mul and node.args == (nodes[0], step)
+            for step, node in enumerate(nodes, 1)
+            if step > 1
+        ):
+            return self._build(tuple(nodes[0] for _ in nodes))  # a size: rows of all steps of the chunk
+        axis = grows_along(nodes, self._steps)
         if axis is not None:
             rows = tuple(self._unstacker.select(node, axis, step) for step, node in enumerate(nodes))
             return self._graph.call_function(aten.unsqueeze.default, (self._build(rows), axis))
@@ -200,7 +239,7 @@ class Matcher:
         key = self._known_slot(nodes)
         if key not in self.slots:
             placeholder = self._placeholder(f"carried_{len(self.slots)}")
-            self.slots[key] = _Slot(nodes[0], nodes[1], nodes[2] if len(nodes) > 2 else None, placeholder)
+            self.slots[key] = _Slot(nodes[0], nodes[1:], placeholder)
         return self.slots[key].placeholder
 
     def _placeholder(self, name: str) -> fx.Node:
@@ -225,18 +264,9 @@ class Matcher:
         first = nodes[0]
         if first.op != "call_function" or any(node.target != first.target for node in nodes):
             return False
-        columns = list(zip(*(node.all_input_nodes for node in nodes), strict=False))
         plain = [[arg for arg in node.args if not isinstance(arg, fx.Node)] for node in nodes]
-        return (
-            bool(columns)
-            and all(len(node.all_input_nodes) == len(columns) for node in nodes)
-            and all(values == plain[0] for values in plain)
-            and all(
-                self._is_constant(column[0]) and not any(self._is_constant(node) for node in column[1:])
-                for column in columns
-                if any(node is not column[0] for node in column)
-            )
-        )
+        counts = {len(node.all_input_nodes) for node in nodes}
+        return len(counts) == 1 and counts != {0} and all(values == plain[0] for values in plain)
 
     def _known_slot(self, nodes: tuple[fx.Node, ...]) -> tuple[fx.Node, fx.Node]:
         """Return the key of the slot with the same start and next value; of a new one if there is none."""
@@ -272,7 +302,9 @@ class Matcher:
             for new, old in zip(args, columns, strict=True)
         ):
             target = first.target.overloadpacket  # type: ignore[union-attr]  # the one that takes a tensor there
-        return self._graph.call_function(target, tuple(args), kwargs)
+        node = self._graph.call_function(target, tuple(args), kwargs)
+        node.meta["stack_trace"] = first.meta.get("stack_trace", "")
+        return node
 
     def _argument(self, values: Sequence[Any], build: _Build) -> Any:
         first = values[0]
@@ -286,7 +318,7 @@ class Matcher:
             return type(first)(
                 self._argument([value[index] for value in values], build) for index in range(len(first))
             )
-        if build == self._chunk and are_counts([str(value) for value in values]):
+        if build == self._chunk and are_counts([str(value) for value in values], self._steps):
             return 1  # a size: the steps of the chunk
         if any(type(value) is not type(first) or value != first for value in values):
             raise MismatchError
@@ -310,7 +342,9 @@ class Matcher:
     def _spec(self, node: fx.Node) -> TensorSpec:
         """Return the spec of a node's value, its symbols read off the inputs and states."""
         names: dict[str, str] = {}
-        specs = [*self.plan.subject.inputs.values()] * STEPS + [state.spec for state in self.plan.states]
+        specs = [*self.plan.subject.inputs.values()] * self._steps + [
+            state.spec for state in self.plan.states
+        ]
         for placeholder, spec in zip(self._user, specs, strict=True):
             shape = step_shape(spec.shape)
             for size, dimension in zip(placeholder.meta["val"].shape, shape, strict=True):

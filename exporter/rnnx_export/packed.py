@@ -54,9 +54,17 @@ class Packing:
         """Return the number of rows, which is the first batch size."""
         return self._entries[id(batch_sizes)].sizes[0]
 
+    def select(self, result: Tensor, order: Tensor) -> Tensor:
+        """Remember which rows a tensor is made of, and return it."""
+        self.selected[id(result)] = (result, order)
+        return result
+
     def pack(self, x: Tensor, lengths: Tensor, batch_first: bool) -> tuple[Tensor, Tensor]:
         """Return (data, stand-in for the batch sizes)."""
-        order = self.selected.get(id(x), (None, None))[1]
+        # Rows that were put in order by hand, for a packing that wants them sorted: the lengths tell how.
+        order = next(
+            (self.selected[id(value)][1] for value in (x, lengths) if id(value) in self.selected), None
+        )
         padded = x if batch_first else x.transpose(0, 1)
         stand_in = torch.ones(1, dtype=torch.int64)
         entry = _Entry(stand_in, lengths.to(torch.int64), (padded.shape[0], padded.shape[1]), order)
@@ -91,8 +99,13 @@ def _unpack(watch: Watch, func: Callable[..., Any], args: tuple[Any, ...], kwarg
 
 def _select(watch: Watch, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     result = func(*args, **kwargs)
-    if len(args) == 3:
-        watch.packing.selected[id(result)] = (result, args[2])
+    return watch.packing.select(result, args[2]) if len(args) == 3 else result
+
+
+def _sort(watch: Watch, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    values, order = result = func(*args, **kwargs)
+    if values.dim() == 1:
+        watch.packing.select(values, order)
     return result
 
 
@@ -100,4 +113,5 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "_pack_padded_sequence": _pack,
     "_pad_packed_sequence": _unpack,
     "index_select": _select,
+    "sort": _sort,
 }

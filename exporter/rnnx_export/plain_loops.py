@@ -21,7 +21,7 @@ from torch import Tensor
 def plain_loops() -> Iterator[None]:
     """Replace the operators behind `torch._higher_order_ops.scan` and `while_loop` while the block runs.
 
-    Distributions check nothing meanwhile.
+    Distributions check nothing meanwhile, and what `torch.compile` decorates runs as it is written.
     """
     # By module path, since the package gives its functions the names of its modules.
     home = {
@@ -29,6 +29,7 @@ def plain_loops() -> Iterator[None]:
         for name in ("utils", "scan", "while_loop")
     }
     with (
+        torch.compiler.set_stance("force_eager"),
         mock.patch.object(home["utils"], "_hop_compile_and_call", _call),
         mock.patch.object(home["scan"], "scan_op", _scan),
         mock.patch.object(home["while_loop"], "while_loop_op", _while),

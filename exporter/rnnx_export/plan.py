@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -13,12 +14,12 @@ from torch import Tensor, nn
 
 from rnnx.contract import Axis, Dimension
 from rnnx_export import memory
+from rnnx_export.folds import AnyFold, merge, split
 from rnnx_export.memory import Place
-from rnnx_export.site_kinds import POSITIONS
 from rnnx_export.sites import Lift, Watch
 from rnnx_export.spec import TensorSpec
 from rnnx_export.structure import Path, flatten
-from rnnx_export.subject import Subject
+from rnnx_export.subject import Subject, in_precision
 
 IN_PLACE: Path = ("(in place)",)
 
@@ -33,12 +34,14 @@ class State:
         initial: its start, broadcastable to the shape with every named axis of size 1.
         origin: where it comes from: the path of its next value in forward's result (or IN_PLACE), the
             place in the module that holds it, or the key of the call that carries it.
+        fold: how the module has it, where that is not as the contract does.
     """
 
     name: str
     spec: TensorSpec
     initial: np.ndarray[Any, Any]
     origin: Path | Place | str
+    fold: AnyFold | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +66,8 @@ class Plan:
         notes: things found that the user should know.
         templates: attributes that hold memory, to know their structure.
         sizes: sizes of the dimensions that work as examples.
+        hint: why the model may be one that cannot be stepped, for want of a better reason.
+        resorts: kinds of calls that could be lifted too, as a last resort.
         step_graph: a single step as a graph of its own, where it was found by unrolling a loop.
     """
 
@@ -75,17 +80,14 @@ class Plan:
     notes: list[str]
     templates: memory.Templates
     sizes: dict[str, int]
+    resorts: frozenset[str] = frozenset()
     step_graph: nn.Module | None = None
+    hint: str | None = None
 
     @property
     def has_time(self) -> bool:
         """Whether inputs have a time axis."""
         return any(spec.has("time") for spec in self.subject.inputs.values())
-
-    @property
-    def counts_steps(self) -> bool:
-        """Whether a state is the number of steps so far."""
-        return any(lift.kind in POSITIONS for lift in self.lifts.values())
 
     def make_whole(self, reason: str) -> None:
         """Give up stepping: no call is lifted, and states are only those the caller asked for."""
@@ -94,6 +96,12 @@ class Plan:
         self.loops = False
         self.step_graph = None
         self.states = [state for state in self.states if not isinstance(state.origin, str)]
+
+    def without_loop_lifts(self) -> Plan:
+        """Return a copy in which the lifts of calls in a loop over time are taken back."""
+        plan = dataclasses.replace(self, states=list(self.states), lifts=dict(self.lifts))
+        plan.drop_loop_lifts()
+        return plan
 
     def drop_loop_lifts(self) -> None:
         """Take back the lifts of calls in a loop over time: what they return is not what they get next."""
@@ -107,7 +115,9 @@ class Plan:
         self.states = [state for state in self.states if state.name not in names]
         kept = {state.name for state in self.states}
         self.lifts = {
-            key: lift for key, lift in self.lifts.items() if any(name in kept for name in lift.names)
+            key: lift
+            for key, lift in self.lifts.items()
+            if not lift.names or any(name in kept for name in lift.names)
         }
 
     def start(self, dims: Mapping[str, int]) -> dict[str, Tensor]:
@@ -143,7 +153,7 @@ class Program(nn.Module):
         """Compute one call."""
         names = list(self.plan.subject.inputs)
         inputs = dict(zip(names, flat, strict=False))
-        given = {s.name: value for s, value in zip(self.plan.states, flat[len(names) :], strict=True)}
+        given = {s.name: merge(v, s.fold) for s, v in zip(self.plan.states, flat[len(names) :], strict=True)}
         declared = {s.name: given[s.name].clone() for s in self.plan.states if isinstance(s.origin, tuple)}
         placed = {s.origin: given[s.name].clone() for s in self.plan.states if isinstance(s.origin, Place)}
         with Watch(self.module, self.plan.lifts, given) as watch:
@@ -173,8 +183,10 @@ class Program(nn.Module):
         elif isinstance(state.origin, tuple):
             value = declared[state.name] if state.origin == IN_PLACE else leaves[state.origin]
         else:
+            if state.name not in watch.next_states:
+                raise RuntimeError(f"the call that {state.name!r} belongs to is not made at this length")
             value = watch.next_states[state.name]
-        return value
+        return split(value, state.fold)
 
 
 class StepProgram(nn.Module):
@@ -205,7 +217,11 @@ def step_program(plan: Plan, dtype: torch.dtype | None = None) -> nn.Module:
     """Return the plan's single step as a pure function, in the module's precision or in `dtype`."""
     if plan.step_graph is None:
         return StepProgram(Program(plan, plan.subject.fresh(dtype)))
-    return plan.step_graph if dtype is None else copy.deepcopy(plan.step_graph).to(dtype)
+    if dtype is None:
+        return plan.step_graph
+    step = copy.deepcopy(plan.step_graph)
+    step._apply(functools.partial(in_precision, dtype))
+    return step
 
 
 def time_axis(shape: Sequence[Dimension]) -> int | None:

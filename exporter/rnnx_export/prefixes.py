@@ -1,4 +1,4 @@
-"""The same values seen in runs of one, two and three steps: how they are told to be the same."""
+"""The same values seen in runs of one step, two and so on: how they are told to be the same."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import fx
 
-from rnnx_export.unstack import Unstacker
+from rnnx_export.unstack import MismatchError, Unstacker
 
 aten = torch.ops.aten
-STEPS = 3
+# So many steps are compared; a value that only the next value of another needs takes one more.
+STEPS, MORE_STEPS = 3, 4
 
 
 class Twins:
@@ -20,10 +21,12 @@ class Twins:
 
     Args:
         unstacker: of the graph that holds them.
+        steps: how many are compared.
     """
 
-    def __init__(self, unstacker: Unstacker) -> None:
+    def __init__(self, unstacker: Unstacker, steps: int) -> None:
         self._unstacker = unstacker
+        self._steps = steps
         self._known: dict[tuple[fx.Node, fx.Node, int | None], bool] = {}
 
     def same(self, left: Any, right: Any, entry: int | None) -> bool:
@@ -36,7 +39,7 @@ class Twins:
         if not isinstance(left, fx.Node) or not isinstance(right, fx.Node):
             if isinstance(left, list | tuple) and isinstance(right, list | tuple) and len(left) == len(right):
                 return all(self.same(a, b, entry) for a, b in zip(left, right, strict=True))
-            both_sizes = all(isinstance(value, int) and 0 < value <= STEPS for value in (left, right))
+            both_sizes = all(isinstance(value, int) and 0 < value <= self._steps for value in (left, right))
             return (entry is not None and both_sizes) or (type(left) is type(right) and bool(left == right))
         left, right = self._unstacker.simplify(left), self._unstacker.simplify(right)
         key = (left, right, entry)
@@ -51,9 +54,12 @@ class Twins:
             return chunks[0] is chunks[1] or self._same_call(chunks[0], chunks[1], entries[0])
         if entry is not None and gives_tensor(left) and gives_tensor(right):
             pair = sorted((left, right), key=lambda node: [str(size) for size in node.meta["val"].shape])
-            axis = grows_along(tuple(pair))
+            axis = grows_along(tuple(pair), self._steps)
             if axis is not None:
-                one, other = (self._unstacker.select(node, axis, entry) for node in (left, right))
+                try:
+                    one, other = (self._unstacker.select(node, axis, entry) for node in (left, right))
+                except MismatchError:
+                    return False
                 return self.same(one, other, None)
         return self._same_call(left, right, entry)
 
@@ -65,13 +71,13 @@ class Twins:
         )
 
 
-def grows_along(nodes: tuple[fx.Node, ...]) -> int | None:
+def grows_along(nodes: tuple[fx.Node, ...], steps: int) -> int | None:
     """Return the axis along which values have one entry for each step so far, None if there is none."""
     shapes = [[str(size) for size in node.meta["val"].shape] for node in nodes if gives_tensor(node)]
     if len(shapes) < len(nodes) or any(len(shape) != len(shapes[0]) for shape in shapes):
         return None
     moving = [axis for axis, size in enumerate(shapes[0]) if any(shape[axis] != size for shape in shapes)]
-    fits = len(moving) == 1 and are_counts([shape[moving[0]] for shape in shapes])
+    fits = len(moving) == 1 and are_counts([shape[moving[0]] for shape in shapes], steps)
     return moving[0] if fits else None
 
 
@@ -92,10 +98,10 @@ def is_loop_variable(values: Sequence[Any]) -> bool:
     return whole and all(after == before + 1 for before, after in itertools.pairwise(values))
 
 
-def are_counts(values: Sequence[str]) -> bool:
+def are_counts(values: Sequence[str], steps: int) -> bool:
     """Whether sizes are those of prefixes, each a step longer than the one before."""
     return all(value.isdigit() for value in values) and all(
-        int(after) == int(before) + 1 <= STEPS for before, after in itertools.pairwise(values)
+        int(after) == int(before) + 1 <= steps for before, after in itertools.pairwise(values)
     )
 
 

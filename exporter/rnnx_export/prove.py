@@ -23,8 +23,9 @@ from rnnx.files import write_bytes
 from rnnx.model_file import write_contract
 from rnnx.session import Session
 from rnnx.shapes import chunk_shape, from_steps, to_steps
-from rnnx.tolerance import Level, error_beyond, level_of
+from rnnx.tolerance import Level, coarser, error_beyond, level_of
 from rnnx.trace_file import Trace, encode_trace
+from rnnx_export import refusals
 from rnnx_export.explore import to_numpy
 from rnnx_export.plan import Plan
 from rnnx_export.reference import ModuleReference, StepReference, WholeReference, reference_name, stepped
@@ -38,13 +39,16 @@ class ProofError(Exception):
     """The file does not compute what the module computes; the message is one line."""
 
 
-def prove(plan: Plan, model: bytes, contract: Contract, folder: Path | None = None) -> tuple[Proof, bytes]:
+def prove(
+    plan: Plan, model: bytes, contract: Contract, computed: str, folder: Path | None = None
+) -> tuple[Proof, bytes]:
     """Compare the model with the module in every way.
 
     Args:
         plan: what was found in the module.
         model: the ONNX file's bytes, without contract.
         contract: its contract, without proof.
+        computed: the coarsest floating dtype that it computes in; no value is more exact than that.
         folder: where weights lie that are too large for the file; None if it holds them all.
 
     Returns:
@@ -60,8 +64,8 @@ def prove(plan: Plan, model: bytes, contract: Contract, folder: Path | None = No
             write_bytes(source, write_contract(model, contract))
         session = rnnx.load(source, options={"threads": 1})
     except RnnxError as error:
-        raise ProofError(f"ONNX Runtime does not take it: {error.found}") from error
-    prover = _Prover(plan, session)
+        raise ProofError(f"ONNX Runtime does not take it: {refusals.engine_says(error.found)}") from error
+    prover = _Prover(plan, session, computed)
     batches = [1, 4] if contract.has_batch else [1]
     for seed, batch in enumerate(batches):
         prover.compare(batch, 9 + seed * 4, seed)
@@ -69,8 +73,7 @@ def prove(plan: Plan, model: bytes, contract: Contract, folder: Path | None = No
     if not plan.whole_only:
         prover.look_ahead()
         prover.dead_states()
-    levels = [level_of(spec.dtype) for spec in contract.outputs]
-    loosest = max(levels, key=lambda level: level.step.absolute)
+    loosest = max(prover.levels.values(), key=lambda level: level.step.absolute)
     proof = Proof(
         reference=reference_name(),
         tolerance=loosest.name,
@@ -85,14 +88,15 @@ def prove(plan: Plan, model: bytes, contract: Contract, folder: Path | None = No
 class _Prover:
     """The comparisons of one export."""
 
-    def __init__(self, plan: Plan, session: Session) -> None:
+    def __init__(self, plan: Plan, session: Session, computed: str) -> None:
         self.plan = plan
         self.session = session
         self.max_error = 0.0
         contract = session.contract
         specs = [(f"output.{spec.name}", spec.dtype) for spec in contract.outputs]
         specs += [(f"state.{state.name}", state.dtype) for state in contract.states]
-        self._levels = {name: _strict(level_of(dtype)) for name, dtype in specs}
+        self._table = {name: level_of(coarser(dtype, computed)) for name, dtype in specs}
+        self.levels = {name: _strict(level) for name, level in self._table.items()}
 
     def compare(self, batch: int, steps: int, seed: int) -> None:
         """Compare with the module whole and in steps, in its own precision and in float64."""
@@ -127,7 +131,7 @@ class _Prover:
         *_, (expected, _) = reference.steps(inputs, reference.start(sizes))
         got = self._whole(inputs, sizes)
         for spec in ends:
-            bound = self._levels[f"output.{spec.name}"].step
+            bound = self.levels[f"output.{spec.name}"].step
             wrong = error_beyond(bound, expected[spec.name], got[spec.name]) > 0
             if wrong.any():
                 index = tuple(int(place) for place in np.argwhere(wrong)[0])
@@ -160,7 +164,6 @@ class _Prover:
         """Compare with one reference. Raises ProofError where more than rounding parts the two."""
 
         def run(against: Reference, truth: Reference | None) -> Comparison:
-            levels = None if long else [self._levels]
             return compare_runtimes(
                 [self.session],
                 against,
@@ -168,7 +171,7 @@ class _Prover:
                 sizes=sizes,
                 initial=initial,
                 seed=seed,
-                levels=levels,
+                levels=[self._table if long else self.levels],
                 truth=truth,
             )[0]
 
@@ -189,7 +192,7 @@ class _Prover:
         except RnnxError as error:
             if error.code == "forward-failed":  # the module itself, about which the file is not to blame
                 raise
-            raise ProofError(f"{where}: {error.found}") from error
+            raise ProofError(f"{where}: {refusals.engine_says(error.found)}") from error
         self.max_error = max([self.max_error, *(error for way in ways.values() for error in way.values())])
 
     def _truth(
@@ -256,7 +259,7 @@ class _Prover:
             )
             for state in contract.states
         }
-        bounds = {name: level.step for name, level in self._levels.items()}
+        bounds = {name: level.step for name, level in self.levels.items()}
         return encode_trace(Trace(self.session.id, reference_name(), bounds, inputs, outputs, states))
 
     def inputs(self, sizes: Mapping[str, int], seed: int) -> dict[str, np.ndarray[Any, Any]]:

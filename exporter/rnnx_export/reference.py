@@ -17,12 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rnnx.contract import Contract, Dimension, InputSpec, StateSpec, describe, step_shape
+from rnnx.contract import Contract, Dimension, InputSpec, StateSpec, describe, input_text, step_shape
 from rnnx.errors import RefusedError, RnnxError, UsageError
 from rnnx.shapes import from_steps, to_steps
 from rnnx_export import memory, refusals
+from rnnx_export.carried import made_to_step
 from rnnx_export.discover import discover
 from rnnx_export.explore import to_numpy
+from rnnx_export.folds import split
 from rnnx_export.memory import Place
 from rnnx_export.plan import IN_PLACE, Plan, step_program
 from rnnx_export.spec import TensorSpec
@@ -123,7 +125,7 @@ class WholeReference(ModuleReference):
         ends = {}
         for state in plan.states:
             if isinstance(state.origin, Place):
-                ends[state.name] = _state(memory.read(module, state.origin), state.spec)
+                ends[state.name] = _state(split(memory.read(module, state.origin), state.fold), state.spec)
             elif isinstance(state.origin, tuple) and (
                 state.origin != IN_PLACE or given[state.name] is not None
             ):
@@ -261,9 +263,10 @@ def _plan_like(
         plan = with_time(plan)
     wanted = {spec.name for spec in contract.states}
     if not contract.whole_only and wanted - {spec.name for spec in plan.states}:
-        # What a loop of the module's own carries is only seen by unrolling it, as the export did.
-        plan.drop_loop_lifts()
-        lift_loop(plan)
+        # What only a last resort finds, and what a loop of the module's own carries, as the export found it.
+        plan = made_to_step(plan, arguments.get("returns"))
+        if wanted - {spec.name for spec in plan.states}:
+            lift_loop(plan)
     plan.drop_states({spec.name for spec in plan.states} - wanted)
     _check_same(plan, contract)
     return plan
@@ -323,8 +326,9 @@ def _other_network(expected: str, found: str) -> UsageError:
 
 
 def _text(spec: InputSpec | StateSpec) -> str:
-    length = isinstance(spec, InputSpec) and spec.role == "length"
-    return describe(spec.dtype, spec.shape) + (" in 1..time" if length else "")
+    if isinstance(spec, StateSpec):
+        return describe(spec.dtype, spec.shape)
+    return input_text(spec) + (" in 1..time" if spec.role == "length" else "")
 
 
 def _trees(entries: list[tuple[str, str]]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,12 @@ from rnnx_export.spec import TensorSpec
 
 if TYPE_CHECKING:
     from rnnx_export.subject import Subject
+
+
+_FRAMES = (
+    "keep the frames in one tensor, which begins as `torch.zeros(1, N, width)`: "
+    "`self.frames = torch.cat([self.frames.expand(x.shape[0], -1, -1), x[:, None]], 1)[:, 1:]`"
+)
 
 
 def location(subject: Subject, path: str = "") -> str:
@@ -50,8 +57,7 @@ def gets_rows(subject: Subject, place: Place, first: Tensor, second: Tensor) -> 
         "start-shape",
         expected=f"{place.name!r} in {location(subject, place.module)} to have all rows from the first step",
         found=f"shape {tuple(first.shape)} after one call, {tuple(second.shape)} after two",
-        fix="keep the frames in one tensor, which begins as `torch.zeros(1, N, width)`: "
-        "`self.frames = torch.cat([self.frames.expand(x.shape[0], -1, -1), x[:, None]], 1)[:, 1:]`",
+        fix=_FRAMES,
     )
 
 
@@ -137,6 +143,37 @@ def no_outputs(subject: Subject, result: object) -> RefusedError:
         found=f"a {type(result).__name__}",
         fix="return a tensor, or a tuple, list, dict or dataclass of tensors",
     )
+
+
+def complex_output(subject: Subject, name: str, value: Tensor) -> RefusedError:
+    """Return the refusal of a module that gives complex numbers."""
+    return RefusedError(
+        "complex-output",
+        expected=f"{name} of {location(subject)} to be real: ONNX has no complex numbers",
+        found=str(value.dtype).removeprefix("torch."),
+        fix="return `torch.view_as_real(z)`, which has a last axis of real and imaginary part",
+    )
+
+
+def list_grows(subject: Subject, place: Place) -> RefusedError:
+    """Return the refusal of a list that has more tensors after each call."""
+    name = ".".join(part for part in (place.module, place.attribute, *place.inside[:-1]) if part)
+    return RefusedError(
+        "growing-state",
+        expected=f"{name!r} in {location(subject, place.module)} to hold as many tensors from step to step",
+        found="more after the second call than after the first",
+        fix=_FRAMES,
+    )
+
+
+def engine_says(text: str) -> str:
+    """Return what ONNX Runtime says went wrong without what only its authors need."""
+    missing = re.search(r"Could not find an implementation for (\w+)\(\d+\) node with name '([^']*)'", text)
+    if missing:
+        return f"there is no kernel for {missing[1]} (node {missing[2]!r}) in the dtype that it gets"
+    node = re.findall(r"running (\w+) node\. Name:'([^']*)'", text)
+    message = text.rpartition("Status Message: ")[2]
+    return f"{node[-1][0]} (node {node[-1][1]!r}) fails: {message}" if node else text
 
 
 def random(subject: Subject, where: str) -> RefusedError:

@@ -84,7 +84,7 @@ def _cell(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, 
 
 def _pad(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
     """F.pad(x, pad, mode, value): frames added in front of time are the stream's last frames."""
-    x, pad, mode, value = _named(
+    x, pad, mode, value = named(
         args, kwargs, ("input", "pad", "mode", "value"), (None, None, "constant", None)
     )
     if mode != "constant" or not isinstance(x, Tensor):
@@ -114,7 +114,7 @@ def _pad(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, A
 
 def _cat(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
     """torch.cat([constant, x], time): the constant stands where the stream's last frames belong."""
-    tensors, dim = _named(args, kwargs, ("tensors", "dim"), (None, kwargs.get("axis", 0)))
+    tensors, dim = named(args, kwargs, ("tensors", "dim"), (None, kwargs.get("axis", 0)))
     parts = list(tensors)
     if not isinstance(dim, int) or len(parts) != 2 or any(part.dim() < 1 for part in parts):
         return func(*args, **kwargs)
@@ -134,7 +134,7 @@ def _cat(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, A
 def _convolution(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
     """F.conv*(x, weight, bias, stride, padding, dilation, groups) padded with zeros on both sides."""
     names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
-    x, weight, bias, stride, padding, dilation, groups = _named(
+    x, weight, bias, stride, padding, dilation, groups = named(
         args, kwargs, names, (None, None, None, 1, 0, 1, 1)
     )
     spatial = weight.dim() - 2
@@ -157,7 +157,7 @@ def _convolution(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dic
 def _cumulative(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
     """cumsum, cumprod, cummax, cummin, logcumsumexp along time: the last value runs on."""
     name = func.__name__
-    x, dim = _named(args, kwargs, ("input", "dim"), (None, kwargs.get("axis", 0)))
+    x, dim = named(args, kwargs, ("input", "dim"), (None, kwargs.get("axis", 0)))
     axis = dim % x.dim() if x.dim() else 0
     fill = {"cumprod": 1.0, "cummax": -float("inf"), "cummin": float("inf"), "logcumsumexp": -float("inf")}
     lift = watch.visit(name, like=x, axes={axis: 0}, fill=fill.get(name, 0.0)) if x.dim() else None
@@ -269,7 +269,7 @@ def _first(watch: Watch, x: Tensor, axis: int, result: Tensor) -> Tensor:
     if lift is None:
         return result
     count = result.shape[axis]
-    return x.index_select(axis, torch.arange(count) + _advance(watch, lift, count))
+    return x.index_select(axis, torch.arange(count) + advance(watch, lift, count))
 
 
 def _arange(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
@@ -279,13 +279,15 @@ def _arange(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str
     if lift is None:
         return result
     stride = kwargs.get("step", args[2] if len(args) > 2 else 1)
-    return result + _advance(watch, lift, result.shape[0] * stride)
+    return result + advance(watch, lift, result.shape[0] * stride)
 
 
-def _advance(watch: Watch, lift: Lift, count: Any) -> Tensor:
+def advance(watch: Watch, lift: Lift, count: Any) -> Tensor:
     """Return the position, [], and leave the next one."""
-    position = watch.states[lift.names[0]]
-    watch.next_states[lift.names[0]] = position + count
+    position = watch.states.get(lift.names[-1])
+    if position is None:  # a call that starts where the stream does
+        return torch.zeros((), dtype=torch.int64)
+    watch.next_states[lift.names[-1]] = position + count
     return position
 
 
@@ -294,6 +296,12 @@ def _with_past(watch: Watch, lift: Lift, x: Tensor, frames: int) -> Tensor:
     joined = torch.cat([watch.states[lift.names[0]], x], dim=lift.axis)
     watch.next_states[lift.names[0]] = joined[_slices(joined, lift.axis, -frames, None)]
     return joined
+
+
+def delayed(watch: Watch, lift: Lift, x: Tensor) -> Tensor:
+    """Return a chunk that is late by as many frames as its state holds."""
+    frames = watch.states[lift.names[0]].shape[lift.axis]
+    return _with_past(watch, lift, x, frames)[_slices(x, lift.axis, None, -frames)]
 
 
 def _slices(x: Tensor, axis: int, start: int | None, stop: int | None) -> tuple[slice, ...]:
@@ -305,7 +313,7 @@ def _one_sided(x: Tensor, axis: int, after: int) -> list[int]:
     return [0, 0] * (x.dim() - 1 - axis) + [0, after]
 
 
-def _named(args: Call, kwargs: dict[str, Any], names: tuple[str, ...], defaults: Call) -> Call:
+def named(args: Call, kwargs: dict[str, Any], names: tuple[str, ...], defaults: Call) -> Call:
     """Return arguments in the order of `names`, however they were passed."""
     given = dict(zip(names, args, strict=False)) | kwargs
     return tuple(given.get(name, default) for name, default in zip(names, defaults, strict=True))
@@ -347,10 +355,15 @@ RECURRENT: dict[str, tuple[str, ...]] = {
 }
 # Which step it is. Within a call that may also be meant (a mask by length), so these are the last resort.
 POSITIONS = ("arange", "first")
+# Cuts and fills along time, which may also be meant within a call: see `shifts`.
+SHIFTS = ("later", "earlier", "roll", "front", "repeat")
+PASTS = ("pad", "cat", "conv", "earlier", "roll", "repeat")
 SLOTS: dict[str, tuple[str, ...]] = {
     **RECURRENT,
-    **dict.fromkeys(POSITIONS, ("position",)),
-    **dict.fromkeys(("pad", "cat", "conv"), ("past",)),
+    **dict.fromkeys((*POSITIONS, "front"), ("position",)),
+    **dict.fromkeys(PASTS, ("past",)),
+    "later": (),
+    "repeat": ("past", "position"),
     "cumsum": ("sum",),
     "cumprod": ("product",),
     "cummax": ("max",),

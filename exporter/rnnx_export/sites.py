@@ -17,7 +17,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from rnnx_export import packed, site_kinds
+from rnnx_export import packed, shifts, site_kinds
+
+HANDLERS = {**site_kinds.HANDLERS, **packed.HANDLERS, **shifts.HANDLERS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +79,8 @@ class Watch(TorchFunctionMode):
         self.visits: list[Visit] = []
         self.packing = packed.Packing()
         self.cuts: dict[int, tuple[Tensor, Tensor, int, int]] = {}
+        self.firsts: dict[int, tuple[Tensor, Tensor, int]] = {}
+        self.lates: dict[int, tuple[Tensor, Tensor]] = {}
         self._module = module
         self._paths = [""]
         self._counts: dict[str, int] = {}
@@ -104,7 +108,7 @@ class Watch(TorchFunctionMode):
         """Hand the call to its kind's handler, or through."""
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
-        handler = site_kinds.HANDLERS.get(name) or packed.HANDLERS.get(name)
+        handler = HANDLERS.get(name)
         return func(*args, **kwargs) if handler is None else handler(self, func, args, kwargs)
 
     def visit(

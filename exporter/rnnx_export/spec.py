@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from rnnx.contract import Axis, Dimension, describe
+from rnnx.contract_values import Number, is_range, number_text
 from rnnx.errors import UsageError
 from rnnx_export.structure import Leaf, Path, flatten
 
@@ -29,7 +30,7 @@ DTYPES: dict[str, torch.dtype] = {
 NAMES: dict[torch.dtype, str] = {dtype: name for name, dtype in DTYPES.items()}
 
 _SPEC = re.compile(r"\s*(\w+)\s*\[([^\]]*)\]\s*(?:in\s+(\S+?)\s*\.\.\s*(\S+))?\s*")
-Bound = float | str
+Bound = Number | str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,12 +42,20 @@ class TensorSpec(Leaf):
         shape: numbers, names, or `N*time`.
         low, high: inclusive range of the values; a name stands for that dimension's size. None is the
             ordinary range: normal numbers for floats, 0 and 1 for integers.
+        is_example: whether low and high are only those of an example, so that others may well be met.
     """
 
     dtype: torch.dtype
     shape: tuple[Dimension, ...]
     low: Bound | None = None
     high: Bound | None = None
+    is_example: bool = False
+
+    @property
+    def range(self) -> tuple[Number, Number] | None:
+        """The range as a contract holds it: that which was meant, in numbers."""
+        is_meant = not self.is_example and self.dtype != torch.bool
+        return _numbers(self.low, self.high) if is_meant else None
 
     @property
     def text(self) -> str:
@@ -99,7 +108,7 @@ def parse(value: Any, where: str) -> TensorSpec:
         high: Bound | None = None
         if not value.dtype.is_floating_point and value.numel():
             low, high = value.min().item(), value.max().item()
-        return TensorSpec(value.dtype, tuple(value.shape), low, high)
+        return TensorSpec(value.dtype, tuple(value.shape), low, high, is_example=True)
     if not isinstance(value, str):
         raise _bad(where, f"a {type(value).__name__}")
     match = _SPEC.fullmatch(value)
@@ -112,9 +121,10 @@ def parse(value: Any, where: str) -> TensorSpec:
         low, high = (_parse_bound(bound) for bound in (match[3], match[4]))
     except ValueError as error:
         raise _bad(where, f"{value!r} ({error})") from error
-    if isinstance(low, float) and isinstance(high, float) and low > high:
-        raise _bad(where, f"{value!r} with a range that goes backwards")
     spec = TensorSpec(DTYPES[match[1]], shape, low, high)
+    bounds = _numbers(low, high)
+    if bounds is not None and not is_range(boundary_dtype(spec.dtype), bounds):
+        raise _bad(where, f"{value!r}, whose range is not the least and the largest of {match[1]}")
     for reserved in ("batch", "time"):
         if sum(axis.name == reserved for axis in spec.axes()) > 1:
             raise _bad(where, f"{value!r} with two {reserved} axes")
@@ -136,9 +146,14 @@ def _parse_bound(text: str | None) -> Bound | None:
     if text is None:
         return None
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         return text
+    return int(number) if number.is_integer() else number
+
+
+def _numbers(low: Bound | None, high: Bound | None) -> tuple[Number, Number] | None:
+    return (low, high) if isinstance(low, (int, float)) and isinstance(high, (int, float)) else None
 
 
 def _bound(bound: Bound | None, dims: Mapping[str, int]) -> float | None:
@@ -155,7 +170,7 @@ def _bound(bound: Bound | None, dims: Mapping[str, int]) -> float | None:
 
 
 def _short(bound: Bound | None) -> str:
-    return str(int(bound)) if isinstance(bound, float) and bound.is_integer() else str(bound)
+    return number_text(bound) if isinstance(bound, (int, float)) else str(bound)
 
 
 def _bad(where: str, found: str) -> UsageError:

@@ -53,7 +53,7 @@ class Subject:
         method: str = "forward",
         constants: Mapping[str, Any] | None = None,
     ) -> None:
-        self.original = require_module(module)
+        module = self.original = _uncompiled(require_module(module))
         self.bfloat16 = any(value.dtype == torch.bfloat16 for value in module.state_dict().values())
         self.method = method
         self.trees = {
@@ -81,13 +81,16 @@ class Subject:
     def fresh(self, dtype: torch.dtype | None = None) -> nn.Module:
         """Return a new copy of the module in eval mode, its floats as `dtype` where one is given."""
         module = memory.copy_module(self.original).eval()
+        for part in list(module.modules()):
+            for name, child in part.named_children():
+                setattr(part, name, _uncompiled(child))
         for parameter in module.parameters():
             parameter.requires_grad_(False)
         if dtype is None and self.bfloat16:
             # Computed in float32: engines have few bfloat16 kernels, and float32 holds every bfloat16.
             dtype = torch.float32
         if dtype is not None:
-            module = module.to(dtype)
+            module._apply(functools.partial(in_precision, dtype))
         for part in module.modules():
             if isinstance(part, nn.RNNBase):
                 # Its checks turn sizes into plain numbers, which would freeze them when captured.
@@ -189,7 +192,21 @@ class Subject:
                     fix="write 'float32[batch, 8]'",
                 )
             else:
+                self._check_default(name, spec)
                 self.inputs[name] = spec
+
+    def _check_default(self, name: str, spec: TensorSpec) -> None:
+        """Refuse a range of integers that leaves out what forward takes for an input it is not given."""
+        default = self.default(name)
+        if default is None or spec.range is None or spec.dtype.is_floating_point:
+            return
+        if not spec.range[0] <= default <= spec.range[1]:
+            raise UsageError(
+                "bad-spec",
+                expected=f"a range of {name!r} with its default {default} in it",
+                found=spec.text,
+                fix="widen the range, or give forward another default",
+            )
 
     def _parameters(self, module: nn.Module) -> dict[str, _Parameter]:
         parameters = dict(inspect.signature(require_method(module, self.method)).parameters)
@@ -199,7 +216,17 @@ class Subject:
             if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
         }
         open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-        given = {**self.trees["input"], **self.trees["state"], **self.constants}
+        kinds = {"inputs": self.trees["input"], "state": self.trees["state"], "constants": self.constants}
+        given = {name: kind for kind, values in kinds.items() for name in values}
+        for kind, values in kinds.items():
+            for name in values:
+                if given[name] != kind:
+                    raise UsageError(
+                        "parameter-given-twice",
+                        expected="each parameter in one of inputs, state and constants",
+                        found=f"{name!r} in {kind} and in {given[name]}",
+                        fix="leave it out of one of them",
+                    )
         for name in given:
             if name not in named:
                 if not open_ended:
@@ -234,6 +261,12 @@ def require_module(module: Any) -> nn.Module:
     )
 
 
+def _uncompiled(module: nn.Module) -> nn.Module:
+    """Return the module that `torch.compile` wrapped, which computes the same and can be looked into."""
+    inner = getattr(module, "_orig_mod", module)
+    return inner if isinstance(inner, nn.Module) else module
+
+
 def require_method(module: nn.Module, name: Any) -> Any:
     """Return a method of `module` by name. Raises UsageError `unknown-method`."""
     function = getattr(module, name, None) if isinstance(name, str) else None
@@ -252,6 +285,13 @@ def _check_width(width: int, value: Tensor, *rest: Any) -> None:
     found = value.shape[-1]
     if isinstance(found, int) and found != width:
         raise RuntimeError(f"a recurrent layer for inputs of {width} entries got {found}")
+
+
+def in_precision(dtype: torch.dtype, value: Tensor) -> Tensor:
+    """Return a tensor with its floats, or its complex numbers, in the precision of `dtype`."""
+    if value.is_complex():  # module.to(dtype) would throw the imaginary part away
+        return value.to(torch.complex128 if dtype == torch.float64 else torch.complex64)
+    return value.to(dtype) if value.is_floating_point() else value
 
 
 @contextlib.contextmanager

@@ -63,6 +63,7 @@ def with_time(plan: Plan) -> Plan:
     starts = {entry.name: entry.initial for entry in plan.states}
     looped.states = [dataclasses.replace(entry, initial=starts[entry.name]) for entry in looped.states]
     looped.notes = plan.notes
+    looped.resorts = frozenset()
     return looped
 
 

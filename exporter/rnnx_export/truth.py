@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from rnnx.errors import RnnxError
-from rnnx.rows import Ranges
 from rnnx_export.reference import ModuleReference
 
 
@@ -33,12 +32,3 @@ def open_truth(
     except (RuntimeError, TypeError, NotImplementedError, RnnxError):
         return None
     return truth
-
-
-def known_ranges(reference: ModuleReference) -> Ranges:
-    """Return least and greatest value of each input whose spec says so in numbers."""
-    return {
-        name: (float(spec.low), float(spec.high))
-        for name, spec in reference.plan.subject.inputs.items()
-        if isinstance(spec.low, (int, float)) and isinstance(spec.high, (int, float))
-    }

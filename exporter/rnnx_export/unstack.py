@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +20,10 @@ _NEW = {
     aten.new_full.default: aten.full.default,
 }
 _COUNTS = (aten.arange.default, aten.arange.start, aten.arange.start_step)
+
+
+class MismatchError(Exception):
+    """The steps differ in more than their inputs and carried values."""
 
 
 class Unstacker:
@@ -58,6 +62,10 @@ class Unstacker:
             return self._made(aten.unsqueeze.default, (entry, axis), node.meta["val"])
         if node.target is aten.select.int:
             return self.select(node.args[0], int(node.args[1]), node.args[2])  # type: ignore[arg-type]
+        if node.target is aten.vstack.default:
+            flat = all(part.meta["val"].dim() == 1 for part in node.args[0])  # type: ignore[union-attr]
+            join = aten.stack.default if flat else aten.cat.default
+            return self._made(join, (node.args[0], 0), node.meta["val"])
         if node.target is operator.getitem and _is(node.args[0], aten.unbind.int):
             source = node.args[0]
             dim = source.args[1] if len(source.args) > 1 else source.kwargs.get("dim", 0)  # type: ignore[union-attr]
@@ -92,11 +100,32 @@ class Unstacker:
         size = _size(source, dim)
         if not isinstance(index, int) or size is None:
             return self._new(aten.select.int, (source, dim, index), source, dim)
+        if not -size <= index < size:
+            raise MismatchError  # this step is one that the chunk does not have
         index %= size
         key = (source, dim, index)
         if key not in self._selected:
             self._selected[key] = self._pushed(source, dim, index)
         return self._selected[key]
+
+    def replace(self, node: fx.Node, values: Mapping[fx.Node, fx.Node]) -> fx.Node:
+        """Return a node with others in place of some that it is computed from."""
+        node = self.simplify(node)
+        if node in values:
+            return self.simplify(values[node])
+        if not values or node.op != "call_function":
+            return node
+
+        def other(value: Any) -> Any:
+            return fx.map_arg(value, lambda part: self.replace(part, values))
+
+        args, kwargs = other(node.args), other(node.kwargs)
+        if args == node.args and kwargs == node.kwargs:
+            return node
+        with self._graph.inserting_before(self._graph.output_node()):
+            new = self._graph.call_function(node.target, args, kwargs)  # type: ignore[arg-type]
+        new.meta["val"] = node.meta["val"]
+        return self.simplify(new)
 
     def _pushed(self, source: fx.Node, dim: int, index: int) -> fx.Node:
         """Return source[.., index, ..] along `dim`, taken as far towards the inputs as it goes."""
@@ -117,8 +146,14 @@ class Unstacker:
             if int(args[3]) % (_size(source, dim) or 1) == index:  # type: ignore[arg-type]
                 return self.simplify(args[1])  # type: ignore[arg-type]
             return self.select(args[0], dim, index)  # type: ignore[arg-type]
+        if target is aten.cumsum.default and int(args[1]) % source.meta["val"].dim() == dim:  # type: ignore[arg-type]
+            entry = self.select(args[0], dim, index)  # type: ignore[arg-type]
+            before = self._pushed(source, dim, index - 1) if index else self._zeros(entry)
+            return self._made(aten.add.Tensor, (before, entry), entry.meta["val"])
         if target is aten.slice.Tensor and int(args[1]) % source.meta["val"].dim() == dim:  # type: ignore[arg-type]
             start = int(args[2]) if len(args) > 2 and args[2] is not None else 0  # type: ignore[arg-type]
+            known = _size(args[0], dim)  # type: ignore[arg-type]
+            start = max(0, start + known) if start < 0 and known is not None else start
             if start >= 0 and (len(args) < 5 or args[4] == 1):
                 return self.select(args[0], dim, start + index)  # type: ignore[arg-type]
         if target in _COUNTS:
@@ -131,6 +166,9 @@ class Unstacker:
             kwargs = dict(source.kwargs) if left.target is source.target else {}
             return self._new(left.target, left.args, source, dim, kwargs)
         return self._new(aten.select.int, (source, dim, index), source, dim)
+
+    def _zeros(self, node: fx.Node) -> fx.Node:
+        return self._made(aten.zeros_like.default, (node,), node.meta["val"])
 
     def _entry(self, node: fx.Node, dim: int, index: int) -> fx.Node:
         """Return node[.., index, ..]; an axis of one entry is broadcast."""

@@ -235,17 +235,6 @@ class Solver(nn.Module):
         return (torch.linalg.inv(self.p + torch.eye(2)) @ x[:, :, None])[:, :, 0]
 
 
-@case("refused_complex", "refused", refused="not-exported", mentions="two real tensors", inputs=STEP)
-class Complex(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("h", torch.zeros(1, 6))
-
-    def forward(self, x):
-        self.h = (torch.exp(1j * x) * self.h).real + x
-        return self.h.tanh()
-
-
 @case(
     "refused_list_window",
     "refused",

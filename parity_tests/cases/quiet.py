@@ -79,3 +79,21 @@ class ForgetsFast(nn.Module):
             h = keep[:, t] * h + u[:, t]
             ys.append(h)
         return torch.stack(ys, 1)
+
+
+@case("latch_beside_cell", "loops", states=["carried", "carried_2"], way="scan", inputs=X)
+class LatchBesideCell(nn.Module):
+    """Where a cell carries what a random input moves, a latch is easily overlooked."""
+
+    def __init__(self, limit=900):
+        super().__init__()
+        self.cell, self.limit = nn.GRUCell(6, 8), limit
+
+    def forward(self, x):
+        h, tripped = x.new_zeros(x.shape[0], 8), x.new_zeros(x.shape[0], 1)
+        ys = []
+        for t in range(x.shape[1]):
+            h = self.cell(x[:, t], h)
+            tripped = torch.maximum(tripped, (x[:, t, :1] > self.limit).to(x.dtype))
+            ys.append(h * (1 - tripped))
+        return torch.stack(ys, 1)

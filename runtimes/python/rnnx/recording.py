@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from rnnx.compare import computed_dtypes
 from rnnx.contract import Contract
 from rnnx.reference import Inputs, Reference
 from rnnx.shapes import Array
@@ -46,8 +47,7 @@ def record_trace(
             kept.append(after.get(name, kept[-1]))
         if advanced is not None:
             advanced(step)
-    bounds = {f"output.{spec.name}": level_of(spec.dtype).drift for spec in contract.outputs}
-    bounds |= {f"state.{state.name}": level_of(state.dtype).drift for state in contract.states}
+    bounds = {name: level_of(dtype).drift for name, dtype in computed_dtypes(contract).items()}
     return Trace(
         model_id,
         reference.name,

@@ -155,6 +155,19 @@ def level_of(dtype: str | np.dtype[Any], provider: str = "cpu", quantisation: st
     return _LEVELS.get((name, provider, quantisation)) or _LEVELS[name, provider, None]
 
 
+def coarser(dtype: str, proved: str) -> str:
+    """Return the dtype that tells how exact values can be: their own, or a coarser one on the way to them.
+
+    Args:
+        dtype: of the values.
+        proved: the level that a proof names, which is that of the coarsest floating dtype on the way. Those
+            of one provider, such as "float16-native", say nothing of others and count for nothing.
+    """
+    if dtype not in DTYPES:
+        return dtype
+    return min([dtype, *(name for name in proved.split(", ") if name in DTYPES)], key=DTYPES.index)
+
+
 def pooled_level_of(
     dtype: str | np.dtype[Any], provider: str = "cpu", quantisation: str | None = None
 ) -> Level:
@@ -218,6 +231,8 @@ def render() -> str:
         "and PyTorch's own float32 drifts from it, a runtime may drift up to 30 times as far (a fault drifts",
         "thousands of times as far), and trajectories are compared only until PyTorch itself has left the",
         "tolerance. Inputs a thousand times larger than usual may be off by 30 times PyTorch's own error.",
+        "A value is held to the coarsest floating dtype on the way to it: a float64 sum of float32 values",
+        "has the rounding of those.",
         "",
         "| level | dtype | provider | quantised | step: absolute, relative | drift: absolute, relative "
         "| why it is this and not less |",
