@@ -248,6 +248,80 @@ def test_starts_must_have_a_counterpart_in_their_dtype(
 
 
 @each_language
+@pytest.mark.parametrize(
+    ("place", "changes", "good"),
+    [
+        (0, {"range": [-1, 99]}, True),
+        (0, {"range": None}, True),
+        (0, {"range": [5, 5]}, True),
+        (0, {"range": [-(2**53) + 1, 2**53 - 1]}, True),
+        (0, {"range": [0, 2**53]}, False),
+        (0, {"range": [0, 1.5]}, False),
+        (0, {"range": [1, 0]}, False),
+        (0, {"range": [0]}, False),
+        (0, {"range": [0, 1, 2]}, False),
+        (0, {"range": "0..36"}, False),
+        (0, {"range": [0, "36"]}, False),
+        (0, {"range": [0, True]}, False),
+        (1, {"range": [-128, 127]}, True),
+        (1, {"range": [0, 128]}, False),
+        (1, {"range": [-129, 0]}, False),
+        (1, {"default": 3.4}, True),
+        (1, {"default": 3.6}, False),
+        (1, {"default": -4}, False),
+        (2, {"range": [-0.5, 1e300]}, True),
+        (2, {"range": [1, 0.25]}, False),
+        (2, {"default": 99}, True),
+    ],
+    ids=str,
+)
+def test_ranges_are_of_the_dtype_and_hold_the_default(
+    language: str, place: int, changes: dict[str, Any], good: bool, tmp_path: Path
+) -> None:
+    feed = tmp_path / "feed.safetensors"
+    values = {"token": np.array([5]), "shift": np.array([2], np.int8), "level": np.ones(1, np.float32)}
+    feed.write_bytes(encode_tensors(values, {}))
+    said = run(language, changed_input("ids", place, changes, tmp_path), "--feed", feed)
+    if good:
+        assert said.code == 0, said.value
+    else:
+        assert said.value["error"]["code"] == "contract-invalid"
+
+
+@each_language
+@pytest.mark.parametrize(
+    ("model", "what", "text"),
+    [
+        ("truth", "bool", "a range of 'x', which takes truth values"),
+        ("step_length", "length", "a range of 'lengths', which takes lengths"),
+        ("characters", "symbols", "a range of 'token', which takes symbols"),
+    ],
+)
+def test_no_range_stands_beside_another_bound(
+    language: str, model: str, what: str, text: str, tmp_path: Path
+) -> None:
+    names = [spec.name for spec in read_contract(read_model(GOLDEN / f"{model}.onnx")).inputs]
+    place = names.index(text.split("'")[1])
+    changes = {"range": [0, 1]} | ({"dtype": "bool"} if what == "bool" else {})
+    said = run(language, changed_input(model, place, changes, tmp_path), f"{model}.trace.safetensors")
+    assert said.value["error"]["code"] == "contract-invalid"
+    assert f"found {text};" in said.value["error"]["text"]
+
+
+@each_language
+def test_floats_outside_their_range_are_taken_if_they_are_finite(language: str, tmp_path: Path) -> None:
+    feed = tmp_path / "feed.safetensors"
+    values = {"token": np.array([36]), "shift": np.array([-3], np.int8), "level": np.array([7.5], np.float32)}
+    feed.write_bytes(encode_tensors(values, {}))
+    expected, got = (run(name, "ids.onnx", "--feed", feed) for name in ("python", language))
+    assert got.code == expected.code == 0, got.value
+    pair = got.value["outputs"]["y"], expected.value["outputs"]["y"]
+    np.testing.assert_allclose(*pair, rtol=1e-5, atol=1e-5)
+    feed.write_bytes(encode_tensors(values | {"level": np.array([np.nan], np.float32)}, {}))
+    assert run(language, "ids.onnx", "--feed", feed).value["error"]["code"] == "non-finite"
+
+
+@each_language
 @pytest.mark.parametrize("kind", ["inputs", "outputs"])
 def test_sees_a_contract_that_names_more_than_the_graph(language: str, kind: str, tmp_path: Path) -> None:
     model = read_model(GOLDEN / "gru.onnx")
@@ -287,6 +361,17 @@ def golden_trace(model: str) -> Any:
     """Return contract and trace of a golden model."""
     contract = read_contract(read_model(GOLDEN / f"{model}.onnx"))
     return contract, read_trace(GOLDEN / f"{model}.trace.safetensors", contract)
+
+
+def changed_input(model: str, place: int, changes: dict[str, Any], folder: Path) -> Path:
+    """Return the path of a golden model with fields of one input replaced, as its contract holds them."""
+    changed = onnx.load(GOLDEN / f"{model}.onnx")
+    (entry,) = (entry for entry in changed.metadata_props if entry.key == "rnnx.contract")
+    contract = json.loads(entry.value)
+    contract["inputs"][place] |= changes
+    entry.value = json.dumps(contract)
+    onnx.save(changed, folder / "changed.onnx")
+    return folder / "changed.onnx"
 
 
 def changed_trace(model: str, change: Change, folder: Path) -> Path:

@@ -42,6 +42,15 @@ KINDS: dict[str, Callable[[Contract], bool]] = {
     "an output without time": lambda contract: (
         contract.has_time and any(axis_index(spec.shape, "time") is None for spec in contract.outputs)
     ),
+    "a range of ids": lambda contract: any(
+        spec.range and spec.dtype == "int64" and contract.vocabulary is None for spec in contract.inputs
+    ),
+    "a range with negatives": lambda contract: any(
+        spec.range and spec.range[0] < 0 for spec in contract.inputs
+    ),
+    "a range of floats": lambda contract: any(
+        spec.range and spec.dtype == "float32" for spec in contract.inputs
+    ),
     "a default": lambda contract: any(spec.default is not None for spec in contract.inputs),
     "a length": lambda contract: any(spec.role == "length" for spec in contract.inputs),
     "a length of a step model": lambda contract: (

@@ -80,9 +80,9 @@ class OneHot(torch.nn.Module):
 
 @pytest.mark.parametrize("batch", [1, 12])
 def test_what_is_no_symbol_has_no_row(batch: int, tmp_path: Path) -> None:
-    """Without a vocabulary nobody checks ids; the one-hot code of one that there is not is all zeros."""
+    """Nothing bounds these ids, so that none is refused; the one-hot code of one that is missing is zeros."""
     torch.manual_seed(0)
-    made = rnnx.export(OneHot(), tmp_path / "m.onnx", inputs={"token": "int64[batch, time] in 0..5"})
+    made = rnnx.export(OneHot(), tmp_path / "m.onnx", inputs={"token": "int64[batch, time]"})
     tokens = np.resize(np.array([0, -1, 5, 6, 2**40, -(2**40), 3]), (batch, 21))
     got, want = (rnnx.load(made.path, name).stream(batch=batch).run(tokens) for name in ("native", "cpu"))
     for name, value in want.items():

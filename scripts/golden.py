@@ -171,6 +171,19 @@ class Several(nn.Module):
         return self.left(y), self.right(y) * speaker[:, None], y[:, -1]
 
 
+class Ids(nn.Module):
+    """Ids that are rows of a table, which the graph tells; a shift and a level in ranges that specs tell."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.rnn = nn.Embedding(37, 4), nn.GRU(4, 6, batch_first=True)
+
+    def forward(self, token: torch.Tensor, shift: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+        x = self.table(token) / level[:, None, None] + shift[:, None, None]
+        y: torch.Tensor = self.rnn(x)[0]
+        return y
+
+
 def characters() -> nn.Module:
     """A character network with larger weights than training starts from, so that its text has some shape."""
     network = CharNetwork(NetworkConfig("gru", vocabulary_size=len(SYMBOLS), hidden_size=24))
@@ -235,6 +248,14 @@ MODELS: dict[str, Callable[[str], Made]] = {
             "speaker": "float32[batch, 3]",
         },
         returns=("left", "right", "last"),
+    ),
+    "ids": of_module(
+        Ids,
+        inputs={
+            "token": "int64[batch, time]",
+            "shift": "int8[batch] in -3..3",
+            "level": "float32[batch] in 0.25..1",
+        },
     ),
     "causal": of_case("causal_conv_pad"),
     "hops": of_module(Hops, inputs={"audio": "float32[batch, 160*time]"}, steps_per_second=100),

@@ -19,7 +19,7 @@ from rnnx.model_file import read_contract, read_model, write_contract
 from rnnx.shapes import Array
 from rnnx.tensor_file import decode_tensors, encode_tensors
 
-GRU, FEED = "gru.onnx", "faults/feed.safetensors"
+GRU, FEED, IDS = "gru.onnx", "faults/feed.safetensors", "ids.onnx"
 
 
 def fed(**tensors: Array) -> Callable[[Path], bytes]:
@@ -35,6 +35,11 @@ def x(*shape: int, dtype: str = "float32", **entries: float) -> Array:
     return array
 
 
+def ids(token: int, *, shift: int = 0) -> Callable[[Path], bytes]:
+    """Inputs of one step of the model with ranges."""
+    return fed(token=np.array([token]), shift=np.array([shift], np.int8), level=np.ones(1, np.float32))
+
+
 def contract_of_gru(**changes: Any) -> Callable[[Path], bytes]:
     """The GRU with fields of its contract replaced, as JSON would hold them."""
 
@@ -44,6 +49,14 @@ def contract_of_gru(**changes: Any) -> Callable[[Path], bytes]:
         return write_contract(model.data, msgspec.convert(fields, Contract))
 
     return make
+
+
+def range_backwards(folder: Path) -> bytes:
+    """The model with ranges, one of them the wrong way round."""
+    model = read_model(folder / IDS)
+    contract = read_contract(model)
+    inputs = [msgspec.structs.replace(spec, range=(spec.range or (0, 0))[::-1]) for spec in contract.inputs]
+    return write_contract(model.data, msgspec.structs.replace(contract, inputs=inputs))
 
 
 def without_contract(folder: Path) -> bytes:
@@ -114,6 +127,7 @@ FILES: dict[str, Callable[[Path], bytes]] = {
     "other-names.onnx": contract_of_gru(
         inputs=[{"name": "z", "dtype": "float32", "shape": ["batch", "time", 4]}]
     ),
+    "range-backwards.onnx": range_backwards,
     "feed.safetensors": fed(x=x(1, 4)),
     "wrong-shape.safetensors": fed(x=x(1, 5)),
     "wrong-batch.safetensors": fed(x=x(2, 4)),
@@ -127,6 +141,9 @@ FILES: dict[str, Callable[[Path], bytes]] = {
     "half-infinity.safetensors": fed(x=x(1, 3, dtype="float16", at1=np.inf)),
     "symbol.safetensors": fed(token=np.array([37])),
     "negative-symbol.safetensors": fed(token=np.array([-1])),
+    "id.safetensors": ids(37),
+    "negative-id.safetensors": ids(-1),
+    "shift.safetensors": ids(0, shift=-4),
     "length.safetensors": fed(x=x(1, 3), lengths=np.array([2])),
     "whole.safetensors": fed(x=x(1)),
     "memory.safetensors": fed(x=x(1, 4), memory=x(1, 5, 4)),
@@ -148,6 +165,7 @@ ERRORS: dict[str, list[str]] = {
     "a newer contract": ["faults/newer.onnx"],
     "an unknown requirement": ["faults/requires.onnx"],
     "a contract against its own rules": ["faults/time-in-a-state.onnx"],
+    "a range the wrong way round": ["faults/range-backwards.onnx"],
     "contract and graph disagree": ["faults/other-names.onnx"],
     "wrong shape": [GRU, "--feed", "faults/wrong-shape.safetensors"],
     "wrong batch": [GRU, "--feed", "faults/wrong-batch.safetensors"],
@@ -161,6 +179,9 @@ ERRORS: dict[str, list[str]] = {
     "infinity in float16": ["half.onnx", "--feed", "faults/half-infinity.safetensors"],
     "symbol out of range": ["characters.onnx", "--feed", "faults/symbol.safetensors"],
     "negative symbol": ["characters.onnx", "--feed", "faults/negative-symbol.safetensors"],
+    "id above its range": [IDS, "--feed", "faults/id.safetensors"],
+    "negative id": [IDS, "--feed", "faults/negative-id.safetensors"],
+    "value below a range with negatives": [IDS, "--feed", "faults/shift.safetensors"],
     "length out of range": ["default_and_length.onnx", "--feed", "faults/length.safetensors"],
     "a step of a whole-only model": ["whole_only.onnx", "--feed", "faults/whole.safetensors"],
     "a free dimension not bound": ["free_dimension.onnx", "--feed", "faults/memory.safetensors"],

@@ -81,6 +81,8 @@ typedef struct rnnx_spec {
     rnnx_dim shape[RNNX_MAX_RANK];
     const struct json *value; /* what a state starts as, the default of an input; NULL for none */
     bool is_length;           /* an input that counts the valid steps of each row */
+    bool has_range;           /* an input made for values from least to largest; other integers are refused */
+    double least, largest;
 } rnnx_spec;
 
 /* What docs/contract.md describes. */
@@ -163,7 +165,7 @@ void rnnx_stream_free(rnnx_stream *stream);
  * has N entries); those with a default, and lengths, may be left out. They are copied. Nothing is allocated
  * as long as the sizes are those of the step before. Codes: unknown-input, missing-input, wrong-dtype,
  * wrong-shape, empty-batch, empty-time, missing-dimension, non-finite, symbol-range, length-range,
- * whole-only, stream-busy, stream-closed, engine-failed, out-of-memory. */
+ * value-range, whole-only, stream-busy, stream-closed, engine-failed, out-of-memory. */
 bool rnnx_step(rnnx_stream *stream, const rnnx_tensor *inputs, size_t count, rnnx_error *error);
 
 /* Run a chunk of steps: the same with the time axis. Any chunks give together what one long one gives. */

@@ -131,20 +131,22 @@ func checkValues(contract *Contract, inputs Inputs, time int) error {
 	return nil
 }
 
-// check is what is checked about the values of one input: finite, or below limit if that is positive.
+// check is what is checked about the values of one input: finite, or in a range if that has a kind.
 type check struct {
 	isFinite bool
-	limit    int
-	isLength bool
+	kind     string // "symbol", "length" or "value"
+	within   Range
 }
 
 // checkOf an input in a call of so many steps.
 func checkOf(contract *Contract, input Input, time int) check {
 	switch {
 	case contract.Vocabulary != nil && contract.Vocabulary.Input == input.Name:
-		return check{limit: len(contract.Vocabulary.Symbols)}
+		return check{kind: "symbol", within: Range{0, float64(len(contract.Vocabulary.Symbols) - 1)}}
 	case input.IsLength:
-		return check{limit: time + 1, isLength: true}
+		return check{kind: "length", within: Range{0, float64(time)}}
+	case input.bounds() != nil:
+		return check{kind: "value", within: *input.Range}
 	default:
 		return check{isFinite: input.DType.IsFloat()}
 	}
@@ -162,9 +164,9 @@ func (c check) firstWrong(tensor Tensor) int {
 	case c.isFinite:
 		values, _ := Values[Float16](tensor)
 		return slices.IndexFunc(values, func(value Float16) bool { return value&0x7c00 == 0x7c00 })
-	case c.limit > 0:
+	case c.kind != "":
 		for index := range count(tensor.Shape) {
-			if value := tensor.Number(index); value < 0 || value >= float64(c.limit) {
+			if !c.within.has(tensor.Number(index)) {
 				return index
 			}
 		}
@@ -175,12 +177,14 @@ func (c check) firstWrong(tensor Tensor) int {
 func (c check) problem(spec Spec, tensor Tensor, flat int) error {
 	code, allowed := "non-finite", "finite values"
 	fix := "mend the source of the NaN or infinity; one of them would spoil every later step"
-	if c.isLength {
-		code, allowed = "length-range", fmt.Sprintf("lengths in 0..%d", c.limit-1)
-		fix = "give the number of valid steps of each row in this call"
-	} else if !c.isFinite {
-		code, allowed = "symbol-range", fmt.Sprintf("ids in 0..%d", c.limit-1)
-		fix = "encode the text with the model's own vocabulary"
+	if !c.isFinite {
+		words := map[string][2]string{
+			"symbol": {"ids", "encode the text with the model's own vocabulary"},
+			"length": {"lengths", "give the number of valid steps of each row in this call"},
+			"value":  {"values", "give values in the range that the model was exported for"},
+		}[c.kind]
+		code, fix = c.kind+"-range", words[1]
+		allowed = fmt.Sprintf("%s in %s..%s", words[0], shown(c.within.Least), shown(c.within.Largest))
 	}
 	place := "as its value"
 	if len(tensor.Shape) > 0 {

@@ -18,7 +18,15 @@ type Input struct {
 	Spec
 	Default  *Constant // what stands in for the input if it is left out; nil if it must be given
 	IsLength bool      // whether it counts the valid steps of each row
+	Range    *Range    // what it was made for: other integers are refused, floats not; nil if that is not said
 }
+
+// Range is the least and the largest of some values.
+type Range struct {
+	Least, Largest float64
+}
+
+func (r Range) has(number float64) bool { return r.Least <= number && number <= r.Largest }
 
 // State is what is carried from one step to the next.
 type State struct {
@@ -51,6 +59,7 @@ type Contract struct {
 	States         []State
 	StepsPerSecond float64 // 0 where the steps have no rate
 	WholeOnly      string  // the reason why the model takes only whole sequences, or ""
+	isWhole        bool    // whether there is a reason, be it an empty one
 	Vocabulary     *Vocabulary
 	User           map[string]any // what the author handed on, as it is
 }
@@ -82,6 +91,50 @@ func numbersOf(shape []Axis, size func(string) int) []int {
 		}
 	}
 	return numbers
+}
+
+// bounds returns the range that integers are held to: that of floats says only what to test with.
+func (i Input) bounds() *Range {
+	if i.DType.IsFloat() {
+		return nil
+	}
+	return i.Range
+}
+
+// checkValues checks that a range is one of numbers of the dtype, and that the default fits the shape and lies in it.
+func (i Input) checkValues(takesSymbols bool) error {
+	if i.Range != nil {
+		for _, other := range []struct {
+			what    string
+			isTaken bool
+		}{{"truth values", i.DType == BoolType}, {"lengths", i.IsLength}, {"symbols", takesSymbols}} {
+			if other.isTaken {
+				return invalid(fmt.Sprintf("a range of '%s', which takes %s", i.Name, other.what))
+			}
+		}
+		if !(isBound(i.DType, i.Range.Least) && isBound(i.DType, i.Range.Largest) && i.Range.Least <= i.Range.Largest) {
+			return invalid(fmt.Sprintf("a range of '%s' that is not the least and the largest of %s", i.Name, i.DType))
+		}
+	}
+	if i.Default == nil {
+		return nil
+	}
+	bounds := i.bounds()
+	isOutside := func(number float64) bool { return bounds != nil && !bounds.has(math.RoundToEven(number)) }
+	if !i.Default.fits(i.Spec) || slices.ContainsFunc(i.Default.numbers, isOutside) {
+		return misfitting(i.Spec)
+	}
+	return nil
+}
+
+// isBound says whether a number can bound values of a dtype: finite, and of integers whole and below 2^53, where
+// it is exact.
+func isBound(dtype DType, number float64) bool {
+	if dtype.IsFloat() {
+		return !math.IsInf(number, 0)
+	}
+	isWhole := number == math.RoundToEven(number) && math.Abs(number) < math.Ldexp(1, 53)
+	return isWhole && allHeld(dtype, []float64{number})
 }
 
 // fits says whether the constant broadcasts to a shape and varies along no named axis.
@@ -239,8 +292,9 @@ func (c *Contract) check() error {
 		}
 	}
 	for _, input := range c.Inputs {
-		if input.Default != nil && !input.Default.fits(input.Spec) {
-			return misfitting(input.Spec)
+		takesSymbols := c.Vocabulary != nil && c.Vocabulary.Input == input.Name
+		if err := input.checkValues(takesSymbols); err != nil {
+			return err
 		}
 		alone := len(input.Shape) == 0 || len(input.Shape) == 1 && input.Shape[0].Name == "batch"
 		if input.IsLength && (input.DType != Int64Type || !alone) {

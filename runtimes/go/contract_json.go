@@ -70,7 +70,7 @@ func readContract(text []byte, contract *Contract) (err error) {
 		contract.StepsPerSecond = top.number("steps_per_second")
 	}
 	if top.has("whole_only") {
-		contract.WholeOnly = top.text("whole_only")
+		contract.WholeOnly, contract.isWhole = top.text("whole_only"), true
 	}
 	if top.has("vocabulary") {
 		contract.Vocabulary = fieldsOf(top.values["vocabulary"], "$.vocabulary").vocabulary()
@@ -153,6 +153,21 @@ func (f fields) input() Input {
 			panic(invalid(fmt.Sprintf("Invalid enum value '%s' - at `%s.role`", role, f.path)))
 		}
 		input.IsLength = true
+	}
+	if f.has("range") {
+		numbers := []float64{}
+		for _, entry := range f.array("range") {
+			number, ok := entry.(json.Number)
+			value, err := number.Float64()
+			if !ok || err != nil {
+				mismatch("float", entry, f.path+".range[...]")
+			}
+			numbers = append(numbers, value)
+		}
+		if len(numbers) != 2 {
+			panic(invalid(fmt.Sprintf("Expected two numbers - at `%s.range`", f.path)))
+		}
+		input.Range = &Range{numbers[0], numbers[1]}
 	}
 	return input
 }

@@ -125,7 +125,7 @@ func (s *Stream) Run(inputs Inputs) (Outputs, error) {
 	if !s.session.contract.HasTime() {
 		return s.runSteps(inputs)
 	}
-	if s.position > 0 && s.session.contract.WholeOnly != "" {
+	if s.position > 0 && s.session.contract.isWhole {
 		return nil, s.wholeOnly("a second call")
 	}
 	return s.runCall(inputs, true)
@@ -293,7 +293,7 @@ func (s *Stream) runCall(inputs Inputs, whole bool) (Outputs, error) {
 // prepare puts a call that is filled with these inputs into its slot: the long way, where the latest does not fit.
 func (s *Stream) prepare(slot **call, inputs Inputs, whole bool) error {
 	contract := s.session.contract
-	if !whole && contract.WholeOnly != "" {
+	if !whole && contract.isWhole {
 		return s.wholeOnly("a call of step")
 	}
 	known, err := matchInputs(contract, inputs, s.known, whole)

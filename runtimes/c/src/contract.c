@@ -1,6 +1,7 @@
 /* The contract inside the model: read, and held against its own rules (docs/contract.md). */
 #include "internal.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -105,7 +106,15 @@ static bool read_shape(reading *in, const json *array, rnnx_spec *spec)
     return true;
 }
 
-/* A start or default broadcasts to its shape, varies along no named axis, and fits its dtype. */
+/* Whether a number, once it is rounded, is an integer that an input takes. */
+static bool in_range(const rnnx_spec *spec, double number)
+{
+    double whole = nearbyint(number);
+    return !spec->has_range || rx_dtype_is_float(spec->dtype) ||
+           (whole >= spec->least && whole <= spec->largest);
+}
+
+/* A start or default broadcasts to its shape, varies along no named axis, and fits its dtype and range. */
 static bool fits(const json *value, int depth, const rnnx_spec *spec)
 {
     if (value->type == JSON_ARRAY) {
@@ -123,7 +132,7 @@ static bool fits(const json *value, int depth, const rnnx_spec *spec)
     if (depth)
         return false;
     if (value->type == JSON_NUMBER || value->type == JSON_BOOL)
-        return rx_dtype_holds(spec->dtype, value->number);
+        return rx_dtype_holds(spec->dtype, value->number) && in_range(spec, value->number);
     return rx_dtype_is_float(spec->dtype) && value->type == JSON_STRING &&
            (!strcmp(value->text, "inf") || !strcmp(value->text, "-inf") || !strcmp(value->text, "nan"));
 }
@@ -143,6 +152,36 @@ static bool check_value(reading *in, const rnnx_spec *spec)
 }
 
 /* -- Inputs, outputs, states */
+
+static bool is_bound(rnnx_dtype dtype, double number)
+{
+    if (rx_dtype_is_float(dtype))
+        return isfinite(number);
+    /* Below 2^53 whole numbers are exact. */
+    return fabs(number) < ldexp(1, 53) && number == nearbyint(number) && rx_dtype_holds(dtype, number);
+}
+
+static bool read_range(reading *in, const json *entry, rnnx_spec *spec)
+{
+    const json *range;
+    if (!member(in, entry, "range", JSON_ARRAY, false, &range))
+        return false;
+    if (!range)
+        return true;
+    const json *least = range->first, *largest = least ? least->next : NULL;
+    if (range->length != 2 || least->type != JSON_NUMBER || largest->type != JSON_NUMBER)
+        return invalid(in, "a range of '%s' that is not two numbers", spec->name);
+    spec->has_range = true;
+    spec->least = least->number;
+    spec->largest = largest->number;
+    if (spec->dtype == RNNX_BOOL || spec->is_length)
+        return invalid(in, "a range of '%s', which takes %s", spec->name,
+                       spec->is_length ? "lengths" : "truth values");
+    bool good = is_bound(spec->dtype, spec->least) && is_bound(spec->dtype, spec->largest);
+    return (good && spec->least <= spec->largest) ||
+           invalid(in, "a range of '%s' that is not the least and the largest of %s", spec->name,
+                   rx_dtype_name(spec->dtype));
+}
 
 static bool read_spec(reading *in, const json *entry, const char *kind, rnnx_spec *spec)
 {
@@ -180,7 +219,9 @@ static bool read_spec(reading *in, const json *entry, const char *kind, rnnx_spe
         return invalid(in, "role '%s' of '%s'", role, spec->name);
     bool good =
         spec->dtype == RNNX_INT64 && (!spec->rank || (spec->rank == 1 && spec->shape[0].index == BATCH));
-    return !role || good || invalid(in, "length input '%s' is not int64[batch]", spec->name);
+    if (role && !good)
+        return invalid(in, "length input '%s' is not int64[batch]", spec->name);
+    return read_range(in, entry, spec);
 }
 
 static bool read_specs(reading *in, const json *object, const char *kind, const rnnx_spec **specs,
@@ -258,6 +299,8 @@ static bool read_vocabulary(reading *in, const json *object)
     const rnnx_spec *given = rx_spec_named(contract->outputs, contract->output_count, output);
     if (!taken)
         return invalid(in, "vocabulary input '%s' is no input", input);
+    if (taken->has_range)
+        return invalid(in, "a range of '%s', which takes symbols", input);
     if (!given)
         return invalid(in, "vocabulary output '%s' is no output", output);
     uint32_t *points = rx_arena_take(in->memory, (symbols->length + 1) * sizeof *points);

@@ -152,22 +152,45 @@ static bool check_finite(const rnnx_spec *spec, const rnnx_tensor *given, size_t
                    spec->name, odd_number(rx_value_at(spec->dtype, given->data, at)), place.text);
 }
 
-/* Ids and lengths lie in 0..highest. */
-static bool check_range(const rnnx_spec *spec, const rnnx_tensor *given, size_t count, int64_t highest,
-                        rnnx_error *error)
+/* The integers of an input that may reach the engine. */
+typedef struct bounds {
+    const char *code, *name, *fix;
+    int64_t least, largest;
+} bounds;
+
+/* Returns the bounds of an input of the call being matched; their code is NULL where it has none. */
+static bounds bounds_of(const rnnx_stream *stream, size_t index)
 {
-    line place = {.used = 0};
+    const rnnx_contract *contract = &stream->session->contract;
+    const rnnx_spec *spec = &contract->inputs[index];
+    if (contract->symbols && contract->vocabulary_input == index)
+        return (bounds){"symbol-range", "ids", "encode the text with the model's own vocabulary", 0,
+                        (int64_t)contract->symbol_count - 1};
+    if (spec->is_length)
+        return (bounds){"length-range", "lengths", "give the number of valid steps of each row in this call",
+                        0, stream->wanted[TIME]};
+    if (spec->has_range && !rx_dtype_is_float(spec->dtype))
+        return (bounds){"value-range", "values", "give values in the range that the model was exported for",
+                        (int64_t)spec->least, (int64_t)spec->largest};
+    return (bounds){.code = NULL};
+}
+
+static bool check_bounds(const rnnx_spec *spec, const rnnx_tensor *given, size_t count, const bounds *within,
+                         rnnx_error *error)
+{
+    line found = {.used = 0};
     for (size_t at = 0; at < count; at++) {
         int64_t number = rx_integer_at(spec->dtype, given->data, at);
-        if (number >= 0 && number <= highest)
+        if (number >= within->least && number <= within->largest)
             continue;
-        add_place(&place, given, at);
-        return rx_fail(error, spec->is_length ? "length-range" : "symbol-range",
-                       "expected %s in 0..%lld in '%s'; found %lld%s; fix: %s",
-                       spec->is_length ? "lengths" : "ids", (long long)highest, spec->name, (long long)number,
-                       place.text,
-                       spec->is_length ? "give the number of valid steps of each row in this call"
-                                       : "encode the text with the model's own vocabulary");
+        if (spec->dtype == RNNX_UINT64)
+            rx_add(&found, "%llu", (unsigned long long)number);
+        else
+            rx_add(&found, "%lld", (long long)number);
+        add_place(&found, given, at);
+        return rx_fail(error, within->code, "expected %s in %lld..%lld in '%s'; found %s; fix: %s",
+                       within->name, (long long)within->least, (long long)within->largest, spec->name,
+                       found.text, within->fix);
     }
     return true;
 }
@@ -178,15 +201,13 @@ bool rx_check_values(const rnnx_stream *stream, rnnx_error *error)
     for (size_t i = 0; i < contract->input_count; i++) {
         const rnnx_spec *spec = &contract->inputs[i];
         const rnnx_tensor *given = stream->given[i];
-        bool good = true;
-        size_t count = given ? rx_count_of(given->rank, given->shape) : 0;
-        if (given && contract->symbols && contract->vocabulary_input == i)
-            good = check_range(spec, given, count, (int64_t)contract->symbol_count - 1, error);
-        else if (given && spec->is_length)
-            good = check_range(spec, given, count, stream->wanted[TIME], error);
-        else if (given && rx_dtype_is_float(spec->dtype))
-            good = check_finite(spec, given, count, error);
-        if (!good)
+        if (!given)
+            continue;
+        size_t count = rx_count_of(given->rank, given->shape);
+        bounds within = bounds_of(stream, i);
+        if (within.code && !check_bounds(spec, given, count, &within, error))
+            return false;
+        if (!within.code && rx_dtype_is_float(spec->dtype) && !check_finite(spec, given, count, error))
             return false;
     }
     return true;

@@ -25,6 +25,10 @@ from rnnx_native.unit import Unit, make_unit
 
 CHUNK = 16
 WEIGHTS = ("f32", "f16", "int8")
+_MOST, _LARGEST = 1 << 16, 1 << 24  # rows, or steps at once; entries of a dimension: what C compilers take
+# Beside the model's own header: example.c, the headers it includes, and targets that CMake keeps to itself.
+_TAKEN = {"example", "math", "stdint", "string", "stddef", "immintrin", "intrin", "arm_neon"}
+_TAKEN |= {"all", "clean", "edit_cache", "help", "install", "package", "rebuild_cache", "test"}
 MANY = 16  # streams that step together as one batch
 
 
@@ -88,6 +92,7 @@ def compile_model(
         raise _wrong(
             "unknown-weights", f"weights out of {', '.join(WEIGHTS)}", repr(weights), "use one of these"
         )
+    _check_name(c_name(name or path.stem))
     unit = unit_of(
         model, contract, name=name or path.stem, batch=batch, dims=dims or {}, chunk=chunk, weights=weights
     )
@@ -95,8 +100,6 @@ def compile_model(
     if cost is not None and not accept:
         require_allowed(cost)
     trace = _trace_beside(path, model, contract, weights)
-    if unit.name == "example":
-        raise _wrong("wrong-name", "another name than that of example.c", "'example'", "give one with --name")
     files = write_files(unit, trace=trace, source=path.name)
     target = _folder(Path(folder))
     write_all({target / entry: data for entry, data in files.items()})
@@ -227,9 +230,17 @@ def _folder(path: Path) -> Path:
     return path
 
 
+def _check_name(name: str) -> None:
+    """Refuse names of files that stand beside the model's, or that C and CMake have for themselves."""
+    if name in _TAKEN:
+        what = "a name that is free in C and CMake"
+        raise _wrong("wrong-name", what, repr(name), "give another with --name")
+
+
 def _check_size(name: str, size: int) -> None:
-    if size < 1:
-        raise _wrong("wrong-size", f"{name} as a number of 1 or more", str(size), "change it")
+    most = _MOST if name in ("batch", "chunk") else _LARGEST
+    if not 1 <= size <= most:
+        raise _wrong("wrong-size", f"{name} as a number in 1..{most}", str(size), "change it")
 
 
 def _wrong(code: str, expected: str, found: str, fix: str) -> UsageError:

@@ -19,6 +19,7 @@ from rnnx.contract import (
     axis_index,
     default_array,
     initial_array,
+    range_text,
     resolve,
     step_shape,
 )
@@ -44,6 +45,7 @@ class Port:
         start: what a state starts as, what an optional input takes unless given; of the step's shape.
         is_length: whether it counts the valid steps of a call.
         varies: whether `start` differs from entry to entry: it then belongs to the weights.
+        range: of an input's values, in words; "" for none.
     """
 
     kind: str
@@ -55,6 +57,7 @@ class Port:
     start: Array | None
     is_length: bool = False
     varies: bool = False
+    range: str = ""
 
     @property
     def ctype(self) -> str:
@@ -180,6 +183,7 @@ def signature(contract: Contract, sizes: Mapping[str, int], gives: Mapping[str, 
             start,
             isinstance(spec, InputSpec) and spec.role == "length",
             varies,
+            range_text(spec) if isinstance(spec, InputSpec) else "",
         )
 
     return Signature(

@@ -76,7 +76,7 @@ def _member(port: Port) -> str:
 def _remark(port: Port) -> str:
     name = "" if port.name == port.c_name else f"{port.name} "
     half = "; float16, as its bits" if port.dtype == "float16" else ""
-    return f"{name}{port.shown}{half}".replace("*/", "* /").replace("/*", "/ *")
+    return f"{name}{port.shown}{port.range}{half}".replace("*/", "* /").replace("/*", "/ *")
 
 
 def has_defaults(unit: Unit) -> bool:

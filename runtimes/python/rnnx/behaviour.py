@@ -16,7 +16,7 @@ import numpy as np
 from rnnx.beside import chunk_inputs
 from rnnx.contract import Contract, axis_index, step_shape
 from rnnx.errors import RnnxError
-from rnnx.rows import Ranges, drawn_inputs
+from rnnx.rows import drawn_inputs
 from rnnx.session import Session
 from rnnx.shapes import Array, chunk_shape, has_steps, to_steps
 from rnnx.stream import Stream
@@ -52,7 +52,6 @@ def check_behaviour(
     *,
     sizes: Mapping[str, int],
     seed: int = 0,
-    ranges: Ranges | None = None,
     steps: int = STEPS,
 ) -> list[Check]:
     """Run every check on one runtime.
@@ -62,10 +61,9 @@ def check_behaviour(
         levels: tolerance by tensor; what should be equal bit for bit is, whatever these say.
         sizes: of the free dimensions.
         seed: of inputs and chunks.
-        ranges: of inputs, where they are known.
         steps: to run; fewer for a chaotic network, which soon enlarges the rounding that two ways differ by.
     """
-    runner = _Runner(session, levels, sizes, seed, ranges, steps)
+    runner = _Runner(session, levels, sizes, seed, steps)
     checks = []
     for name, check in _CHECKS.items():
         try:
@@ -84,20 +82,17 @@ class _Runner:
         levels: Mapping[str, Level],
         sizes: Mapping[str, int],
         seed: int,
-        ranges: Ranges | None,
         steps: int,
     ) -> None:
         self.steps = steps
         self.session, self.contract, self.levels = session, session.contract, levels
         self.batch = _ROWS if self.contract.has_batch else 1
-        self._sizes, self._seed, self._ranges = sizes, seed, ranges
+        self._sizes, self._seed = sizes, seed
 
     def inputs(self, seed: int = 0) -> Rows:
         """Return the rows of a few steps, [step, ...]."""
         sizes = {**self._sizes, "batch": self.batch}
-        drawn = drawn_inputs(
-            self.contract, steps=self.steps, sizes=sizes, seed=self._seed + seed, ranges=self._ranges
-        )
+        drawn = drawn_inputs(self.contract, steps=self.steps, sizes=sizes, seed=self._seed + seed)
         values = {name: np.asarray(rows) for name, rows in drawn.items()}
         # Nothing says what a row gives past its length, so that all are valid to the end here.
         ends = {spec.name for spec in self.contract.inputs if spec.role == "length"}
@@ -140,7 +135,7 @@ class _Runner:
 
 
 def _chunkings(runner: _Runner, name: str) -> Check:
-    if runner.contract.whole_only:
+    if runner.contract.whole_only is not None:
         return Check(name, None, _WHOLE)
     inputs = runner.inputs()
     whole = runner.run(runner.stream(), inputs, [0, runner.steps])
@@ -170,7 +165,7 @@ def _reset(runner: _Runner, name: str) -> Check:
 
 
 def _snapshot(runner: _Runner, name: str) -> Check:
-    if runner.contract.whole_only:
+    if runner.contract.whole_only is not None:
         return Check(name, None, _WHOLE)
     inputs, half = runner.inputs(), runner.steps // 2
     stream = runner.stream()
@@ -223,7 +218,7 @@ def _independent(runner: _Runner, name: str) -> Check:
 
 
 def _look_ahead(runner: _Runner, name: str) -> Check:
-    if runner.contract.whole_only:
+    if runner.contract.whole_only is not None:
         return Check(name, None, _WHOLE)
     if not runner.contract.has_time:
         return Check(name, None, "the model takes single steps")

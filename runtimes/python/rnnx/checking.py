@@ -16,7 +16,7 @@ from rnnx.contract import Contract
 from rnnx.environment import machine, package_versions
 from rnnx.errors import InputError
 from rnnx.reference import Inputs, Reference, States
-from rnnx.rows import KINDS, Ranges, drawn_inputs, recorded_inputs
+from rnnx.rows import KINDS, drawn_inputs, recorded_inputs
 from rnnx.session import Session
 from rnnx.symbols import check_text
 from rnnx.tolerance import Level
@@ -38,7 +38,6 @@ class Request:
         inputs_label: what to call them in the report.
         loops: as `compare_runtimes`.
         initial: as `compare_runtimes`.
-        ranges: of inputs, where they are known.
         levels: by session, None for the table's.
         quantisation: as `rnnx.tolerance.level_of`.
         behaviour: whether behaviour and extremes are checked too.
@@ -52,7 +51,6 @@ class Request:
     inputs_label: str = "random"
     loops: Mapping[str, str] | None = None
     initial: States | None = None
-    ranges: Ranges | None = None
     levels: Sequence[Mapping[str, Level]] | None = None
     quantisation: str | None = None
     behaviour: bool = True
@@ -61,9 +59,7 @@ class Request:
     def rows(self, contract: Contract) -> Inputs:
         """Return the inputs of the comparison."""
         with opening.room(self.sizes):
-            return self.inputs or drawn_inputs(
-                contract, steps=self.steps, sizes=self.sizes, seed=self.seed, ranges=self.ranges
-            )
+            return self.inputs or drawn_inputs(contract, steps=self.steps, sizes=self.sizes, seed=self.seed)
 
 
 def make_request(
@@ -74,7 +70,6 @@ def make_request(
     dims: Mapping[str, int] | None = None,
     seed: int = 0,
     recorded: Any = None,
-    ranges: Ranges | None = None,
 ) -> Request:
     """Return a request with every size settled.
 
@@ -85,7 +80,6 @@ def make_request(
         dims: sizes of free dimensions; 5 for those left out.
         seed: of random inputs.
         recorded: arrays by input name in the shape of a chunk; the bare array will do for one input.
-        ranges: of random inputs, where they are known.
 
     Raises:
         InputError: recorded inputs that do not fit the contract, or sizes as `rnnx.opening.sizes`.
@@ -98,7 +92,7 @@ def make_request(
     free = {**dict.fromkeys(contract.free_dimensions, FREE_SIZE), **dims}
     sizes = opening.sizes(contract, rows, free)
     if recorded is None:
-        return Request(steps=steps, sizes=sizes, seed=seed, ranges=ranges)
+        return Request(steps=steps, sizes=sizes, seed=seed)
     found = input_sizes(contract, recorded)
     for name, size in asked.items():
         if found.get(name, size) != size:
@@ -116,7 +110,6 @@ def make_request(
         seed=seed,
         inputs=inputs,
         inputs_label="recorded",
-        ranges=ranges,
     )
 
 
@@ -208,9 +201,7 @@ def _check(
 ) -> None:
     """Add to `checks`, for each session, what is checked beside the long comparison."""
     for row, each, table in zip(checks, sessions, levels, strict=True):
-        row += check_behaviour(
-            each, table, sizes=request.sizes, seed=request.seed, ranges=request.ranges, steps=steps
-        )
+        row += check_behaviour(each, table, sizes=request.sizes, seed=request.seed, steps=steps)
     for kind in KINDS[1:]:
         # Without the truth, or with coarser weights, nobody can say how far large values may be off.
         if kind == "large" and (truth is None or any(stored_weights(each) != "f32" for each in sessions)):
@@ -221,7 +212,6 @@ def _check(
             sizes=request.sizes,
             seed=request.seed,
             kind=kind,
-            ranges=request.ranges,
         )
         results = compare_runtimes(
             sessions, reference, inputs=drawn, sizes=request.sizes, levels=levels, truth=truth, lenient=True
@@ -232,7 +222,7 @@ def _check(
             said = str(result.failure) if result.failure else f"{_EXTREME_STEPS} steps agree"
             row.append(Check(f"{kind} inputs", result.agrees, said, _largest(result)))
     contract = sessions[0].contract
-    if contract.vocabulary is not None and not contract.whole_only:
+    if contract.vocabulary is not None and contract.whole_only is None:
         for row, session in zip(checks, sessions, strict=True):
             row += check_text(session, reference, request.text, seed=request.seed)
 

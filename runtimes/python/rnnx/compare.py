@@ -21,7 +21,7 @@ from rnnx.reference import Inputs, Reference, States, TraceReference, Values
 from rnnx.rows import fed_back, push
 from rnnx.session import Session
 from rnnx.shapes import has_steps
-from rnnx.tolerance import Level, level_of, relative_error
+from rnnx.tolerance import Level, coarser, level_of, relative_error
 from rnnx.trace_file import Trace, trace_sizes
 
 _NOISY_RUNS = 8
@@ -339,11 +339,19 @@ def default_levels(
     stored = stored_weights(session)  # what its numbers can be held to
     dtype = dtype or ("float16" if stored == "f16" else None)
     quantisation = quantisation or ("int8" if stored == "int8" else None)
-    dtypes = {f"output.{spec.name}": spec.dtype for spec in contract.outputs}
-    dtypes |= {f"state.{spec.name}": spec.dtype for spec in contract.states}
     return {
         name: level_of(dtype or found if found.startswith("float") else found, session.provider, quantisation)
-        for name, found in dtypes.items()
+        for name, found in computed_dtypes(contract).items()
+    }
+
+
+def computed_dtypes(contract: Contract) -> dict[str, str]:
+    """Return for each output and state the coarsest dtype on the way to it, which its proof was held to."""
+    dtypes = {f"output.{spec.name}": spec.dtype for spec in contract.outputs}
+    dtypes |= {f"state.{state.name}": state.dtype for state in contract.states}
+    proof = contract.proof
+    return {
+        name: dtype if proof is None else coarser(dtype, proof.tolerance) for name, dtype in dtypes.items()
     }
 
 

@@ -8,6 +8,7 @@ from the types below.
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -15,6 +16,15 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
+from rnnx.contract_values import (
+    Initial,
+    Number,
+    holds,
+    is_range,
+    number_text,
+    read_numbers,
+    value_array,
+)
 from rnnx.errors import InputError, ModelError
 
 METADATA_KEY = "rnnx.contract"
@@ -36,7 +46,6 @@ DType = Literal[
     "bool",
 ]
 Dimension = int | str
-Initial = bool | int | float | str | list[Any]
 
 _NAMED = re.compile(r"(?:([1-9][0-9]*)\*)?([A-Za-z_][A-Za-z0-9_]*)")
 
@@ -66,13 +75,14 @@ class _Struct(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InputSpec(_Struct, omit_defaults=True, frozen=True, kw_only=True):
-    """One input: a tensor the caller provides. A `default` makes it optional."""
+    """One input: a tensor the caller provides. A `default` makes it optional, a `range` bounds its values."""
 
     name: str
     dtype: DType
     shape: list[Dimension]
     default: Initial | None = None
     role: Literal["length"] | None = None
+    range: tuple[Number, Number] | None = None
 
 
 class OutputSpec(_Struct, frozen=True, kw_only=True):
@@ -186,54 +196,14 @@ def initial_array(state: StateSpec, dims: Mapping[str, int]) -> np.ndarray[Any, 
         state: the state.
         dims: sizes of `batch` and the free dimensions.
     """
-    value = _array(state.initial, state.dtype)
+    value = value_array(state.initial, state.dtype)
     return np.array(np.broadcast_to(value, resolve(state.shape, dims)), order="C")
 
 
 def default_array(spec: InputSpec, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
     """Return the default of an optional input broadcast to `shape`, as a fresh array."""
     assert spec.default is not None
-    return np.array(np.broadcast_to(_array(spec.default, spec.dtype), shape), order="C")
-
-
-def _array(value: Initial, dtype: str) -> np.ndarray[Any, Any]:
-    """Return a value as it is read: each number as float64, then rounded to the nearest of its dtype."""
-    numbers = np.asarray(_numbers(value), np.float64)
-    whole = np.dtype(dtype).kind in "iu"
-    with np.errstate(over="ignore"):  # beyond float16 lies infinity
-        return (np.rint(numbers) if whole else numbers).astype(dtype)
-
-
-def encode_initial(value: np.ndarray[Any, Any]) -> Initial:
-    """Return an array as it stands in the contract: one number if all are equal, else nested lists.
-
-    Non-finite values become the strings "inf", "-inf" and "nan", which every JSON parser accepts.
-    """
-    if value.size and (value == value.flat[0]).all():
-        return _text(value.flat[0].item())
-    if value.size and np.isnan(value.astype(np.float64)).all():
-        return "nan"
-    return _nested(value.tolist())
-
-
-def _nested(value: Any) -> Initial:
-    return [_nested(entry) for entry in value] if isinstance(value, list) else _text(value)
-
-
-def _text(value: Any) -> Initial:
-    if isinstance(value, float) and not np.isfinite(value):
-        return "nan" if value != value else ("inf" if value > 0 else "-inf")
-    return int(value) if isinstance(value, bool) else value
-
-
-def _numbers(value: Initial) -> Any:
-    if isinstance(value, list):
-        return [_numbers(entry) for entry in value]
-    if isinstance(value, str):
-        if value not in ("inf", "-inf", "nan"):
-            raise ValueError(f"{value!r} is no number")
-        return float(value)
-    return value
+    return np.array(np.broadcast_to(value_array(spec.default, spec.dtype), shape), order="C")
 
 
 def to_json(contract: Contract, *, indent: int = 0) -> str:
@@ -251,7 +221,7 @@ def from_json(text: str | bytes) -> Contract:
     """
     try:
         header = msgspec.json.decode(text, type=_Header)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _invalid(str(error)) from error
     if header.version > VERSION:
         raise ModelError(
@@ -270,9 +240,9 @@ def from_json(text: str | bytes) -> Contract:
         )
     try:
         contract = msgspec.json.decode(text, type=Contract)
-    except msgspec.DecodeError as error:
+        check(contract)
+    except (msgspec.DecodeError, RecursionError) as error:
         raise _invalid(str(error)) from error
-    check(contract)
     return contract
 
 
@@ -286,6 +256,8 @@ def check(contract: Contract) -> None:
     """Check what the types cannot say. Raises ModelError `contract-invalid`."""
     if contract.version < 1:
         raise _invalid(f"version {contract.version}")
+    if contract.steps_per_second is not None and not 0 < contract.steps_per_second < math.inf:
+        raise _invalid(f"{contract.steps_per_second} steps per second")
     inputs = [spec.name for spec in contract.inputs]
     _unique("input", [*inputs, *(state.input for state in contract.states)])
     _unique(
@@ -300,6 +272,7 @@ def check(contract: Contract) -> None:
             raise _invalid(f"state {state.name!r} has a time axis")
         _check_value(state, state.initial)
     for spec in contract.inputs:
+        _check_range(contract, spec)
         if spec.default is not None:
             _check_value(spec, spec.default)
         if spec.role == "length" and (spec.dtype != "int64" or spec.shape not in (["batch"], [])):
@@ -310,6 +283,13 @@ def check(contract: Contract) -> None:
             raise _invalid(f"vocabulary input {vocabulary.input!r} is no input")
         if vocabulary.output not in [spec.name for spec in contract.outputs]:
             raise _invalid(f"vocabulary output {vocabulary.output!r} is no output")
+        taken = next(spec for spec in contract.inputs if spec.name == vocabulary.input)
+        given = next(spec for spec in contract.outputs if spec.name == vocabulary.output)
+        if taken.dtype != "int64":
+            raise _invalid(f"vocabulary input {taken.name!r} is {taken.dtype}, not int64")
+        if given.shape[-1:] != [len(vocabulary.symbols)]:
+            scores = describe(given.dtype, given.shape)
+            raise _invalid(f"{len(vocabulary.symbols)} symbols, and scores {given.name!r} as {scores}")
         _unique("symbol", vocabulary.symbols)
         if any(len(symbol) != 1 for symbol in vocabulary.symbols):
             raise _invalid("a symbol that is not one code point")
@@ -335,27 +315,36 @@ def _check_shape(name: str, shape: Sequence[Dimension]) -> None:
             raise _invalid(f"{name!r} has two {reserved} axes")
 
 
+def _check_range(contract: Contract, spec: InputSpec) -> None:
+    """Check that a range is one of numbers of the dtype, and stands where no other bound does."""
+    if spec.range is None:
+        return
+    symbols = contract.vocabulary is not None and contract.vocabulary.input == spec.name
+    others = {"truth values": spec.dtype == "bool", "lengths": spec.role is not None, "symbols": symbols}
+    for what, is_taken in others.items():
+        if is_taken:
+            raise _invalid(f"a range of {spec.name!r}, which takes {what}")
+    if not is_range(spec.dtype, spec.range):
+        raise _invalid(f"a range of {spec.name!r} that is not the least and the largest of {spec.dtype}")
+
+
 def _check_value(spec: InputSpec | StateSpec, value: Initial) -> None:
-    """Check that a start or default broadcasts to its shape, the same on named axes, and fits its dtype."""
+    """Check that a start or default broadcasts to its shape, the same on named axes, and fits its dtype.
+
+    A default of integers must lie in their range too.
+    """
     try:
-        array = np.asarray(_numbers(value), dtype=np.float64)
+        array = np.asarray(read_numbers(value), dtype=np.float64)
         ones = [1 if isinstance(dimension, str) else dimension for dimension in spec.shape]
         np.broadcast_to(array, ones)
-        fits = _holds(np.dtype(spec.dtype), array)
+        fits = holds(np.dtype(spec.dtype), array)
+        if isinstance(spec, InputSpec) and spec.range is not None and np.dtype(spec.dtype).kind != "f":
+            whole = np.rint(array)
+            fits = fits and bool(((whole >= spec.range[0]) & (whole <= spec.range[1])).all())
     except (ValueError, OverflowError):
         fits = False
     if not fits:
         raise _invalid(f"initial or default of {spec.name!r} does not fit {describe(spec.dtype, spec.shape)}")
-
-
-def _holds(dtype: np.dtype[Any], numbers: np.ndarray[Any, Any]) -> bool:
-    """Whether all numbers (float64) have a counterpart in a dtype: integers once rounded, bool 0 and 1."""
-    if dtype.kind == "f":
-        return True
-    if dtype.kind == "b":
-        return bool(np.isin(numbers, (0, 1)).all())
-    limits, whole = np.iinfo(dtype), np.rint(numbers)
-    return bool(((whole >= limits.min) & (whole < float(limits.max) + 1)).all())
 
 
 def _invalid(found: str) -> ModelError:
@@ -373,6 +362,16 @@ def schema() -> dict[str, Any]:
     # Contracts made in Python have defaults for these; a file must say them.
     found["$defs"]["Contract"]["required"] = ["format", "version", *found["$defs"]["Contract"]["required"]]
     return found
+
+
+def input_text(spec: InputSpec) -> str:
+    """Return an input as its spec is written: `int64[batch, time] in 0..95`."""
+    return describe(spec.dtype, spec.shape) + range_text(spec)
+
+
+def range_text(spec: InputSpec) -> str:
+    """Return ` in 0..95`, or nothing where an input has no range."""
+    return "" if spec.range is None else f" in {number_text(spec.range[0])}..{number_text(spec.range[1])}"
 
 
 def describe(dtype: str, shape: Sequence[object]) -> str:

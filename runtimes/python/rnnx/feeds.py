@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rnnx.bounds import Bounds
 from rnnx.contract import Dimension, InputSpec, OutputSpec, StateSpec, axis_index, describe
 from rnnx.errors import InputError, first_line
 from rnnx.shapes import Array, filled
@@ -110,30 +111,30 @@ def is_finite_half(flat: Array) -> bool:
     return bool(np.isfinite(flat).all())
 
 
-def is_below(limit: int) -> Callable[[Array], bool]:
-    """Return a check that all entries of a one-dimensional integer array lie in 0..limit-1."""
+def is_within(bounds: Bounds) -> Callable[[Array], bool]:
+    """Return a check that all entries of a one-dimensional integer array lie within bounds."""
+    least, largest = bounds.least, bounds.largest
 
     def check(flat: Array) -> bool:
         if flat.size == 1:
-            return bool(0 <= flat.item() < limit)
+            return bool(least <= flat.item() <= largest)
+        if least:
+            return bool(flat.min(initial=largest) >= least and flat.max(initial=least) <= largest)
         # Seen as unsigned, a negative number is a huge one: one pass instead of two.
-        return bool(flat.view(f"u{flat.itemsize}").max(initial=0) < limit)
+        return bool(flat.view(f"u{flat.itemsize}").max(initial=0) <= largest)
 
     return check
 
 
-def value_check(spec: InputSpec, *, symbols: int | None, time: int | None) -> Callable[[Array], bool] | None:
+def value_check(spec: InputSpec, bounds: Bounds | None) -> Callable[[Array], bool] | None:
     """Return the check on the values of one input, or None where every value is valid.
 
     Args:
         spec: the input.
-        symbols: size of the vocabulary if this input takes its ids.
-        time: number of steps in the call, for a length input.
+        bounds: as `bounds_of` gives them.
     """
-    if symbols is not None:
-        return is_below(symbols)
-    if spec.role == "length" and time is not None:
-        return is_below(time + 1)
+    if bounds is not None:
+        return is_within(bounds)
     if spec.dtype == "float16":
         return is_finite_half
     return is_finite if spec.dtype in _FLOATS else None
@@ -236,17 +237,14 @@ def name_inputs(specs: Sequence[InputSpec], inputs: Any) -> Mapping[str, Any]:
     return inputs
 
 
-def wrong_value(spec: InputSpec, array: Array, *, symbols: int | None, time: int | None) -> InputError:
+def wrong_value(spec: InputSpec, array: Array, bounds: Bounds | None) -> InputError:
     """Return the error for the first value of `array` that `value_check` does not let pass."""
-    if spec.dtype in _FLOATS:
+    if bounds is None:
         code, allowed, bad = "non-finite", "finite values", ~np.isfinite(array)
         fix = "mend the source of the NaN or infinity; one of them would spoil every later step"
-    elif symbols is not None:
-        code, allowed, bad = "symbol-range", f"ids in 0..{symbols - 1}", (array < 0) | (array >= symbols)
-        fix = "encode the text with the model's own vocabulary"
     else:
-        code, allowed, bad = "length-range", f"lengths in 0..{time}", (array < 0) | (array > (time or 0))
-        fix = "give the number of valid steps of each row in this call"
+        code, allowed, fix = f"{bounds.kind}-range", bounds.allowed, bounds.fix
+        bad = (array < bounds.least) | (array > bounds.largest)
     index = tuple(int(entry) for entry in np.argwhere(bad)[0])
     place = f"at index {list(index)}" if index else "as its value"
     return InputError(code, expected=f"{allowed} in {spec.name!r}", found=f"{array[index]} {place}", fix=fix)

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from rnnx import feeds
+from rnnx.bounds import bounds_of
 from rnnx.contract import Contract, step_shape
 from rnnx.engine import Device
 from rnnx.errors import InputError
-from rnnx.plan import symbol_count
 from rnnx.shapes import Array, chunk_shape, fit
 
 
@@ -37,8 +37,8 @@ def match_inputs(
     for spec in contract.inputs:
         if named.get(spec.name) is None:
             continue
-        # Ids and lengths are always looked at, so they have to be on the host.
-        where = None if symbol_count(contract, spec) is not None or spec.role == "length" else device
+        # Bounded integers are always looked at, so they have to be on the host.
+        where = None if bounds_of(contract, spec) is not None else device
         array = feeds.to_input(spec, named[spec.name], where)
         shape = chunk_shape(contract, spec) if whole else step_shape(spec)
         fitted = fit(shape, array.shape, dims)
@@ -67,17 +67,17 @@ def check_values(
         contract: of the model.
         arrays: as `match_inputs` gives them.
         dims: with the number of steps as `time`.
-        finite: whether NaN and infinity are refused; ids and lengths are checked in any case.
+        finite: whether NaN and infinity are refused; bounded integers are checked in any case.
 
     Raises:
-        InputError: `non-finite`, `symbol-range` or `length-range`.
+        InputError: `non-finite`, `symbol-range`, `length-range` or `value-range`.
     """
     for spec in contract.inputs:
-        symbols, time = symbol_count(contract, spec), dims["time"]
-        check = feeds.value_check(spec, symbols=symbols, time=time)
+        bounds = bounds_of(contract, spec, time=dims["time"])
+        check = feeds.value_check(spec, bounds)
         array = arrays.get(spec.name)
-        wanted = finite or symbols is not None or spec.role == "length"
+        wanted = finite or bounds is not None
         if array is None or check is None or not wanted or isinstance(array, feeds.OnDevice):
             continue
         if not check(np.ascontiguousarray(array).reshape(-1)):
-            raise feeds.wrong_value(spec, array, symbols=symbols, time=time)
+            raise feeds.wrong_value(spec, array, bounds)

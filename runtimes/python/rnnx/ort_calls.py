@@ -9,10 +9,10 @@ import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from rnnx.bounds import bounds_of
 from rnnx.engine import Shape
 from rnnx.errors import InputError, ModelError, first_line
 from rnnx.ort_options import is_of_engine
-from rnnx.plan import symbol_count
 from rnnx.shapes import Array
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class OrtCall:
         suspects = []
         for spec in self._contract.inputs:
             values = self.inputs[spec.name]
-            bounded = spec.role == "length" or symbol_count(self._contract, spec) is not None
+            bounded = bounds_of(self._contract, spec) is not None
             if values.dtype.kind in "iu" and not bounded and spec.name not in self.on_device:
                 suspects.append(f"{spec.name!r}, which holds {values.min()}..{values.max()}")
         look = "check that the contract fits the graph, or export the model again"

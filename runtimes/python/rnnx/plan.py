@@ -9,6 +9,7 @@ import numpy as np
 
 from rnnx import feeds
 from rnnx.arguments import shown
+from rnnx.bounds import bounds_of
 from rnnx.contract import Contract, InputSpec, OutputSpec, default_array, resolve, step_shape
 from rnnx.engine import Call, Lane, Shape
 from rnnx.errors import InputError
@@ -74,12 +75,11 @@ class Plan:
             default = default_array(spec, shape)
         elif spec.role == "length":
             default = np.full(shape, self.time, np.int64)
-        symbols = symbol_count(self._contract, spec)
-        values = feeds.value_check(spec, symbols=symbols, time=self.time)
-        # Ids and lengths out of range make an engine read out of bounds: they are checked in any case.
-        looked_at = symbols is not None or spec.role == "length"
-        call = None if looked_at or self._call.device is None else self._call
-        checked = values if check or looked_at else None
+        bounds = bounds_of(self._contract, spec, time=self.time)
+        values = feeds.value_check(spec, bounds)
+        # Integers out of bounds make an engine read out of bounds: they are checked in any case.
+        call = self._call if bounds is None and self._call.device is not None else None
+        checked = values if check or bounds is not None else None
         return Feed(spec.name, target, default=default, check=checked, call=call)
 
     def begin(self) -> None:
@@ -159,12 +159,6 @@ class Plan:
 
 def _wrong_out(expected: str, found: str) -> InputError:
     return InputError("wrong-out", expected=expected, found=found, fix="make it with numpy.empty")
-
-
-def symbol_count(contract: Contract, spec: InputSpec) -> int | None:
-    """Return the size of the vocabulary if `spec` takes its ids, else None."""
-    vocabulary = contract.vocabulary
-    return len(vocabulary.symbols) if vocabulary is not None and vocabulary.input == spec.name else None
 
 
 def _graph_shape(spec: InputSpec | OutputSpec, dims: Mapping[str, int]) -> Shape | None:

@@ -24,7 +24,6 @@ _KEPT_BLOCKS = 4
 
 Kind = Literal["random", "zeros", "large", "denormal"]
 KINDS: tuple[Kind, ...] = ("random", "zeros", "large", "denormal")
-Ranges = Mapping[str, tuple[float, float]]
 
 
 def drawn_inputs(
@@ -34,7 +33,6 @@ def drawn_inputs(
     sizes: Mapping[str, int],
     seed: int = 0,
     kind: Kind = "random",
-    ranges: Ranges | None = None,
 ) -> dict[str, Any]:
     """Return inputs that are drawn block by block, the same for the same seed.
 
@@ -46,7 +44,6 @@ def drawn_inputs(
         kind: `random`: as `rnnx.synthetic.random_inputs`; `zeros`; `large`: a thousand times as large (30
             times for float16); `denormal`: so small that they have no leading bit. Floats only: symbols,
             integers and inputs with a range are random always; so are lengths, of which the first is whole.
-        ranges: least and greatest value of inputs, where they are known.
 
     Returns:
         By input name: rows [step, ...], or an array once for inputs without time.
@@ -54,7 +51,7 @@ def drawn_inputs(
     Raises:
         InputError: `missing-dimension` for a free dimension that `sizes` lacks.
     """
-    blocks = _Blocks(contract, steps, sizes, seed, kind, ranges or {})
+    blocks = _Blocks(contract, steps, sizes, seed, kind)
     first = blocks.get(0)
     values: dict[str, Any] = {}
     for spec in contract.inputs:
@@ -77,16 +74,10 @@ class _Blocks:
     """All inputs of a few blocks of steps, drawn again where they are gone."""
 
     def __init__(
-        self,
-        contract: Contract,
-        steps: int,
-        sizes: Mapping[str, int],
-        seed: int,
-        kind: Kind,
-        ranges: Ranges,
+        self, contract: Contract, steps: int, sizes: Mapping[str, int], seed: int, kind: Kind
     ) -> None:
         self._contract, self._steps, self._sizes, self._seed = contract, steps, sizes, seed
-        self._kind, self._ranges = kind, ranges
+        self._kind: Kind = kind
         self._kept: OrderedDict[int, dict[str, Array]] = OrderedDict()
 
     def get(self, block: int) -> dict[str, Array]:
@@ -100,20 +91,10 @@ class _Blocks:
         count = min(BLOCK, self._steps - block * BLOCK)
         seed = (self._seed << 32) + block
         values = random_inputs(self._contract, steps=count, sizes=self._sizes, seed=seed)
-        for index, spec in enumerate(self._contract.inputs):
-            if spec.name in self._ranges and spec.name in values:
-                random = np.random.default_rng([seed, index])
-                values[spec.name] = _in_range(values[spec.name], self._ranges[spec.name], random)
-            elif spec.name in values:
+        for spec in self._contract.inputs:
+            if spec.name in values and spec.range is None:
                 values[spec.name] = _of_kind(values[spec.name], self._kind)
         return values
-
-
-def _in_range(value: Array, bounds: tuple[float, float], random: np.random.Generator) -> Array:
-    low, high = bounds
-    if value.dtype.kind == "f":
-        return (low + (high - low) * random.random(value.shape)).astype(value.dtype)
-    return random.integers(int(low), int(high) + 1, value.shape).astype(value.dtype)
 
 
 def _of_kind(value: Array, kind: Kind) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from rnnx.contract import Contract
 from rnnx.engine import Engine, open_engine
@@ -49,8 +49,8 @@ class Session:
                 from each call's inputs for others.
             initial: other starts than the contract's, by state name, in the state's full shape (a single
                 number fills it); `reset` goes back to these.
-            check: whether input values are searched for NaN and infinity. Names, dtypes, shapes, ids and
-                lengths are checked in any case.
+            check: whether input values are searched for NaN and infinity. Names, dtypes, shapes, ids,
+                lengths and integers that have a range are checked in any case.
 
         Raises:
             InputError: `empty-batch`, `no-batch`, `unknown-dimension`, `missing-dimension`,
@@ -82,6 +82,13 @@ class Session:
         """
         return Pool(self, capacity=capacity, dims=dims, initial=initial, check=check)
 
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be copied or pickled: what computes lies outside of Python."""
+        raise TypeError(
+            "expected a session to stay in its process; found a copy or a pickle of one; "
+            "fix: share it between threads, or load the model again in the other process"
+        )
+
     def __repr__(self) -> str:
         """Return what it is, in one line."""
         name = self.contract.name or (self.path.name if self.path else "model")
@@ -99,7 +106,8 @@ def load(
             small networks), `cuda`, `native`, or `auto`: cuda where it works, else cpu; the session's
             `provider` says which. A provider that does not work here is an error, never another one.
         options: settings of the engine; for ONNX Runtime those of `rnnx.ort_options.Options`:
-            threads, spinning, shared_threads, graph_optimization, arena, memory_pattern, device, tf32.
+            threads, spinning, shared_threads, graph_optimization, arena, memory_pattern, device, tf32,
+            cuda_graph; for `native` chunk, weights, instructions.
 
     Raises:
         FileError: `file-missing` or `cannot-read`.

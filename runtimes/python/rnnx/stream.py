@@ -63,6 +63,10 @@ class Stream(Guarded):
         self._now = (0, 0)
         self._replace(self._initial, 0)
 
+    def __repr__(self) -> str:
+        """Return what it is, in one line."""
+        return f"<rnnx.Stream of {self.session!r}, batch {self.batch}, at step {self.position}>"
+
     @property
     def position(self) -> int:
         """Number of steps since the stream was opened or reset as a whole."""
@@ -127,7 +131,7 @@ class Stream(Guarded):
             if not self._contract.has_time:
                 return self._loop(inputs)
             plan = self._chunk_plan
-            if self._contract.whole_only and self._now[1]:
+            if self._contract.whole_only is not None and self._now[1]:
                 raise self._whole_only("a second call")
             if plan is None or not plan.fill(inputs):
                 plan = self._chunk_plan = self._fit(inputs, whole=True)
@@ -216,7 +220,7 @@ class Stream(Guarded):
 
     def _fit(self, inputs: Any, *, whole: bool) -> Plan:
         """Return a plan filled with these inputs: the long way, taken when the latest plan does not fit."""
-        if not whole and self._contract.whole_only:
+        if not whole and self._contract.whole_only is not None:
             raise self._whole_only("a call of step")
         device = self.session.engine.device
         arrays, dims = match_inputs(self._contract, inputs, self._sizes, whole=whole, device=device)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from rnnx.bounds import bounds_of
 from rnnx.contract import Contract, InputSpec, default_array, resolve, step_shape
 from rnnx.errors import InputError
 from rnnx.shapes import Array, has_steps
@@ -16,8 +17,9 @@ def random_inputs(
 ) -> dict[str, Array]:
     """Return inputs that a model could meet, the same for the same seed.
 
-    Floats are drawn from the normal distribution, optional ones near their default; symbols from the
-    vocabulary; other integers and truth values are 0 or 1; lengths are left to their default.
+    What has a range is drawn from it, and symbols from the vocabulary; other floats from the normal
+    distribution; other integers and truth values are 0 or 1. Optional inputs stay near their default, and in
+    their range; lengths are left to their default.
 
     Args:
         contract: of the model.
@@ -54,17 +56,20 @@ def random_inputs(
 def _random_input(
     contract: Contract, spec: InputSpec, shape: tuple[int, ...], random: np.random.Generator
 ) -> Array:
-    dtype = np.dtype(spec.dtype)
-    vocabulary = contract.vocabulary
-    if vocabulary is not None and vocabulary.input == spec.name:
-        return random.integers(0, len(vocabulary.symbols), shape).astype(dtype)
+    dtype, bounds = np.dtype(spec.dtype), bounds_of(contract, spec)
+    if spec.default is not None and (bounds is None or bounds.kind == "value"):
+        value = default_array(spec, shape)
+        if dtype.kind == "f":
+            value = value.astype(np.float64) + 0.1 * random.standard_normal(shape)
+        elif bounds is not None:
+            value = value.astype(np.int64) + random.integers(-1, 2, shape)
+        return (value if spec.range is None else np.clip(value, *spec.range)).astype(dtype)
+    if bounds is not None:
+        return random.integers(bounds.least, bounds.largest, shape, endpoint=True).astype(dtype)
     if dtype.kind != "f":
-        return (
-            default_array(spec, shape)
-            if spec.default is not None
-            else random.integers(0, 2, shape).astype(dtype)
-        )
-    noise = np.asarray(random.standard_normal(shape))
-    if spec.default is not None:
-        noise = default_array(spec, shape).astype(np.float64) + 0.1 * noise
-    return noise.astype(dtype)
+        return random.integers(0, 2, shape).astype(dtype)
+    if spec.range is None:
+        return np.asarray(random.standard_normal(shape)).astype(dtype)
+    least, largest = spec.range
+    share = np.asarray(random.random(shape))
+    return ((1 - share) * least + share * largest).astype(dtype)

@@ -40,7 +40,7 @@ def assert_parity(
             such as float32[batch, time, 257]; the bare array will do for one input.
         provider: what runs the model.
         exported_with: `inputs_spec`, `state`, `returns`, `method` and `constants` as `rnnx.export` got them,
-            where these cannot be read from the model (ranges of values, nested arguments).
+            where these cannot be read from the model (nested arguments).
 
     Returns:
         The verdict, for a report: `rnnx.report.to_html`.
@@ -61,15 +61,7 @@ def assert_parity(
     # By name, for this package never imports the ones that need torch unless it is asked to compare with it.
     reference = importlib.import_module("rnnx_export.reference").open_reference(network, contract, arguments)
     truths = importlib.import_module("rnnx_export.truth")
-    request = make_request(
-        contract,
-        steps=steps,
-        batch=batch,
-        dims=dims,
-        seed=seed,
-        recorded=inputs,
-        ranges=truths.known_ranges(reference),
-    )
+    request = make_request(contract, steps=steps, batch=batch, dims=dims, seed=seed, recorded=inputs)
     truth = truths.open_truth(reference, request.rows(contract), request.sizes)
     with importlib.import_module("rnnx_export.subject").one_thread():
         found = check_parity([session], reference, request, truth=truth)

@@ -134,16 +134,27 @@ pub(crate) fn check_values(contract: &Contract, given: &Given, time: usize) -> R
 pub(crate) enum Check {
     Nothing,
     Finite,
-    Symbols(usize),
-    Lengths(usize),
+    /// Integers from the first bound to the second.
+    Within(Kind, f64, f64),
+}
+
+/// What integers are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kind {
+    Symbols,
+    Lengths,
+    Values,
 }
 
 impl Check {
     /// Of `input` in a call of `time` steps.
     pub(crate) fn new(contract: &Contract, input: &Input, time: usize) -> Self {
-        match &contract.vocabulary {
-            Some(vocabulary) if vocabulary.input == input.spec.name => Self::Symbols(vocabulary.symbols.len()),
-            _ if input.is_length => Self::Lengths(time),
+        match (&contract.vocabulary, input.bounds()) {
+            (Some(vocabulary), _) if vocabulary.input == input.spec.name => {
+                Self::Within(Kind::Symbols, 0.0, vocabulary.symbols.len() as f64 - 1.0)
+            }
+            _ if input.is_length => Self::Within(Kind::Lengths, 0.0, time as f64),
+            (_, Some([least, largest])) => Self::Within(Kind::Values, least, largest),
             _ if input.spec.dtype.is_float() => Self::Finite,
             _ => Self::Nothing,
         }
@@ -165,33 +176,32 @@ impl Check {
     }
 
     fn first_wrong(&self, view: &View) -> Option<usize> {
-        let outside = |limit: usize| {
-            let is_wrong = move |index: &usize| !(0.0..limit as f64).contains(&view.number(*index));
-            (0..view.count()).find(is_wrong)
-        };
         match self {
             Self::Nothing => None,
             Self::Finite if view.dtype == DType::Float16 => {
                 entries::<f16>(view).iter().position(|value| !value.is_finite())
             }
             Self::Finite => (0..view.count()).find(|&index| !view.number(index).is_finite()),
-            Self::Symbols(count) => outside(*count),
-            Self::Lengths(time) => outside(time + 1),
+            Self::Within(_, least, largest) => {
+                (0..view.count()).find(|&index| !(least..=largest).contains(&&view.number(index)))
+            }
         }
     }
 
     fn error(&self, spec: &Spec, view: &View, flat: usize) -> Error {
         let (code, allowed, fix) = match self {
-            Self::Symbols(count) => (
-                "symbol-range",
-                format!("ids in 0..{}", count.saturating_sub(1)),
-                "encode the text with the model's own vocabulary",
-            ),
-            Self::Lengths(time) => (
-                "length-range",
-                format!("lengths in 0..{time}"),
-                "give the number of valid steps of each row in this call",
-            ),
+            Self::Within(kind, least, largest) => {
+                let (code, name, fix) = match kind {
+                    Kind::Symbols => ("symbol-range", "ids", "encode the text with the model's own vocabulary"),
+                    Kind::Lengths => {
+                        ("length-range", "lengths", "give the number of valid steps of each row in this call")
+                    }
+                    Kind::Values => {
+                        ("value-range", "values", "give values in the range that the model was exported for")
+                    }
+                };
+                (code, format!("{name} in {least}..{largest}"), fix)
+            }
             Self::Finite | Self::Nothing => (
                 "non-finite",
                 "finite values".into(),

@@ -26,6 +26,8 @@ pub struct Input {
     pub default: Option<Constant>,
     /// Whether it counts the valid steps of each row.
     pub is_length: bool,
+    /// The least and the largest value it was made for; other integers are refused.
+    pub range: Option<[f64; 2]>,
 }
 
 /// What is carried from one step to the next.
@@ -100,6 +102,42 @@ impl Input {
     /// Whether a caller has to give it.
     pub fn is_required(&self) -> bool {
         self.default.is_none() && !self.is_length
+    }
+
+    /// The range that integers are held to: that of floats says only what to test with.
+    pub(crate) fn bounds(&self) -> Option<[f64; 2]> {
+        self.range.filter(|_| !self.spec.dtype.is_float())
+    }
+
+    /// Check that a range is one of numbers of the dtype, and that the default fits the shape and lies in it.
+    fn check_values(&self, takes_symbols: bool) -> Result<()> {
+        let Self { spec, default, is_length, range } = self;
+        if let Some([least, largest]) = range {
+            let others =
+                [("truth values", spec.dtype == DType::Bool), ("lengths", *is_length), ("symbols", takes_symbols)];
+            if let Some((what, _)) = others.iter().find(|(_, is_taken)| *is_taken) {
+                return Err(invalid(format!("a range of '{}', which takes {what}", spec.name)));
+            }
+            if !(is_bound(spec.dtype, *least) && is_bound(spec.dtype, *largest) && least <= largest) {
+                let dtype = spec.dtype.name();
+                let found = format!("a range of '{}' that is not the least and the largest of {dtype}", spec.name);
+                return Err(invalid(found));
+            }
+        }
+        let Some(default) = default else { return Ok(()) };
+        let is_in = |number: &f64| {
+            let whole = number.round_ties_even();
+            self.bounds().is_none_or(|[least, largest]| (least..=largest).contains(&whole))
+        };
+        fits(default, spec).and(if default.numbers.iter().all(is_in) { Ok(()) } else { Err(misfit(spec)) })
+    }
+}
+
+/// Whether a number can bound values of a dtype: finite, and of integers whole and below 2^53, where it is exact.
+fn is_bound(dtype: DType, number: f64) -> bool {
+    match dtype.is_float() {
+        true => number.is_finite(),
+        false => number.abs() < 2f64.powi(53) && number.fract() == 0.0 && dtype.holds(number),
     }
 }
 
@@ -186,8 +224,9 @@ impl Contract {
             }
             fits(initial, spec)?;
         }
-        for Input { spec, default, is_length } in inputs {
-            default.as_ref().map_or(Ok(()), |default| fits(default, spec))?;
+        for input in inputs {
+            let Input { spec, is_length, .. } = input;
+            input.check_values(self.vocabulary.as_ref().is_some_and(|found| found.input == spec.name))?;
             let alone = spec.shape.is_empty() || spec.shape == [Axis::Named("batch".into())];
             if *is_length && (spec.dtype != DType::Int64 || !alone) {
                 let found = describe(spec.dtype.name(), &spec.shape);

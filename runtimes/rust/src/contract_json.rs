@@ -130,7 +130,8 @@ impl Input {
             Some(Value::String(role)) if role == "length" => true,
             Some(role) => return Err(invalid(format!("Invalid enum value {role} - at `{}.role`", fields.path))),
         };
-        Ok(Self { spec, default, is_length })
+        let range = fields.optional("range").map(|value| pair(value, &format!("{}.range", fields.path))).transpose()?;
+        Ok(Self { spec, default, is_length, range })
     }
 }
 
@@ -141,6 +142,13 @@ impl State {
         let initial = fields.optional("initial").map_or(Ok(zero), |value| constant(value, &spec))?;
         Ok(Self { spec, input: fields.text("input")?, output: fields.text("output")?, initial })
     }
+}
+
+fn pair(value: &Value, path: &str) -> Result<[f64; 2]> {
+    let entries = value.as_array().ok_or_else(|| mismatch("array", value, path))?;
+    let numbers: Option<Vec<_>> = entries.iter().map(Value::as_f64).collect();
+    let found = numbers.and_then(|numbers| numbers.try_into().ok());
+    found.ok_or_else(|| invalid(format!("Expected two numbers - at `{path}`")))
 }
 
 fn constant(value: &Value, spec: &Spec) -> Result<Constant> {

@@ -84,15 +84,13 @@ def compare_network(
     from rnnx.model_file import read_model
     from rnnx.tolerance import quantisation_of
     from rnnx_export.subject import one_thread
-    from rnnx_export.truth import known_ranges, open_truth
+    from rnnx_export.truth import open_truth
 
     network = source.open()
     contract = sessions[0].contract
     reference = open_reference(network, contract)
     operators = read_model(sessions[0].path or b"").operators
-    request = dataclasses.replace(
-        request, ranges=known_ranges(reference), quantisation=quantisation_of(operators)
-    )
+    request = dataclasses.replace(request, quantisation=quantisation_of(operators))
     truth = open_truth(reference, request.rows(contract), request.sizes)
     # PyTorch's threads cost more than they give for single steps, and far more where a core is taken.
     with one_thread(), progress("comparing", request.steps, quiet=quiet) as bar:

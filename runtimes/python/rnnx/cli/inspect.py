@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from rnnx.cli.console import Json, bold, table
-from rnnx.contract import Contract, StateSpec, describe, to_json
+from rnnx.contract import Contract, StateSpec, describe, input_text, to_json
 from rnnx.inspection import Inspection, inspect_model
 
 
@@ -49,7 +49,7 @@ def report(found: Inspection) -> str:
 def _signature(contract: Contract) -> list[str]:
     lines = []
     if contract.inputs:
-        rows = [(spec.name, describe(spec.dtype, spec.shape), _remark(spec)) for spec in contract.inputs]
+        rows = [(spec.name, input_text(spec), _remark(spec)) for spec in contract.inputs]
         lines += [bold("inputs"), table(rows)]
     if contract.outputs:
         rows = [(spec.name, describe(spec.dtype, spec.shape), "") for spec in contract.outputs]
@@ -100,7 +100,7 @@ def _facts(found: Inspection) -> list[tuple[str, str]]:
 
 
 def _runs(contract: Contract) -> str:
-    if contract.whole_only:
+    if contract.whole_only is not None:
         return f"only whole sequences: {contract.whole_only}"
     time = "step by step or in chunks" if contract.has_time else "step by step"
     return f"{time}, {'any batch' if contract.has_batch else 'one sequence at a time'}"

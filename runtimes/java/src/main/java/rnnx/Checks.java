@@ -12,6 +12,7 @@ import java.util.Set;
 import java.util.TreeMap;
 import java.util.TreeSet;
 import rnnx.Contract.Input;
+import rnnx.Contract.Range;
 import rnnx.Contract.Spec;
 import rnnx.Contract.State;
 
@@ -145,24 +146,33 @@ final class Checks {
      * What is checked about the values of one input.
      *
      * @param isFinite whether NaN and infinity are refused
-     * @param limit if positive, values must lie in 0..limit-1
-     * @param isLength whether they are lengths; else ids
+     * @param kind what integers are, {@code symbol}, {@code length} or {@code value}; null if any will do
+     * @param within where those must lie
      */
-    record Check(boolean isFinite, int limit, boolean isLength) {
+    record Check(boolean isFinite, String kind, Range within) {
+        private static final Map<String, String[]> WORDS = Map.of(
+                "symbol", new String[] {"ids", "encode the text with the model's own vocabulary"},
+                "length", new String[] {"lengths", "give the number of valid steps of each row in this call"},
+                "value", new String[] {"values", "give values in the range that the model was exported for"});
+
         static Check of(Contract contract, Input input, int time) {
             Vocabulary vocabulary = contract.vocabulary();
             if (vocabulary != null && vocabulary.input().equals(input.name())) {
-                return new Check(false, vocabulary.symbols().size(), false);
+                return new Check(false, "symbol", new Range(0, vocabulary.symbols().size() - 1));
             }
-            return input.isLength() ? new Check(false, time + 1, true) : new Check(input.dtype().isFloat(), 0, false);
+            if (input.isLength()) {
+                return new Check(false, "length", new Range(0, time));
+            }
+            Range bounds = input.bounds();
+            return new Check(input.dtype().isFloat(), bounds == null ? null : "value", bounds);
         }
 
         /** Index of the first value that may not reach the engine, or -1. */
         int firstWrong(Tensor tensor) {
-            int count = isFinite || limit > 0 ? tensor.count() : 0;
+            int count = isFinite || kind != null ? tensor.count() : 0;
             for (int index = 0; index < count; index++) {
                 double value = tensor.number(index);
-                if (isFinite ? !Double.isFinite(value) : value < 0 || value >= limit) {
+                if (isFinite ? !Double.isFinite(value) : !within.has(value)) {
                     return index;
                 }
             }
@@ -170,13 +180,13 @@ final class Checks {
         }
 
         RnnxException problem(Spec spec, Tensor tensor, int flat) {
-            String code = isFinite ? "non-finite" : isLength ? "length-range" : "symbol-range";
-            String allowed = isFinite ? "finite values" : (isLength ? "lengths" : "ids") + " in 0.." + (limit - 1);
-            String fix = "encode the text with the model's own vocabulary";
-            if (isFinite) {
-                fix = "mend the source of the NaN or infinity; one of them would spoil every later step";
-            } else if (isLength) {
-                fix = "give the number of valid steps of each row in this call";
+            String code = isFinite ? "non-finite" : kind + "-range";
+            String allowed = "finite values";
+            String fix = "mend the source of the NaN or infinity; one of them would spoil every later step";
+            if (!isFinite) {
+                String[] words = WORDS.get(kind);
+                allowed = words[0] + " in " + shown(within.least()) + ".." + shown(within.largest());
+                fix = words[1];
             }
             String place = tensor.sizes().length == 0 ? "as its value" : "at index " + index(tensor, flat);
             String found = shown(tensor.number(flat)) + " " + place;

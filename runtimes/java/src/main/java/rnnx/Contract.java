@@ -7,6 +7,7 @@ import java.util.HashSet;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Set;
+import java.util.function.DoublePredicate;
 import java.util.function.ToIntFunction;
 
 /**
@@ -66,11 +67,54 @@ public record Contract(
      *
      * @param standIn what stands in for the input if it is left out; null if it must be given
      * @param isLength whether it counts the valid steps of each row
+     * @param range what it was made for: other integers are refused, floats not; null if that is not said
      */
-    public record Input(String name, DType dtype, List<Axis> shape, Constant standIn, boolean isLength) implements Spec {
+    public record Input(
+            String name, DType dtype, List<Axis> shape, Constant standIn, boolean isLength, Range range)
+            implements Spec {
         /** Whether a caller has to give it. */
         public boolean isRequired() {
             return standIn == null && !isLength;
+        }
+
+        /** The range that integers are held to, or null: that of floats says only what to test with. */
+        Range bounds() {
+            return dtype.isFloat() ? null : range;
+        }
+
+        /** Check that the range is one of numbers of the dtype, and that the default fits the shape and lies in it. */
+        private void checkValues(boolean takesSymbols) {
+            if (range != null) {
+                String bounded = isLength ? "lengths" : takesSymbols ? "symbols" : null;
+                String other = dtype == DType.BOOL ? "truth values" : bounded;
+                if (other != null) {
+                    throw invalid("a range of '" + name + "', which takes " + other);
+                }
+                if (!range.isOf(dtype)) {
+                    throw invalid("a range of '" + name + "' that is not the least and the largest of " + dtype);
+                }
+            }
+            if (standIn != null) {
+                DoublePredicate isIn = number -> bounds() == null || range.has(Math.rint(number));
+                if (!standIn.fits(this) || !Arrays.stream(standIn.numbers()).allMatch(isIn)) {
+                    throw misfit(this);
+                }
+            }
+        }
+    }
+
+    /** The least and the largest of some values. */
+    public record Range(double least, double largest) {
+        boolean has(double number) {
+            return least <= number && number <= largest;
+        }
+
+        /** Whether the bounds are finite, the least first; of integers whole, and below 2^53, where they are exact. */
+        private boolean isOf(DType dtype) {
+            DoublePredicate isExact =
+                    number -> number == Math.rint(number) && Math.abs(number) < 0x1p53 && dtype.holds(number);
+            DoublePredicate isBound = dtype.isFloat() ? Double::isFinite : isExact;
+            return isBound.test(least) && isBound.test(largest) && least <= largest;
         }
     }
 
@@ -197,9 +241,7 @@ public record Contract(
             }
         }
         for (Input input : inputs) {
-            if (input.standIn() != null && !input.standIn().fits(input)) {
-                throw misfit(input);
-            }
+            input.checkValues(vocabulary != null && vocabulary.input().equals(input.name()));
             boolean isAlone = input.shape().isEmpty() || input.shape().equals(List.of(new Axis("batch", 1, false)));
             if (input.isLength() && (input.dtype() != DType.INT64 || !isAlone)) {
                 String found = input.dtype() + input.shape().toString();

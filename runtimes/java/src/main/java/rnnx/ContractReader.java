@@ -87,13 +87,27 @@ final class ContractReader {
     }
 
     private Contract.Input input() {
-        Contract.Input input = new Contract.Input(text("name"), dtype(), shape(), null, false);
+        Contract.Input input = new Contract.Input(text("name"), dtype(), shape(), null, false, null);
         boolean isLength = has("role");
         if (isLength && !text("role").equals("length")) {
             throw Contract.invalid("Invalid enum value '" + text("role") + "' - at `" + path + ".role`");
         }
         Constant standIn = has("default") ? constant("default", input) : null;
-        return new Contract.Input(input.name(), input.dtype(), input.shape(), standIn, isLength);
+        Contract.Range range = has("range") ? range() : null;
+        return new Contract.Input(input.name(), input.dtype(), input.shape(), standIn, isLength, range);
+    }
+
+    private Contract.Range range() {
+        JsonArray bounds = array("range");
+        for (JsonElement bound : bounds) {
+            if (!isNumber(bound)) {
+                throw mismatch("float", bound, path + ".range[...]");
+            }
+        }
+        if (bounds.size() != 2) {
+            throw Contract.invalid("Expected two numbers - at `" + path + ".range`");
+        }
+        return new Contract.Range(bounds.get(0).getAsDouble(), bounds.get(1).getAsDouble());
     }
 
     private Contract.State state() {
@@ -230,7 +244,7 @@ final class ContractReader {
 
     private double number(String name) {
         JsonElement value = required(name);
-        if (!value.isJsonPrimitive() || !value.getAsJsonPrimitive().isNumber()) {
+        if (!isNumber(value)) {
             throw mismatch("float", value, path + "." + name);
         }
         return value.getAsDouble();
@@ -267,9 +281,12 @@ final class ContractReader {
         return value.isJsonPrimitive() && value.getAsJsonPrimitive().isString();
     }
 
+    private static boolean isNumber(JsonElement value) {
+        return value.isJsonPrimitive() && value.getAsJsonPrimitive().isNumber();
+    }
+
     private static boolean isWhole(JsonElement value) {
-        return value.isJsonPrimitive()
-                && value.getAsJsonPrimitive().isNumber()
+        return isNumber(value)
                 && value.getAsString().matches("-?[0-9]{1,18}");
     }
 
