@@ -309,3 +309,20 @@ def test_onnx_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch, mode
     with pytest.raises(rnnx.RnnxError, match=r"rnnx\[native\]"):
         rnnx.load(model, "native")
     assert onnx is not None
+
+
+NAMES = {"input": "x", "output": "y", "state": "s"}
+
+
+@pytest.mark.parametrize("name", ["example", "test", "all", "math", "string"])
+def test_names_that_c_and_cmake_have_are_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(rnnx.RnnxError, match="give another with --name") as refusal:
+        compile_model(plain_model(tmp_path / "m.onnx", **NAMES), tmp_path / "c", name=name)
+    assert refusal.value.code == "wrong-name"
+    assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize("size", [{"batch": 1 << 17}, {"chunk": 10**20}])
+def test_sizes_that_no_compiler_takes_are_refused(size: dict[str, int], tmp_path: Path) -> None:
+    with pytest.raises(rnnx.RnnxError, match=r"as a number in 1\.\.65536"):
+        compile_model(plain_model(tmp_path / "m.onnx", **NAMES), tmp_path / "c", **size)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+import pickle
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -315,3 +317,21 @@ def test_a_closed_stream_says_so() -> None:
         with pytest.raises(StreamError) as caught:
             call()
         assert caught.value.code == "stream-closed"
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_what_holds_buffers_is_not_copied(copied: Callable[[object], object]) -> None:
+    """A copy would share buffers with the original, and each would step the other's states."""
+    session = SESSIONS["gru"]
+    for each in (session, session.stream(), session.pool()):
+        with pytest.raises(TypeError, match=r"found a copy or a pickle of one; fix: "):
+            copied(each)
+
+
+def test_everything_says_what_it_is() -> None:
+    session = SESSIONS["gru"]
+    stream, pool = session.stream(batch=2), session.pool()
+    pool.open()
+    assert repr(stream) == f"<rnnx.Stream of {session!r}, batch 2, at step 0>"
+    assert repr(pool) == f"<rnnx.Pool of {session!r}, 1 streams open>"
+    assert repr(stream.state) == f"<states {', '.join(stream.state)} of {stream!r}>"

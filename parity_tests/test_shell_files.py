@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from rnnx.errors import FileError
-from rnnx.files import check_output, write_bytes, writing
+from rnnx.files import check_output, read_bytes, write_bytes, writing
 
 posix = pytest.mark.skipif(os.name != "posix", reason="not run: limits and signals of POSIX")
 
@@ -149,3 +149,18 @@ def test_symbolic_link_stays_one(tmp_path: Path) -> None:
     write_bytes(link, b"new")
     assert link.is_symlink()
     assert target.read_bytes() == b"new"
+
+
+def test_name_longer_than_the_file_system_allows(tmp_path: Path) -> None:
+    assert code(lambda: check_output(tmp_path / ("n" * 256))) == "name-too-long"
+    assert code(lambda: check_output(tmp_path / ("é" * 128))) == "name-too-long"
+
+
+def test_a_device_without_end_is_not_read() -> None:
+    assert code(lambda: read_bytes("/dev/zero", what="a model")) == "cannot-read"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="not run: root may write anywhere")
+def test_a_folder_that_cannot_be_written_is_told_first(tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    assert code(lambda: check_output(tmp_path / "y.npy")) == "cannot-write"

@@ -103,7 +103,7 @@ def test_sizes_that_recorded_inputs_do_not_have_are_refused() -> None:
         ({"batch": 3}, "with batch=3, as was asked for; found batch=2"),
         ({"dims": {"memory": 7}}, "with memory=7, as was asked for; found memory=6"),
         ({"dims": {"memroy": 7}}, "dimensions memory; found 'memroy'"),
-        ({"batch": 0}, "batch as a number of 1 or more; found 0"),
+        ({"batch": 0}, "batch as a number in 1..65536; found 0"),
     ):
         with pytest.raises(InputError, match=told):
             make_request(contract, steps=1, recorded=recorded, **asked)

@@ -133,6 +133,8 @@ def test_inspecting_needs_neither_onnx_nor_onnxruntime_nor_torch(leak: Path) -> 
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
 
 
+STATE = {"name": "sum", "input": "sum.in", "output": "sum.out", "dtype": "float32", "shape": ["batch", 1]}
+SYMBOLS = {"input": "x", "output": "y", "scores": "logits", "unit": "codepoint", "symbols": ["a"]}
 BAD = {
     "text": (b"once upon a time there was no model here, only words\n" * 20, "not-onnx"),
     "empty": (b"", "not-onnx"),
@@ -146,6 +148,16 @@ BAD = {
     "no version": (with_text('{"format": "rnnx"}'), "contract-invalid"),
     "version 0": (with_fields(version=0), "contract-invalid"),
     "wrong type": (with_fields(inputs=[{"name": "x", "dtype": "float99", "shape": []}]), "contract-invalid"),
+    "a rate below 0": (with_fields(steps_per_second=-1), "contract-invalid"),
+    "null as a number": (
+        with_fields(states=[{**STATE, "initial": [None]}]),
+        "contract-invalid",
+    ),
+    "JSON too deep": (with_text("[" * 9999 + "]" * 9999), "contract-invalid"),
+    "symbols that are no integers": (
+        with_fields(vocabulary=SYMBOLS),
+        "contract-invalid",
+    ),
     "nothing carried": (with_fields(states=[]), "contract-graph"),
     "another output": (
         with_fields(outputs=[{"name": "z", "dtype": "float32", "shape": ["batch", "time", 1]}]),

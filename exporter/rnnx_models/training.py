@@ -283,7 +283,8 @@ class _Training:
                 "training-diverged",
                 expected="a finite loss",
                 found=f"{nats} at step {self.run.step}",
-                fix="lower --learning-rate, or use --nonlinearity tanh; the best weights so far are kept",
+                fix="lower --learning-rate, or use --nonlinearity tanh"
+                + ("; the best weights so far are kept" if self.kept else ""),
             )
         return nats
 

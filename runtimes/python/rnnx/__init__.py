@@ -24,11 +24,14 @@ if TYPE_CHECKING:
         UsageError,
     )
     from rnnx.generation import generate
+    from rnnx.pool import Pool
     from rnnx.session import Session, load
     from rnnx.stream import Stream
+    from rnnx_export.api import export
 
 _HOMES = {
     "Contract": "rnnx.contract",
+    "Pool": "rnnx.pool",
     "Session": "rnnx.session",
     "Stream": "rnnx.stream",
     "export": "rnnx_export.api",
@@ -56,6 +59,7 @@ __all__ = [
     "InputError",
     "ModelError",
     "ParityError",
+    "Pool",
     "ProviderError",
     "RefusedError",
     "RnnxError",
@@ -70,11 +74,13 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'rnnx' has no attribute {name!r}")
-    return getattr(importlib.import_module(home), name)
+if not TYPE_CHECKING:  # with it, a type checker would take every name for one of these
+
+    def __getattr__(name: str) -> Any:
+        home = _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module 'rnnx' has no attribute {name!r}")
+        return getattr(importlib.import_module(home), name)
 
 
 def __dir__() -> list[str]:

@@ -102,7 +102,7 @@ class Beside:
         self.drift = Track({name: level.drift.relative for name, level in levels.items()})
         self._setting, self._levels, self._own = setting, levels, own
         # A whole-only model cannot be stepped: it runs as one chunk.
-        steps = not self.contract.whole_only
+        steps = self.contract.whole_only is None
         self._fed = self._open() if steps else None
         self._free = self._open() if steps else None
         self._chunks = self._open()

@@ -54,8 +54,8 @@ def run_chunks(stream: Stream, inputs: Any, *, chunk: int) -> Iterator[tuple[int
     contract = stream.session.contract
     named = feeds.name_inputs(contract.inputs, inputs)
     steps = input_sizes(contract, named)["time"]
-    for begin in range(0, steps, steps if contract.whole_only else chunk):
-        end = min(begin + (steps if contract.whole_only else chunk), steps)
+    for begin in range(0, steps, steps if contract.whole_only is not None else chunk):
+        end = min(begin + (steps if contract.whole_only is not None else chunk), steps)
         yield end, stream.run(part_of(contract, named, begin, end))
 
 
@@ -86,12 +86,19 @@ def raw_chunks(stream: Stream, file: BinaryIO, *, chunk: int) -> Iterator[tuple[
     spec = needed[0]
     row = resolve(step_shape(spec), {"batch": 1})
     size = np.dtype(spec.dtype).itemsize * math.prod(row)
-    most = 1 << 62 if contract.whole_only else chunk
+    most = 1 << 62 if contract.whole_only is not None else chunk
     done, rest = 0, b""
     while True:
         # One read gives what is there, so that a live source is answered at once.
-        data = file.read() if contract.whole_only else file.read1(size * most - len(rest))  # type: ignore[attr-defined]
+        data = file.read() if contract.whole_only is not None else file.read1(size * most - len(rest))  # type: ignore[attr-defined]
         rest += data
+        if not done and rest[8:10] == b'{"' and int.from_bytes(rest[:8], "little") < 1 << 30:
+            raise UsageError(
+                "raw-input",
+                expected="raw values, or a .npy",
+                found="what begins like a .safetensors",
+                fix="name the file: --input FILE.safetensors",
+            )
         steps = len(rest) // size
         if steps:
             rows = np.frombuffer(rest, np.dtype(spec.dtype).newbyteorder("<"), steps * math.prod(row))

@@ -175,7 +175,8 @@ def parse_options(kind: type[Any], options: Mapping[str, Any]) -> Any:
     parsed = kind(**options)
     for name, allowed in kind.ALLOWED.items():
         if getattr(parsed, name) not in allowed:
-            shown = f"{allowed[0]} or more" if isinstance(allowed, range) else ", ".join(allowed)
+            is_range = isinstance(allowed, range)
+            shown = f"in {allowed[0]}..{allowed[-1]}" if is_range else ", ".join(allowed)
             raise _wrong_option(name, shown, getattr(parsed, name))
     return parsed
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rnnx.errors import FileError
+
+_LONGEST = 255  # bytes of a name, in every file system in use
 
 
 def check_output(path: str | os.PathLike[str], *, inputs: tuple[str | os.PathLike[str], ...] = ()) -> Path:
@@ -24,9 +27,17 @@ def check_output(path: str | os.PathLike[str], *, inputs: tuple[str | os.PathLik
         inputs: files that are read by the same command and must not be overwritten.
 
     Raises:
-        FileError: `output-folder-missing`, `output-is-folder`, `output-not-a-file` or `output-is-input`.
+        FileError: `name-too-long`, `output-folder-missing`, `output-is-folder`, `output-not-a-file`,
+            `cannot-write` or `output-is-input`.
     """
     path = Path(path)
+    if len(os.fsencode(path.name)) > _LONGEST:
+        raise FileError(
+            "name-too-long",
+            expected=f"a file name of at most {_LONGEST} bytes",
+            found=f"one of {len(os.fsencode(path.name))}: {path.name[:40]!r}...",
+            fix="choose a shorter one",
+        )
     if path.exists() and not path.is_file() and not path.is_dir():
         # Renaming a file into the place of /dev/null would replace the device.
         raise FileError(
@@ -50,6 +61,8 @@ def check_output(path: str | os.PathLike[str], *, inputs: tuple[str | os.PathLik
             found=found,
             fix=f"create it with 'mkdir -p {path.parent}' or choose another place",
         )
+    if not os.access(path.parent, os.W_OK):
+        raise write_error(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
     for source in inputs:
         if path.exists() and Path(source).exists() and path.samefile(source):
             raise FileError(
@@ -118,6 +131,8 @@ def read_bytes(path: str | os.PathLike[str], *, what: str) -> bytes:
         FileError: `file-missing`, or `cannot-read` for anything else that stops it.
     """
     with _read_errors(path, what):
+        if Path(path).is_char_device():  # /dev/zero never ends
+            raise OSError(errno.EINVAL, "a device")
         return Path(path).read_bytes()
 
 
@@ -150,6 +165,10 @@ def _umask() -> int:
 
 def write_error(path: Path, error: OSError) -> FileError:
     """Return the error for a file or folder that cannot be written: `disk-full` or `cannot-write`."""
+    if isinstance(error, shutil.Error):  # of a whole folder: (source, target, text) for each file
+        reason = str(error.args[0][0][2])
+        number = errno.ENOSPC if os.strerror(errno.ENOSPC) in reason else None
+        error = OSError(number, reason) if number else OSError(reason)
     full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
     return FileError(
         "disk-full" if full else "cannot-write",

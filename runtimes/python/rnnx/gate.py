@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import ClassVar, NoReturn
 
 from rnnx.errors import StreamError
 
@@ -22,6 +22,13 @@ class Guarded:
         # an interrupt could leave it taken for ever; a lock's acquire() has one.
         self._gate = {"open": True}
         self._closed = False
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be copied or pickled: a copy would share buffers with this one."""
+        raise TypeError(
+            f"expected a {self._kind} to stay where it is; found a copy or a pickle of one; "
+            f"fix: take a snapshot, and restore it in another {self._kind} of the session"
+        )
 
     @contextlib.contextmanager
     def _held(self) -> Iterator[None]:

@@ -25,7 +25,7 @@ def check_pooled(contract: Contract, capacity: int) -> int:
         StreamError: `whole-only`.
         InputError: `no-batch`, `shared-state`, `shared-output` or `wrong-capacity`.
     """
-    if contract.whole_only:
+    if contract.whole_only is not None:
         raise StreamError(
             "whole-only",
             expected="a model that can be stepped",

@@ -59,6 +59,10 @@ class Pool(Guarded):
             self._states = PoolStates(session.engine, contract, self._sizes, capacity)
         self._batches = Batches(contract, session.engine, self._sizes, check=check)
 
+    def __repr__(self) -> str:
+        """Return what it is, in one line."""
+        return f"<rnnx.Pool of {self.session!r}, {len(self.streams)} streams open>"
+
     @property
     def capacity(self) -> int:
         """How many streams there is room for; it doubles when one more is opened."""

@@ -61,7 +61,7 @@ class Replay:
         """Replay all of it in chunks of these lengths, in turn; stop where something disagrees."""
         self._compare_states(-1, 0)
         self._begin()
-        for begin, end in cuts(self.trace.steps, [0] if self.contract.whole_only else chunks):
+        for begin, end in cuts(self.trace.steps, [0] if self.contract.whole_only is not None else chunks):
             if self.verdict.failure is None:
                 self._compare_outputs(self.call(begin, end), begin, end)
                 self._compare_states(end - 1, end)
@@ -78,7 +78,7 @@ class Replay:
 
     def call(self, begin: int, end: int) -> dict[str, Array]:
         """Run steps begin..end-1; return the outputs as `step` or, for several steps, `run` gives them."""
-        stepped = end - begin == 1 and not self.contract.whole_only
+        stepped = end - begin == 1 and self.contract.whole_only is None
         inputs = {}
         for spec in self.contract.inputs:
             value = self.trace.inputs.get(spec.name)
@@ -99,7 +99,7 @@ class Replay:
     def _compare_outputs(self, outputs: dict[str, Array], begin: int, end: int) -> None:
         for spec in self.contract.outputs:
             got, first = outputs[spec.name], begin
-            if end - begin == 1 and not self.contract.whole_only:
+            if end - begin == 1 and self.contract.whole_only is None:
                 got = got[None]
             elif has_steps(self.contract, spec):
                 got = to_steps(got, chunk_shape(self.contract, spec))

@@ -48,11 +48,10 @@ class Language:
     left_out: Sequence[str] = ()
 
 
+_CMAKE = "cmake -S . -B build -DONNXRUNTIME_INCLUDE_DIR=... && cmake --build build && build/app"
 LANGUAGES = {
-    "c": Language({"c": "rnnx"}, "cmake -S . -B build && cmake --build build && build/app"),
-    "cpp": Language(
-        {"c": "rnnx/c", "cpp": "rnnx/cpp"}, "cmake -S . -B build && cmake --build build && build/app"
-    ),
+    "c": Language({"c": "rnnx"}, _CMAKE),
+    "cpp": Language({"c": "rnnx/c", "cpp": "rnnx/cpp"}, _CMAKE),
     "go": Language({"go": "rnnx"}, "go run .", ("cmd",)),
     "java": Language({"java": "rnnx"}, "mvn compile exec:java", ("tools",)),
     "rust": Language({"rust": "rnnx"}, "cargo run --release", ("bin",)),

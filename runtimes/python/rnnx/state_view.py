@@ -19,6 +19,10 @@ class StateView(MutableMapping[str, Array]):
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
 
+    def __repr__(self) -> str:
+        """Return what it is, in one line."""
+        return f"<states {', '.join(self._stream._specs)} of {self._stream!r}>"
+
     def __getitem__(self, name: str) -> Array:
         """Return a copy of the state called `name`, in its shape in the contract with sizes filled in."""
         if name not in self._stream._specs:

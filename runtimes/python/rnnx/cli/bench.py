@@ -53,8 +53,8 @@ def bench(
 
     The ways take turns in short rounds, and ratios are taken within rounds: trust the ratios. Many streams
     are stepped as a pool by rnnx and as one batch by the others. Memory and the first step are measured in a
-    process each. The floor is the time to read the weights of all matrices, or to multiply by them, if that
-    is longer: nothing that computes in float32 on one core can be faster.
+    process each. The floor is the time to read the weights of all matrices in order, or to multiply by them,
+    if that is longer.
 
     Example:
 
@@ -79,7 +79,7 @@ def bench(
         _check_format(plot)
     counts = _counts(streams)
     contract = read_contract(read_model(model))
-    if contract.whole_only:
+    if contract.whole_only is not None:
         raise UsageError(
             "whole-only",
             expected="a model that can be stepped",

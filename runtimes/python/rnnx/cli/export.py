@@ -93,7 +93,7 @@ def export(
     typer.echo(f"wrote {made.path} (id {made.contract.id[:19]}...) and {made.trace}")
     typer.echo(f"states: {states}")
     typer.echo(f"way: {proof.way}" + (f" (not direct: {proof.not_direct})" if proof.not_direct else ""))
-    if made.contract.whole_only:
+    if made.contract.whole_only is not None:
         typer.echo(f"whole sequences only: {made.contract.whole_only}")
     typer.echo(
         f"proved against {proof.reference}: {proof.steps} steps, batches "

@@ -198,6 +198,13 @@ def as_rnnx_error(error: Exception) -> RnnxError:
             found=error.strerror,
             fix="free some space or send it elsewhere",
         )
+    if isinstance(error, OSError) and error.filename is not None:
+        return FileError(
+            "cannot-open",
+            expected=f"to reach {str(error.filename)[:200]}",
+            found=error.strerror or type(error).__name__,
+            fix="check the path",
+        )
     return RnnxError(
         "internal",
         expected="no failure inside rnnx",

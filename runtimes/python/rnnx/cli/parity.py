@@ -221,7 +221,7 @@ def _request(
                 found="one without",
                 fix="leave --text out",
             )
-        if contract.whole_only:
+        if contract.whole_only is not None:
             raise UsageError(
                 "whole-only",
                 expected="a model that can be stepped for --text",
@@ -267,6 +267,11 @@ def show(found: Parity) -> str:
             f"{runtime.provider} FAILS {check.name}: {check.detail}"
             for check in runtime.checks
             if check.holds is False
+        ]
+        lines += [
+            f"{runtime.provider} was not checked for {check.name}: {check.detail}"
+            for check in runtime.checks
+            if check.holds is None
         ]
     if found.finding is not None:
         lines.append(f"begins at {found.finding}")
