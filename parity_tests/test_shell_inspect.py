@@ -148,7 +148,6 @@ BAD = {
     "no version": (with_text('{"format": "rnnx"}'), "contract-invalid"),
     "version 0": (with_fields(version=0), "contract-invalid"),
     "wrong type": (with_fields(inputs=[{"name": "x", "dtype": "float99", "shape": []}]), "contract-invalid"),
-    "a rate below 0": (with_fields(steps_per_second=-1), "contract-invalid"),
     "null as a number": (
         with_fields(states=[{**STATE, "initial": [None]}]),
         "contract-invalid",

@@ -14,7 +14,7 @@ import numpy as np
 
 import rnnx
 from rnnx import replay
-from rnnx.contract import Contract
+from rnnx.contract import Contract, Vocabulary
 from rnnx.model_file import read_contract, read_model, write_contract
 from rnnx.shapes import Array
 from rnnx.tensor_file import decode_tensors, encode_tensors
@@ -57,6 +57,15 @@ def range_backwards(folder: Path) -> bytes:
     contract = read_contract(model)
     inputs = [msgspec.structs.replace(spec, range=(spec.range or (0, 0))[::-1]) for spec in contract.inputs]
     return write_contract(model.data, msgspec.structs.replace(contract, inputs=inputs))
+
+
+def too_few_symbols(folder: Path) -> bytes:
+    """The model of ids as one of symbols, of which it has one: fewer than it gives scores."""
+    model = read_model(folder / IDS)
+    contract = read_contract(model)
+    inputs = [msgspec.structs.replace(spec, range=None) for spec in contract.inputs]
+    vocabulary = Vocabulary(input=inputs[0].name, output=contract.outputs[0].name, symbols=["a"])
+    return write_contract(model.data, msgspec.structs.replace(contract, inputs=inputs, vocabulary=vocabulary))
 
 
 def without_contract(folder: Path) -> bytes:
@@ -128,6 +137,7 @@ FILES: dict[str, Callable[[Path], bytes]] = {
         inputs=[{"name": "z", "dtype": "float32", "shape": ["batch", "time", 4]}]
     ),
     "range-backwards.onnx": range_backwards,
+    "too-few-symbols.onnx": too_few_symbols,
     "feed.safetensors": fed(x=x(1, 4)),
     "wrong-shape.safetensors": fed(x=x(1, 5)),
     "wrong-batch.safetensors": fed(x=x(2, 4)),
@@ -166,6 +176,7 @@ ERRORS: dict[str, list[str]] = {
     "an unknown requirement": ["faults/requires.onnx"],
     "a contract against its own rules": ["faults/time-in-a-state.onnx"],
     "a range the wrong way round": ["faults/range-backwards.onnx"],
+    "fewer symbols than scores": ["faults/too-few-symbols.onnx"],
     "contract and graph disagree": ["faults/other-names.onnx"],
     "wrong shape": [GRU, "--feed", "faults/wrong-shape.safetensors"],
     "wrong batch": [GRU, "--feed", "faults/wrong-batch.safetensors"],

@@ -316,7 +316,16 @@ func (c *Contract) checkVocabulary(inputs, outputs []string) error {
 	if !slices.Contains(outputs, vocabulary.Output) {
 		return invalid(fmt.Sprintf("vocabulary output '%s' is no output", vocabulary.Output))
 	}
-	vocabulary.ids = make(map[rune]int, len(vocabulary.Symbols))
+	taken := c.Inputs[slices.IndexFunc(c.Inputs, func(input Input) bool { return input.Name == vocabulary.Input })]
+	given := c.Outputs[slices.IndexFunc(c.Outputs, func(output Spec) bool { return output.Name == vocabulary.Output })]
+	if taken.DType != Int64Type {
+		return invalid(fmt.Sprintf("vocabulary input '%s' is not int64", taken.Name))
+	}
+	count, rank := len(vocabulary.Symbols), len(given.Shape)
+	if rank == 0 || given.Shape[rank-1] != (Axis{Factor: count}) {
+		return invalid(fmt.Sprintf("%d symbols, and not as many scores in '%s'", count, given.Name))
+	}
+	vocabulary.ids = make(map[rune]int, count)
 	for id, symbol := range vocabulary.Symbols {
 		if _, ok := vocabulary.ids[symbol]; ok {
 			return invalid(fmt.Sprintf("two entries for symbol '%c'", symbol))

@@ -303,6 +303,11 @@ static bool read_vocabulary(reading *in, const json *object)
         return invalid(in, "a range of '%s', which takes symbols", input);
     if (!given)
         return invalid(in, "vocabulary output '%s' is no output", output);
+    if (taken->dtype != RNNX_INT64)
+        return invalid(in, "vocabulary input '%s' is not int64", input);
+    const rnnx_dim *last = given->rank ? &given->shape[given->rank - 1] : NULL;
+    if (!last || last->index != -1 || last->factor != (int64_t)symbols->length)
+        return invalid(in, "%zu symbols, and not as many scores in '%s'", symbols->length, output);
     uint32_t *points = rx_arena_take(in->memory, (symbols->length + 1) * sizeof *points);
     if (!points)
         return rx_fail_memory(in->error);

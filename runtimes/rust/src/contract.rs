@@ -234,11 +234,18 @@ impl Contract {
             }
         }
         if let Some(vocabulary) = &self.vocabulary {
-            if !inputs.iter().any(|input| input.spec.name == vocabulary.input) {
+            let Some(taken) = inputs.iter().find(|input| input.spec.name == vocabulary.input) else {
                 return Err(invalid(format!("vocabulary input '{}' is no input", vocabulary.input)));
-            }
-            if !outputs.iter().any(|spec| spec.name == vocabulary.output) {
+            };
+            let Some(given) = outputs.iter().find(|spec| spec.name == vocabulary.output) else {
                 return Err(invalid(format!("vocabulary output '{}' is no output", vocabulary.output)));
+            };
+            if taken.spec.dtype != DType::Int64 {
+                return Err(invalid(format!("vocabulary input '{}' is not int64", vocabulary.input)));
+            }
+            let count = vocabulary.symbols.len();
+            if given.shape.last() != Some(&Axis::Fixed(count)) {
+                return Err(invalid(format!("{count} symbols, and not as many scores in '{}'", vocabulary.output)));
             }
             unique("symbol", vocabulary.symbols.iter().map(char::to_string))?;
         }

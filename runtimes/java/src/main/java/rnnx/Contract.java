@@ -260,6 +260,15 @@ public record Contract(
         if (outputs.stream().noneMatch(output -> output.name().equals(vocabulary.output()))) {
             throw invalid("vocabulary output '" + vocabulary.output() + "' is no output");
         }
+        Input taken = inputs.stream().filter(input -> input.name().equals(vocabulary.input())).findFirst().orElseThrow();
+        if (taken.dtype() != DType.INT64) {
+            throw invalid("vocabulary input '" + taken.name() + "' is not int64");
+        }
+        Spec given = outputs.stream().filter(output -> output.name().equals(vocabulary.output())).findFirst().orElseThrow();
+        int count = vocabulary.symbols().size();
+        if (given.shape().isEmpty() || !given.shape().get(given.shape().size() - 1).equals(Axis.of(count))) {
+            throw invalid(count + " symbols, and not as many scores in '" + given.name() + "'");
+        }
         unique("symbol", vocabulary.symbols().stream().map(Character::toString).toList());
     }
 
