@@ -233,6 +233,12 @@ def test_arrays_continue_exactly_where_they_stopped(network: Path, command: Comm
     assert (np.concatenate(parts, axis=1) == np.load(tmp_path / "y.npy")).all()
 
 
+def damaged_header() -> bytes:
+    """A .npy with an axis of True entries."""
+    text = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1, True, 4)}".ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(16)
+
+
 def test_arrays_that_do_not_fit_are_refused_and_leave_old_results(
     network: Path, command: Command, tmp_path: Path
 ) -> None:
@@ -246,6 +252,7 @@ def test_arrays_that_do_not_fit_are_refused_and_leave_old_results(
         "e.npy": (np.where(RAW[0, 39, 2] == RAW, np.nan, RAW), "non-finite"),
         "f.npz": ({"z": RAW}, "unknown-input"),
         "g.npy": (b"\x93NUMPY no", "not-an-array"),
+        "true.npy": (damaged_header(), "not-an-array"),
         "h.npz": (b"PK no", "not-an-array"),
         "i.safetensors": (b"no", "not-safetensors"),
         "j.txt": (b"no", "array-format"),

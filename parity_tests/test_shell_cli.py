@@ -334,3 +334,13 @@ def test_an_interrupt_before_there_is_a_command_line_is_one(tmp_path: Path) -> N
     line = [sys.executable, "-c", "from rnnx.cli import app"]
     ended = subprocess.run(line, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (130, "rnnx: interrupted\n")
+
+
+def test_closed_standard_streams_are_empty_ones() -> None:
+    """Python has None for them."""
+    program = "from rnnx.cli import app; app(['run', 'none.onnx', '-i', '-', '-o', '-'])"
+    result = subprocess.run(
+        ["sh", "-c", f'"$0" -c "{program}" <&- >&-', sys.executable], capture_output=True, text=True
+    )
+    assert result.returncode == 2
+    assert "error[file-missing]" in result.stderr

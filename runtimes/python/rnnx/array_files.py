@@ -45,7 +45,7 @@ def decode_numpy(data: bytes, *, label: str) -> Array | dict[str, Array]:
             return loaded
         with loaded:
             return dict(loaded)
-    except (ValueError, EOFError, OSError, KeyError, MemoryError, zipfile.BadZipFile) as error:
+    except (ValueError, TypeError, EOFError, OSError, KeyError, MemoryError, zipfile.BadZipFile) as error:
         raise FileError(
             "not-an-array",
             expected=f"numbers in NumPy's format in {label}",

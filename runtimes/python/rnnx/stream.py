@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rnnx import loops, opening
@@ -142,7 +142,7 @@ class Stream(Guarded):
         finally:
             self._gate["open"] = True
 
-    def reset(self, rows: Sequence[int] | None = None) -> None:
+    def reset(self, rows: Iterable[int] | None = None) -> None:
         """Put the states back to their start: of all rows, and the position with them, or of some rows.
 
         Args:
@@ -271,7 +271,7 @@ class Stream(Guarded):
             self._lane.write(side, name, value)
         self._now = (side, position)
 
-    def _rows(self, rows: Sequence[int]) -> list[int]:
+    def _rows(self, rows: Iterable[int]) -> list[int]:
         wanted, fix = f"rows in 0..{self.batch - 1}", "name rows of this stream's batch"
         if not isinstance(rows, Iterable):
             raise InputError("row-range", expected=wanted, found=shown(rows), fix=fix)

@@ -154,6 +154,9 @@ def keep_examples(text: str) -> str:
 
 def guarded(call: Callable[[], Any], *, show_traceback: bool) -> int:
     """Run `call`, print what it raises as one line on standard error, and return the exit code."""
+    # Python has None for a stream that was closed; there is nothing to read there, and nobody who reads.
+    sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")  # noqa: SIM115
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     try:
         code = call()
         sys.stdout.flush()

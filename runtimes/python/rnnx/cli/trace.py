@@ -62,6 +62,8 @@ def trace(
     refuse_sizes(context, input, "seed")
     read = tuple(path for path in (model, Path(source), weights, input) if path is not None)
     check_output(output, inputs=read)
+    if output.suffix != ".safetensors":
+        raise UsageError("arguments", expected="--output as .safetensors", found=output.name, fix="rename it")
     if source.endswith(".onnx"):
         raise UsageError(
             "arguments",
