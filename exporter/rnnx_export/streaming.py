@@ -112,13 +112,12 @@ def _disturb(value: Tensor, spec: TensorSpec, step: int, steps: int) -> Tensor:
     width = value.shape[axis] // steps
     new = value.clone()
     part = new.narrow(axis, step * width, width)
-    if value.dtype.is_floating_point:
-        part.copy_(part * 0.5 + 0.25 if spec.low is not None else part + 1.5)
-    elif value.dtype == torch.bool:
+    if value.dtype == torch.bool:
         part.logical_not_()
-    else:
-        low, high = int(value.min()), int(value.max())
-        part.copy_(low + high - part)
+    elif value.dtype.is_floating_point and spec.low is None:
+        part.add_(1.5)
+    else:  # mirrored, so that they stay in the range
+        part.copy_(value.min() + value.max() - part)
     return new
 
 
