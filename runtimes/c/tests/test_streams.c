@@ -142,6 +142,24 @@ static void what_fails_changes_nothing(void)
     rnnx_close(session);
 }
 
+/* A golden whose contract names no range any more, but a field that readers do not know. */
+static rnnx_session *open_without_ranges(const char *name)
+{
+    char path[4096];
+    size_t size;
+    rnnx_error error = {.code = ""};
+    snprintf(path, sizeof path, "%s/%s.onnx", folder, name);
+    char *data = rx_read_file(path, "a model", &size, &error);
+    CHECK(data);
+    for (size_t i = 0; i + 7 <= size; i++)
+        if (!memcmp(data + i, "\"range\"", 7))
+            data[i + 1] = 'R';
+    rnnx_session *session = rnnx_open_bytes(data, size, NULL, &error);
+    CHECK(session);
+    free(data);
+    return session;
+}
+
 static void chunks_of_a_step_model_end_as_they_began_if_one_step_fails(void)
 {
     rnnx_session *session = open_model("minus_infinity");
@@ -158,7 +176,7 @@ static void chunks_of_a_step_model_end_as_they_began_if_one_step_fails(void)
     rnnx_stream_free(stream);
     rnnx_close(session);
 
-    session = open_model("counter"); /* whose graph stops at 10, in the middle of the chunk */
+    session = open_without_ranges("counter"); /* whose graph stops at 10, in the middle of the chunk */
     stream = open_stream(session, 1);
     int64_t numbers[] = {1, 2, 1, 10}, before[10];
     rnnx_tensor good = {"x", RNNX_INT64, 2, {1, 3}, numbers}, bad = {"x", RNNX_INT64, 2, {1, 2}, numbers + 2};
