@@ -206,6 +206,9 @@ def test_raw_values_and_npy_through_pipes(network: Path, process: Process, tmp_p
     assert short.returncode == 2
     assert b"error[raw-input]" in short.stderr
     assert process(*arguments, input=b"", text=False).returncode == 2
+    named = process(*arguments, input=safetensors.numpy.save({"x": RAW}), text=False)
+    assert named.returncode == 2
+    assert b"begins like a .safetensors" in named.stderr
 
 
 def test_a_live_source_is_answered_step_by_step(network: Path, tmp_path: Path) -> None:

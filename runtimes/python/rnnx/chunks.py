@@ -92,13 +92,6 @@ def raw_chunks(stream: Stream, file: BinaryIO, *, chunk: int) -> Iterator[tuple[
         # One read gives what is there, so that a live source is answered at once.
         data = file.read() if contract.whole_only is not None else file.read1(size * most - len(rest))  # type: ignore[attr-defined]
         rest += data
-        if not done and rest[8:10] == b'{"' and int.from_bytes(rest[:8], "little") < 1 << 30:
-            raise UsageError(
-                "raw-input",
-                expected="raw values, or a .npy",
-                found="what begins like a .safetensors",
-                fix="name the file: --input FILE.safetensors",
-            )
         steps = len(rest) // size
         if steps:
             rows = np.frombuffer(rest, np.dtype(spec.dtype).newbyteorder("<"), steps * math.prod(row))

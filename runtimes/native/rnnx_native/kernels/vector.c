@@ -102,18 +102,16 @@ static TARGET V rnnx_beyondv_ISA(V y, V *k) {
   return FMA(MUL(r, r), q, r);
 }
 
-/* Minima and maxima stand in the order in which NaN stays NaN. */
-static TARGET V rnnx_expv_ISA(V x) {
+/* exp(x) for x from -104 on, up to `most`. Minimum and maximum stand in the order in which NaN stays NaN. */
+static TARGET V rnnx_expv_ISA(V x, V most) {
   V k;
-  const V p = rnnx_beyondv_ISA(MIN(SET(89.0f), MAX(SET(-104.0f), x)), &k);
+  const V p = rnnx_beyondv_ISA(MIN(most, MAX(SET(-104.0f), x)), &k);
   return SCALE(ADD(SET(1.0f), p), k);
 }
 
 /* e / (1 + e) with e = exp(x); from 30 on it is 1, and e must not become infinite. */
 static TARGET V rnnx_sigmoidv_ISA(V x) {
-  V k;
-  const V p = rnnx_beyondv_ISA(MIN(SET(30.0f), MAX(SET(-104.0f), x)), &k);
-  const V e = SCALE(ADD(SET(1.0f), p), k);
+  const V e = rnnx_expv_ISA(x, SET(30.0f));
   return DIV(e, ADD(SET(1.0f), e));
 }
 
@@ -126,7 +124,7 @@ static TARGET V rnnx_tanhv_ISA(V x) {
 
 static TARGET void rnnx_exp_f32_ISA(float *y, const float *x, int n) {
   int i = 0;
-  for (; i + LANES <= n; i += LANES) STORE(y + i, rnnx_expv_ISA(LOAD(x + i)));
+  for (; i + LANES <= n; i += LANES) STORE(y + i, rnnx_expv_ISA(LOAD(x + i), SET(89.0f)));
   rnnx_exp_f32(y + i, x + i, n - i);
 }
 

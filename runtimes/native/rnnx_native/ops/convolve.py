@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from rnnx_native.loops import copy_strided, elementwise, index_of, joined, nest, permuted, strided, view
-from rnnx_native.lower import Inputs, Lowering, constant, op
+from rnnx_native.lower import Inputs, Lowering, constant, known, op
 from rnnx_native.ops.linear import contract, dense
 from rnnx_native.ops.shapes import first, ints
-from rnnx_native.ops.windows import Windows, read_pads, read_windows
+from rnnx_native.ops.windows import Windows, read_pads, read_windows, shared_out, spans_of
 from rnnx_native.pack import LANES
 from rnnx_native.read import Node
 from rnnx_native.values import Array, Value, contiguous
@@ -29,15 +29,16 @@ def convolution(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     groups, name = node.attributes.get("group", 1), node.outputs[0]
     windows = read_windows(node, x.shape[2:], weight.shape[2:])
     x = windows.around(low, x, constant("zero", np.zeros((), x.dtype)))
-    known = weight.const is not None and (bias is None or bias.const is not None)
+    start = known(bias)
+    is_known = weight.const is not None and (bias is None or start is not None)
     # Groups of few channels, as in depthwise convolutions, would leave most lanes empty.
-    if not known or weight.shape[0] // groups < LANES // 2:
+    if not is_known or weight.shape[0] // groups < LANES // 2:
         return [_by_loops(low, x, weight, bias, groups, windows, name)]
     rows, count = x.shape[0], windows.places[0]
     size = rows * math.prod([*windows.places[1:], *weight.shape[1:]])  # entries of patches in one place
     most = max(_AT_ONCE // size, 1)
     if most >= count:
-        whole = _products(low, x, weight, bias, groups, windows, windows.places, name)
+        whole = _products(low, x, weight, start, groups, windows, windows.places, name)
         return [
             permuted(low.program, whole, [0, len(whole.shape) - 1, *range(1, len(whole.shape) - 1)], name)
         ]
@@ -46,7 +47,7 @@ def convolution(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
 
     def part(begin: str, extent: int) -> None:
         source = view(low.program.placed(x), x.shape, offset=f"{begin} * {step}")
-        some = _products(low, source, weight, bias, groups, windows, [extent, *windows.places[1:]], name)
+        some = _products(low, source, weight, start, groups, windows, [extent, *windows.places[1:]], name)
         target = view(out, out.shape, offset=f"{begin} * {own[2]}")
         to = [own[0], *own[2:], own[1]]
         copy_strided(low.program, target, some, some.shape, contiguous(some.shape), 0, to=to)
@@ -62,7 +63,7 @@ def _products(
     low: Lowering,
     x: Value,
     weight: Value,
-    bias: Value | None,
+    bias: Array | None,
     groups: int,
     windows: Windows,
     places: Sequence[int],
@@ -77,16 +78,11 @@ def _products(
         shape, steps = [rows, *places, inner, *windows.kernel], [own[0], *between, own[1], *within]
         patches = strided(program, x, shape, steps, group * inner * own[1], f"{name}.patches")
         patches = view(patches, (rows * math.prod(places), inner * math.prod(windows.kernel)))
-        start = None if bias is None else np.split(_known(bias), groups)[group]
+        start = None if bias is None else np.split(bias, groups)[group]
         label = weight.name if groups == 1 else f"{weight.name}.{group}"
         columns = weights.reshape(len(weights), -1).T  # [inner * kernel, M / groups]
         parts.append(dense(low, patches, columns, start, name, learned=weight.learned, label=label))
     return view(joined(program, parts, -1, name), (rows, *places, weight.shape[0]))
-
-
-def _known(value: Value) -> Array:
-    assert value.const is not None
-    return value.const
 
 
 def _by_loops(
@@ -119,9 +115,9 @@ def transposed(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     rows, channels, *places = x.shape
     strides = node.attributes.get("strides", [1] * len(kernel))
     dilations = node.attributes.get("dilations", [1] * len(kernel))
-    spans = [(size - 1) * apart + 1 for size, apart in zip(kernel, dilations, strict=True)]
+    spans = spans_of(kernel, dilations)
     more = node.attributes.get("output_padding", [0] * len(kernel))
-    whole = [(n - 1) * s + span + m for n, s, span, m in zip(places, strides, spans, more, strict=True)]
+    whole = [(n - 1) * s + span + 1 + m for n, s, span, m in zip(places, strides, spans, more, strict=True)]
     wanted = node.attributes.get("output_shape", [n * s for n, s in zip(places, strides, strict=True)])
     before, after = _cut(node, [w - e for w, e in zip(whole, wanted, strict=True)])
     extents = [w - b - a for w, b, a in zip(whole, before, after, strict=True)]
@@ -137,11 +133,9 @@ def transposed(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     out = low.program.new(node.outputs[0], x.dtype, (rows, groups * part, *extents))
     bias = inputs[2] if len(inputs) > 2 and inputs[2] is not None else constant("zero", np.zeros((), x.dtype))
     elementwise(low.program, out, [view(bias, (bias.size, *([1] * len(kernel))))], "{0}")
-    size = part * math.prod(kernel)
     steps = contiguous((rows, *places, part, *kernel))
     for group, some in enumerate(patches):
         target = view(out, out.shape, offset=group * part * math.prod(extents))
-        assert some.size == rows * math.prod(places) * size
         _overlap(low, target, some, steps, part, windows)
     return [out]
 
@@ -164,8 +158,7 @@ def _cut(node: Node, total: Sequence[int]) -> tuple[list[int], list[int]]:
     """Return how much of a transposed convolution's result is left out before and after each axis."""
     if "output_shape" not in node.attributes:
         return read_pads(node, total)
-    small, large = [cut // 2 for cut in total], [cut - cut // 2 for cut in total]
-    return (small, large) if node.attributes.get("auto_pad") == "SAME_UPPER" else (large, small)
+    return shared_out(total, more_after=node.attributes.get("auto_pad") == "SAME_UPPER")
 
 
 @op("Col2Im")

@@ -33,7 +33,7 @@ class Windows:
     @property
     def spans(self) -> list[int]:
         """Distance from a window's first entry to its last."""
-        return [(size - 1) * apart for size, apart in zip(self.kernel, self.dilations, strict=True)]
+        return spans_of(self.kernel, self.dilations)
 
     def around(self, low: Lowering, x: Value, fill: Value) -> Value:
         """Return x [rows, channels, ...] with `fill` around it, as far as windows reach."""
@@ -55,12 +55,17 @@ class Windows:
         return between, [apart * step for apart, step in zip(self.dilations, own, strict=True)]
 
 
+def spans_of(kernel: Sequence[int], dilations: Sequence[int]) -> list[int]:
+    """Return the distance from a window's first entry to its last, along each axis."""
+    return [(size - 1) * apart for size, apart in zip(kernel, dilations, strict=True)]
+
+
 def read_windows(node: Node, extents: Sequence[int], kernel: Sequence[int]) -> Windows:
     """Return the windows of a convolution or of pooling over axes of these extents."""
     axes = len(kernel)
     dilations = list(node.attributes.get("dilations", [1] * axes))
     strides = list(node.attributes.get("strides", [1] * axes))
-    spans = [(size - 1) * apart for size, apart in zip(kernel, dilations, strict=True)]
+    spans = spans_of(kernel, dilations)
     before, after = read_pads(
         node,
         [(-(-e // s) - 1) * s + span + 1 - e for e, s, span in zip(extents, strides, spans, strict=True)],
@@ -79,8 +84,12 @@ def read_pads(node: Node, total: Sequence[int]) -> tuple[list[int], list[int]]:
     axes = len(total)
     mode = node.attributes.get("auto_pad", "NOTSET")
     if mode in ("SAME_UPPER", "SAME_LOWER"):
-        whole = [max(pad, 0) for pad in total]
-        small, large = [pad // 2 for pad in whole], [pad - pad // 2 for pad in whole]
-        return (small, large) if mode == "SAME_UPPER" else (large, small)
+        return shared_out([max(pad, 0) for pad in total], more_after=mode == "SAME_UPPER")
     pads = [0] * (2 * axes) if mode == "VALID" else node.attributes.get("pads", [0] * (2 * axes))
     return list(pads[:axes]), list(pads[axes:])
+
+
+def shared_out(total: Sequence[int], *, more_after: bool) -> tuple[list[int], list[int]]:
+    """Return halves of `total` before and after each axis; an odd one is more on one side."""
+    small, large = [each // 2 for each in total], [each - each // 2 for each in total]
+    return (small, large) if more_after else (large, small)

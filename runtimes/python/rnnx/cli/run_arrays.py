@@ -82,7 +82,14 @@ def _read(source: str) -> Array | dict[str, Array] | None:
     """Return the input arrays, or None if standard input holds raw values."""
     if source != _STANDARD:
         return read_arrays(source)
-    head = sys.stdin.buffer.peek(6)[:6]  # type: ignore[union-attr]
+    head = sys.stdin.buffer.peek(10)[:10]  # type: ignore[union-attr]
+    if head[8:] == b'{"' and int.from_bytes(head[:8], "little") < 1 << 30:
+        raise UsageError(
+            "raw-input",
+            expected="raw values, or a .npy",
+            found="what begins like a .safetensors",
+            fix="name the file: --input FILE.safetensors",
+        )
     if not head.startswith(NUMPY_STARTS):
         return None
     return decode_numpy(sys.stdin.buffer.read(), label="standard input")
