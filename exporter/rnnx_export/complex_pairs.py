@@ -6,6 +6,8 @@ imaginary part as two tensors. What is captured of that run has real numbers onl
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -139,17 +141,13 @@ def _einsum(equation: str, parts: list[Any], **_: Any) -> Pair:
 
 def _linear(x: Any, weight: Any, bias: Any = None) -> Pair:
     product = _product(aten.linear.default, _pair(x), _pair(weight))
-    return product if bias is None else _sum(product, _pair(bias))
+    return product if bias is None else _part_by_part(operator.add, product, _pair(bias))
 
 
-def _sum(a: Pair, b: Pair, *, alpha: Any = 1) -> Pair:
+def _part_by_part(target: Callable[[Any, Any], Any], a: Pair, b: Pair, *, alpha: Any = 1) -> Pair:
+    """add and sub."""
     b = b if alpha == 1 else _product(aten.mul.Tensor, b, _pair(alpha))
-    return _alike(a.re + b.re, a.im + b.im)
-
-
-def _difference(a: Pair, b: Pair, *, alpha: Any = 1) -> Pair:
-    b = b if alpha == 1 else _product(aten.mul.Tensor, b, _pair(alpha))
-    return _alike(a.re - b.re, a.im - b.im)
+    return _alike(target(a.re, b.re), target(a.im, b.im))
 
 
 def _quotient(a: Pair, b: Pair) -> Pair:
@@ -212,8 +210,8 @@ _SPLIT = {aten.split.Tensor, aten.split_with_sizes.default, aten.unbind.int}
 _PRODUCTS = {aten.mul.Tensor, aten.mm.default, aten.bmm.default, aten.matmul.default}
 _OF_TWO = {aten.add.Tensor, aten.sub.Tensor, aten.div.Tensor}
 _RULES: dict[Any, Callable[..., Any]] = {
-    aten.add.Tensor: _sum,
-    aten.sub.Tensor: _difference,
+    aten.add.Tensor: functools.partial(_part_by_part, operator.add),
+    aten.sub.Tensor: functools.partial(_part_by_part, operator.sub),
     aten.div.Tensor: _quotient,
     aten.reciprocal.default: lambda x: _quotient(Pair(1.0, 0), x),
     aten.einsum.default: _einsum,
