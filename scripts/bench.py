@@ -18,7 +18,7 @@ from torch import nn
 import rnnx
 from rnnx.bench import Timing, measure, take_turns
 from rnnx.cli.source import Network
-from rnnx.contenders import OrtContender, RnnxContender, Step, step_arrays
+from rnnx.contenders import Contender, OrtContender, RnnxContender, Step, step_arrays
 from rnnx.environment import machine, package_versions
 from rnnx.files import write_bytes
 from rnnx_export.contenders import TorchContender
@@ -127,9 +127,11 @@ class Page:
     def step_timings(self, width: int) -> list[Timing]:
         """Measure one stream."""
         path, provider = self.lstm_file(width), self.provider
-        ways = [
+        staged = [RnnxContender(path, "cuda", "`step`, pageable memory", options={"pinned": False})]
+        ways: list[Contender] = [
             OrtContender(path, "bound by hand", bound=True, provider=provider),
             RnnxContender(path, provider, "`step`"),
+            *(staged if provider == "cuda" else []),
             RnnxContender(path, provider, "`step(out=)`", keep=False),
             RnnxContender(path, provider, "`step`, `check=False`", check=False),
             RnnxContender(path, provider, "`step(out=)`, `check=False`", check=False, keep=False),

@@ -64,6 +64,7 @@ class RnnxContender:
         name: for tables.
         check: as `Session.stream`.
         keep: whether results are fresh arrays; else they are written to the same ones (`out=`).
+        options: as `rnnx.load`.
     """
 
     path: Path
@@ -71,11 +72,12 @@ class RnnxContender:
     name: str = "rnnx"
     check: bool = True
     keep: bool = True
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     optional: bool = False
 
     def load(self) -> Loaded:
         """Load the model on the provider."""
-        return _Rnnx(load(self.path, self.provider), self)
+        return _Rnnx(load(self.path, self.provider, options=self.options), self)
 
 
 @dataclasses.dataclass(frozen=True)

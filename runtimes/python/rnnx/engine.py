@@ -121,8 +121,8 @@ def open_engine(
         options: what the provider's engine lets one choose; `None` takes its defaults.
 
     Raises:
-        ProviderError: `provider-unknown`, `provider-unavailable`, `onnxruntime-missing` or
-            `onnxruntime-conflict`.
+        ProviderError: `provider-unknown`, `provider-unavailable`, `onnxruntime-missing`,
+            `onnxruntime-conflict` or `no-pinned-memory`.
         UsageError: `unknown-option` or `wrong-option`.
         ModelError: `engine-refused` if the engine cannot load the model.
     """
@@ -132,11 +132,14 @@ def open_engine(
         except ProviderError as error:
             if error.code not in ("provider-unavailable", "onnxruntime-missing"):
                 raise
-        return open_engine(model, contract, provider="cpu", options=options)
+        # What only cuda lets one choose, and has just been checked, says nothing about cpu.
+        common = _choices(_module("cpu").Options, "cpu")
+        kept = {name: value for name, value in (options or {}).items() if name in common}
+        return open_engine(model, contract, provider="cpu", options=kept)
     module = _module(provider)
-    return module.open_engine(  # type: ignore[no-any-return]
-        model, contract, provider, parse_options(module.Options, mapping("options", options, "settings"))
-    )
+    given = mapping("options", options, "settings")
+    parsed = parse_options(module.Options, provider, given)
+    return module.open_engine(model, contract, provider, parsed)  # type: ignore[no-any-return]
 
 
 def availability() -> dict[str, ProviderError | None]:
@@ -154,18 +157,18 @@ def availability() -> dict[str, ProviderError | None]:
     return reasons
 
 
-def parse_options(kind: type[Any], options: Mapping[str, Any]) -> Any:
+def parse_options(kind: type[Any], provider: str, options: Mapping[str, Any]) -> Any:
     """Return an instance of the dataclass `kind` with `options`, names and types checked.
 
     Raises:
         UsageError: `unknown-option` or `wrong-option`.
     """
-    fields = {field.name: field for field in dataclasses.fields(kind)}
+    fields = _choices(kind, provider)
     for name, value in options.items():
         if name not in fields:
             raise UsageError(
                 "unknown-option",
-                expected=f"session options {', '.join(fields)}",
+                expected=f"session options {', '.join(fields)} of provider {provider}",
                 found=repr(name),
                 fix="leave it out, or use one of these names",
             )
@@ -179,6 +182,12 @@ def parse_options(kind: type[Any], options: Mapping[str, Any]) -> Any:
             shown = f"in {allowed[0]}..{allowed[-1]}" if is_range else ", ".join(allowed)
             raise _wrong_option(name, shown, getattr(parsed, name))
     return parsed
+
+
+def _choices(kind: type[Any], provider: str) -> dict[str, Any]:
+    """Return the fields of the dataclass `kind` that a provider takes: those whose metadata name no other."""
+    fields = dataclasses.fields(kind)
+    return {field.name: field for field in fields if provider in field.metadata.get("providers", (provider,))}
 
 
 def _wrong_option(name: str, expected: str, value: object) -> UsageError:

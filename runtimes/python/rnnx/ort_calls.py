@@ -125,7 +125,7 @@ class OrtDeviceCall(OrtCall):
         outputs: Mapping[str, Shape | None],
     ) -> None:
         super().__init__(engine, sides, inputs, outputs)
-        self._runtime, self._turns = engine.runtime, engine.turns
+        self._runtime, self._turns, self._staging = engine.runtime, engine.turns, engine.staging
         if engine.options.cuda_graph:
             if self._loose:
                 raise no_cuda_graph(f"an output {self._loose[0][1]!r} whose shape is known only after a run")
@@ -160,7 +160,7 @@ class OrtDeviceCall(OrtCall):
         with self._turns:
             super().run(side)
         for value, array in self._taken.values():
-            array[...] = value.numpy()
+            self._staging.fetch(value, array)
 
 
 def no_cuda_graph(found: str) -> ModelError:

@@ -24,7 +24,8 @@ from rnnx.ort_calls import OrtCall, OrtDeviceCall, no_cuda_graph
 from rnnx.ort_import import import_onnxruntime
 from rnnx.ort_moving import GraphMover, HostMover
 from rnnx.ort_options import Options, is_of_engine, session_options
-from rnnx.shapes import Array, empty
+from rnnx.ort_staging import Pageable, Staging, pinned
+from rnnx.shapes import Array
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _DLPACK = {"cpu": 1, "cuda": 2}  # kinds of device, by ONNX Runtime's name
@@ -36,7 +37,10 @@ def open_engine(model: ModelFile, contract: Contract, provider: str, options: Op
     # With weights beside the file, ONNX Runtime has to find them by the file's place.
     source = str(model.path) if model.external and model.path else model.data
     session = _session(source, provider, options, model.label)
-    return OrtEngine(session, contract, provider, options, "cuda" if provider == "cuda" else None)
+    if provider == "cpu":
+        return OrtEngine(session, contract, provider, options)
+    staging = pinned(import_onnxruntime(), options.device) if options.pinned else Pageable()
+    return OrtEngine(session, contract, provider, options, "cuda", staging)
 
 
 def probe(provider: str) -> None:
@@ -53,10 +57,17 @@ class OrtEngine:
         provider: its name for users.
         options: it was loaded with.
         memory: ONNX Runtime's name of the device whose memory buffers lie in; None for the host's own.
+        staging: the host's end of copies to and from that device.
     """
 
     def __init__(
-        self, session: Any, contract: Contract, provider: str, options: Options, memory: str | None
+        self,
+        session: Any,
+        contract: Contract,
+        provider: str,
+        options: Options,
+        memory: str | None = None,
+        staging: Staging | None = None,
     ) -> None:
         self.provider = provider
         self.session = session
@@ -66,6 +77,7 @@ class OrtEngine:
         self.runtime = import_onnxruntime()
         # ONNX Runtime replays CUDA graphs for one thread at a time.
         self.turns: AbstractContextManager[Any] = threading.Lock() if options.cuda_graph else nullcontext()
+        self.staging: Staging = staging or Pageable()
         self._memory = memory
         self._mover: HostMover | GraphMover | None = None
 
@@ -91,14 +103,22 @@ class OrtEngine:
 
         On the CPU both are the same memory.
         """
-        array = empty(shape, dtype)
-        values = self.runtime.OrtValue
+        array = self.staging.empty(shape, dtype)
         if self._memory is None:
-            return values.ortvalue_from_numpy(array), array
-        array[...] = 0
-        value = values.ortvalue_from_shape_and_type(shape, array.dtype, self._memory, self.options.device)
-        value.update_inplace(array)
-        return value, array
+            return self.runtime.OrtValue.ortvalue_from_numpy(array), array
+        return self._there(shape, dtype), array
+
+    def state(self, shape: Shape, dtype: str) -> tuple[Any, Array | None]:
+        """Return a bound buffer for a state, and on the CPU the array that is the same memory."""
+        return self.tensor(shape, dtype) if self._memory is None else (self._there(shape, dtype), None)
+
+    def _there(self, shape: Shape, dtype: str) -> Any:
+        """Return a buffer of zeros on the device."""
+        zeros = np.zeros(shape, dtype)
+        made = self.runtime.OrtValue.ortvalue_from_shape_and_type
+        value = made(shape, zeros.dtype, self._memory, self.options.device)
+        value.update_inplace(zeros)
+        return value
 
 
 class OrtLane:
@@ -108,8 +128,8 @@ class OrtLane:
         self._engine = engine
         self._on_host = engine.device is None
         dtypes = {state.name: state.dtype for state in engine.contract.states}
-        self._sides = tuple(
-            {name: engine.tensor(shape, dtypes[name]) for name, shape in states.items()} for _ in range(sides)
+        self._sides: tuple[dict[str, tuple[Any, Any]], ...] = tuple(
+            {name: engine.state(shape, dtypes[name]) for name, shape in states.items()} for _ in range(sides)
         )
         self._moved: list[dict[str, Any] | None] = [None] * sides
 
@@ -133,15 +153,15 @@ class OrtLane:
     def read(self, side: int, name: str) -> Array:
         """Return a copy of a state."""
         value, array = self._sides[side][name]
-        return array.copy() if self._on_host else np.asarray(value.numpy())
+        return np.asarray(value.numpy()) if array is None else array.copy()
 
     def write(self, side: int, name: str, value: Array) -> None:
         """Overwrite a state with `value`, of its exact dtype and shape."""
         target, array = self._sides[side][name]
-        if self._on_host:
-            array[...] = value
-        else:
+        if array is None:
             target.update_inplace(np.ascontiguousarray(value).reshape(value.shape))
+        else:
+            array[...] = value
 
     def prepare(self, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape | None]) -> OrtCall:
         """Bind buffers of these shapes."""

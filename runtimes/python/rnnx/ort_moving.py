@@ -37,11 +37,12 @@ class HostMover:
         self._axes = batch_axes(contract)
         self._places = {name: (slice(None),) * axis for name, axis in self._axes.items()}
 
-    def view(self, name: str, value: Any, array: Array) -> Array:
+    def view(self, name: str, value: Any, array: Array | None) -> Array:
         """Return [..., batch] over a contiguous state: all behind the batch axis as one entry of raw bytes.
 
         NumPy copies such an entry in one piece, twice as fast as the numbers in it.
         """
+        assert array is not None
         leading = array.shape[: self._axes[name] + 1]
         return array.reshape(*leading, -1).view(f"V{array.nbytes // math.prod(leading)}")[..., 0]
 
@@ -75,7 +76,7 @@ class GraphMover:
         self._gather = load(gather_model(states)) if states else None
         self._scatter = load(scatter_model(states)) if states else None
 
-    def view(self, name: str, value: Any, array: Array) -> Any:
+    def view(self, name: str, value: Any, array: Array | None) -> Any:
         """Return ONNX Runtime's own view of a state."""
         return value
 

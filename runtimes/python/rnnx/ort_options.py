@@ -18,6 +18,11 @@ _LEVELS = {
 }
 
 
+def _for_cuda(default: Any) -> Any:
+    """Return a field that no other provider takes."""
+    return dataclasses.field(default=default, metadata={"providers": ("cuda",)})
+
+
 @dataclasses.dataclass(frozen=True)
 class Options:
     """What `rnnx.load(..., options=)` lets one choose for ONNX Runtime.
@@ -36,6 +41,8 @@ class Options:
         tf32: whether float32 products may be rounded to TF32: faster, and off by 1e-3 (cuda only).
         cuda_graph: whether a step is recorded once and then replayed with one launch (cuda only). Models
             with a Scan or with operators that only the CPU has cannot be, and are refused with the reason.
+        pinned: whether the host arrays that inputs and outputs pass through are pinned memory, which the
+            GPU reads and writes by itself (cuda only).
     """
 
     threads: int = 1
@@ -44,9 +51,10 @@ class Options:
     graph_optimization: str = "all"
     arena: bool = True
     memory_pattern: bool = True
-    device: int = 0
-    tf32: bool = False
-    cuda_graph: bool = False
+    device: int = _for_cuda(0)
+    tf32: bool = _for_cuda(False)
+    cuda_graph: bool = _for_cuda(False)
+    pinned: bool = _for_cuda(True)
 
     ALLOWED: ClassVar[dict[str, Any]] = {
         "threads": range(1, 4097),

@@ -107,14 +107,14 @@ def load(
             `provider` says which. A provider that does not work here is an error, never another one.
         options: settings of the engine; for ONNX Runtime those of `rnnx.ort_options.Options`:
             threads, spinning, shared_threads, graph_optimization, arena, memory_pattern, device, tf32,
-            cuda_graph; for `native` chunk, weights, instructions.
+            cuda_graph, pinned (the last four for cuda alone); for `native` chunk, weights, instructions.
 
     Raises:
         FileError: `file-missing` or `cannot-read`.
         ModelError: `not-onnx`, `no-contract`, `contract-invalid`, `contract-newer`, `contract-requires`,
             `contract-graph`, `external-data-missing` or `engine-refused`.
-        ProviderError: `provider-unknown`, `provider-unavailable`, `onnxruntime-missing` or
-            `onnxruntime-conflict`.
+        ProviderError: `provider-unknown`, `provider-unavailable`, `onnxruntime-missing`,
+            `onnxruntime-conflict` or `no-pinned-memory`.
         UsageError: `unknown-option` or `wrong-option`.
         TypeError: `source` is neither path nor bytes, or `options` no dict.
     """
