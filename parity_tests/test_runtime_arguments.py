@@ -12,7 +12,8 @@ import torch
 
 import rnnx
 from cases import onnx_models
-from rnnx.errors import RnnxError
+from rnnx.checking import make_request
+from rnnx.errors import InputError, RnnxError
 from rnnx.sequences import run_sequences
 from rnnx.testing import assert_parity
 
@@ -183,6 +184,29 @@ def test_recorded_inputs_may_be_arrays_tensors_and_lists(model: Path) -> None:
     first = LSTM.stream(batch=2).run(x)["y"]
     for inputs in kept[1:3]:
         assert (LSTM.stream(batch=2).run(inputs)["y"] == first).all()
+
+
+def test_recorded_inputs_hold_what_a_stream_takes(model: Path) -> None:
+    """Else a trace would be recorded that nothing can replay."""
+    x = np.zeros((2, 5, 3), np.float32)
+    x[1, 2, 0] = np.inf
+    masked = np.ma.masked_invalid(x)
+    for inputs, code, found in (
+        (x, "non-finite", "inf at index [1, 2, 0]"),
+        (masked, "wrong-dtype", "an array with masked entries"),
+    ):
+        with pytest.raises(InputError) as caught:
+            assert_parity(model, Net(), inputs=inputs)
+        assert (caught.value.code, caught.value.found) == (code, found)
+        with pytest.raises(InputError) as caught:
+            LSTM.stream(batch=2).run(inputs)
+        assert (caught.value.code, caught.value.found) == (code, found)
+    ids = len(POET.contract.vocabulary.symbols)  # type: ignore[union-attr]
+    with pytest.raises(InputError) as caught:
+        make_request(POET.contract, steps=1, recorded=np.array([[0, 1, ids, 0]]))
+    assert (caught.value.code, caught.value.found) == ("symbol-range", f"{ids} at index [0, 2]")
+    whole = np.ma.array(np.zeros((2, 5, 3), np.float32), mask=False)
+    assert_parity(model, Net(), inputs=whole)
 
 
 def test_an_export_is_asked_for_with_arguments_that_make_sense(tmp_path: Path) -> None:

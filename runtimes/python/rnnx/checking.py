@@ -102,7 +102,7 @@ def make_request(
                 found=f"{name}={found[name]}",
                 fix=f"leave {name} out: recorded inputs have sizes of their own",
             )
-    inputs = recorded_inputs(contract, recorded)
+    inputs = recorded_inputs(contract, recorded, time=found.get("time", 1))
     sizes |= {name: size for name, size in found.items() if name != "time"}
     return Request(
         steps=count_steps(contract, inputs),

@@ -157,9 +157,12 @@ def to_array(spec: InputSpec | StateSpec, value: Any) -> Array:
     floats too, floats to integers not.
 
     Raises:
-        InputError: `wrong-dtype`, or `wrong-shape` for lists of unequal lengths.
+        InputError: `wrong-dtype`, also for masked entries, or `wrong-shape` for lists of unequal lengths.
     """
     dtype = np.dtype(spec.dtype)
+    if np.ma.is_masked(value):
+        fix = "fill them, and tell the model of them in an input of its own"
+        raise _wrong_dtype(spec, "an array with masked entries", fix)
     if isinstance(value, (bool, int, float, list, tuple)):
         return _from_python(spec, value, dtype)
     try:

@@ -12,9 +12,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from rnnx.bounds import bounds_of
 from rnnx.contract import Contract, InputSpec, resolve, step_shape
 from rnnx.errors import InputError, UsageError
-from rnnx.feeds import name_inputs, to_array
+from rnnx.feeds import name_inputs, to_array, value_check, wrong_value
 from rnnx.reference import Inputs, Values
 from rnnx.shapes import Array, chunk_shape, has_steps, to_steps
 from rnnx.synthetic import random_inputs
@@ -203,21 +204,28 @@ def push(inputs: Inputs, pairs: Mapping[str, str], outputs: Values) -> None:
         inputs[name].push(outputs[output])
 
 
-def recorded_inputs(contract: Contract, arrays: Array | Mapping[str, Array]) -> dict[str, Array]:
+def recorded_inputs(
+    contract: Contract, arrays: Array | Mapping[str, Array], *, time: int
+) -> dict[str, Array]:
     """Return recorded chunks as rows.
 
     Args:
         contract: of the model.
         arrays: by input name, in the shape of a chunk, batch and time included; the bare array will do for
             a model with one input.
+        time: number of steps in them.
 
     Raises:
-        InputError: `wrong-time` for an array without the axes of a chunk; as `Stream.run` for other names
-            or dtypes.
+        InputError: `wrong-time` for an array without the axes of a chunk; as `Stream.run` for other names,
+            dtypes or values.
     """
     given = name_inputs(contract.inputs, arrays)
     named = {spec.name: to_array(spec, given[spec.name]) for spec in contract.inputs if spec.name in given}
     for spec in contract.inputs:
+        bounds = bounds_of(contract, spec, time=time)
+        check = value_check(spec, bounds)
+        if spec.name in named and check is not None and not check(named[spec.name].reshape(-1)):
+            raise wrong_value(spec, named[spec.name], bounds)
         if spec.name in named and has_steps(contract, spec):
             shape = chunk_shape(contract, spec)
             if named[spec.name].ndim != len(shape):
