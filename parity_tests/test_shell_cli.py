@@ -231,6 +231,28 @@ def test_unexpected_error_says_how_to_see_more(ending: Callable[..., Result]) ->
     assert "--traceback" in stderr
 
 
+@pytest.mark.parametrize(
+    ("error", "found"),
+    [
+        (MemoryError(), "MemoryError"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes\nError 12"),
+            "DefaultCPUAllocator",
+        ),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "CUDA out of memory"),
+    ],
+)
+def test_want_of_memory_has_a_name(ending: Callable[..., Result], error: Exception, found: str) -> None:
+    stderr = ending(error).stderr
+    assert stderr.startswith(f"rnnx: error[out-of-memory]: expected enough memory; found {found}")
+
+
+def test_an_error_sends_no_control_characters(ending: Callable[..., Result]) -> None:
+    name = "a\x1b]0;title\x07\x9b2Jb"
+    stderr = ending(ModelError("bad", expected=name, found="it", fix="mend")).stderr
+    assert stderr == "rnnx: error[bad]: expected a\\x1b]0;title\\x07\\x9b2Jb; found it; fix: mend\n"
+
+
 def test_missing_package_names_the_extra_that_brings_it(ending: Callable[..., Result]) -> None:
     stderr = ending(ModuleNotFoundError("No module named 'torch._C'", name="torch._C")).stderr
     assert stderr.startswith("rnnx: error[package-missing]: expected the package torch")

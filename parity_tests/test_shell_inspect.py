@@ -44,6 +44,18 @@ def with_fields(**changes: Any) -> bytes:
     return with_text(json.dumps(json.loads(contracts.to_json(leak_contract())) | changes))
 
 
+def test_names_from_a_file_cannot_command_the_terminal(
+    command: Callable[..., Result], tmp_path: Path
+) -> None:
+    hostile = "\x1b[2Jgone\x07\u202e\n\x85"
+    model = tmp_path / "hostile.onnx"
+    model.write_bytes(with_fields(name=hostile, whole_only=hostile, user={hostile: 1}))
+    shown = command("inspect", model).stdout
+    assert not set(shown.replace("\n", "")) & {"\x1b", "\x07", "\u202e", "\x85"}
+    assert shown.count("\\x1b[2Jgone\\x07\\u202e") == 3
+    assert json.loads(command("inspect", model, "--json").stdout)["name"] == hostile, "JSON holds it as it is"
+
+
 def test_report_shows_what_it_takes_gives_and_carries(command: Callable[..., Result], leak: Path) -> None:
     result = command("inspect", leak)
     assert result.exit_code == 0

@@ -17,7 +17,8 @@ from typing import Any, ClassVar
 import typer
 from typer.core import TyperGroup
 
-from rnnx.errors import FileError, RnnxError, UsageError, was_interrupted
+from rnnx.cli.console import remark
+from rnnx.errors import FileError, RnnxError, UsageError, first_line, was_interrupted
 
 # Typer exports the subclasses only; its click is a package of its own since 0.26, a dependency before.
 _ClickError: Any = typer.BadParameter.__mro__[2]
@@ -32,6 +33,7 @@ _EXTRAS = {
     "onnxruntime": "cpu",
     "matplotlib": "report",
 }
+_NO_MEMORY = ("allocate memory", "out of memory")  # what PyTorch says, whose error is a RuntimeError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,6 +210,13 @@ def as_rnnx_error(error: Exception) -> RnnxError:
             found=error.strerror or type(error).__name__,
             fix="check the path",
         )
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
+        return RnnxError(
+            "out-of-memory",
+            expected="enough memory",
+            found=first_line(error),
+            fix="use a smaller network, batch or chunk, or a machine with more",
+        )
     return RnnxError(
         "internal",
         expected="no failure inside rnnx",
@@ -239,7 +248,7 @@ def _usage(error: Any) -> int:
 
 
 def _complain(code: str, text: str) -> None:
-    print(f"rnnx: error[{code}]: {' '.join(text.split())}", file=sys.stderr)
+    remark(f"rnnx: error[{code}]: {' '.join(text.split())}")
 
 
 def _take_traceback(args: Sequence[str]) -> tuple[list[str], bool]:
