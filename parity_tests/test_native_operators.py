@@ -138,6 +138,20 @@ T, B, F, H = 5, 2, 3, 20
 STARTS = {"h": real(1, B, H, seed=7), "c": real(1, B, H, seed=8)}
 
 
+def test_the_first_rows_of_what_was_joined() -> None:
+    """What is known of the parts, one of them a constant, is no longer so of the first rows."""
+    nodes = [
+        node("Concat", ["x", "beside"], "Joined", axis=1),
+        node("Slice", ["Joined", "begin", "end"], "Rows"),
+        node("MatMul", ["Rows", "k"]),
+        node("MatMul", ["Joined", "k"], "All"),
+    ]
+    constants = {
+        "beside": real(4, 3, seed=1), "begin": np.array([0]), "end": np.array([2]), "k": real(8, 6, seed=2),
+    }  # fmt: skip
+    check(nodes, {"x": real(4, 5)}, constants)
+
+
 @pytest.mark.parametrize(
     ("operator", "attributes"),
     [

@@ -95,8 +95,8 @@ def view(value: Value, shape: Sequence[int], *, offset: str | int = 0, name: str
     place = shifted(value.offset, offset)
     symbols: Value | None = None
     parts: tuple[Value, ...] = ()
-    # What is known of the last axis stays true as long as that axis stays as it is.
-    if str(offset) == "0" and shape and value.shape and shape[-1] == value.shape[-1]:
+    # What is known of the last axis holds as long as that axis stays as it is, and all entries are there.
+    if value.size == math.prod(shape) and shape and value.shape and shape[-1] == value.shape[-1]:
         symbols = None if value.symbols is None else view(value.symbols, shape[:-1])
         parts = tuple(view(part, (*shape[:-1], part.shape[-1])) for part in value.parts)
     return dataclasses.replace(
