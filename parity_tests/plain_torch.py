@@ -32,6 +32,8 @@ FAMILIES = [
     "loops",
     "memory",
     "causal",
+    "overlaps",
+    "matrices",
     "whole",
     "decoders",
     "audio",

@@ -67,7 +67,7 @@ class Matcher:
         self.plan = plan
         self._steps = (len(examples) - len(plan.states)) // len(plan.subject.inputs)
         self._descends = descends
-        self.slots: dict[tuple[fx.Node, fx.Node], _Slot] = {}
+        self.slots: dict[tuple[fx.Node, ...], _Slot] = {}  # by the values at each step
         self._graph = fx.Graph()
         self._examples = list(examples)
         self._source = exported
@@ -268,12 +268,12 @@ class Matcher:
         counts = {len(node.all_input_nodes) for node in nodes}
         return len(counts) == 1 and counts != {0} and all(values == plain[0] for values in plain)
 
-    def _known_slot(self, nodes: tuple[fx.Node, ...]) -> tuple[fx.Node, fx.Node]:
-        """Return the key of the slot with the same start and next value; of a new one if there is none."""
-        for start, first in self.slots:
-            if self._twins.same(start, nodes[0], None) and self._twins.same(first, nodes[1], None):
-                return start, first
-        return nodes[0], nodes[1]
+    def _known_slot(self, nodes: tuple[fx.Node, ...]) -> tuple[fx.Node, ...]:
+        """Return the key of the slot with the same value at each step seen; of a new one if there is none."""
+        for known in self.slots:
+            if all(self._twins.same(a, b, None) for a, b in zip(known, nodes, strict=False)):
+                return known
+        return nodes
 
     def _same_operation(self, nodes: tuple[fx.Node, ...], build: _Build) -> Any:
         nodes = tuple(self._unstacker.simplify(node) for node in nodes)

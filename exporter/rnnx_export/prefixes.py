@@ -12,8 +12,9 @@ from torch import fx
 from rnnx_export.unstack import MismatchError, Unstacker
 
 aten = torch.ops.aten
-# So many steps are compared; a value that only the next value of another needs takes one more.
-STEPS, MORE_STEPS = 3, 4
+# So many steps are compared, one number after the other: a value that is used four steps later (the last
+# tap of a filter of fourth order) shows in the fifth step alone, and takes one more to be seen carried.
+STEP_COUNTS = (3, 4, 6, 9)
 
 
 class Twins:

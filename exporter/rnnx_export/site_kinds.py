@@ -104,11 +104,11 @@ def _pad(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, A
     ]
     if cut_axis == lift.axis:
         x, right = source, right - cut
-    joined = _with_past(watch, lift, x, left)
+    joined = with_past(watch, lift, x, left)
     if any(rest):
         joined = F.pad(joined, rest, "constant", fill)
     if right < 0:
-        return joined[_slices(joined, lift.axis, None, right)]
+        return joined[slices(joined, lift.axis, None, right)]
     return joined if right == 0 else F.pad(joined, _one_sided(joined, lift.axis, right), "constant", fill)
 
 
@@ -127,8 +127,8 @@ def _cat(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, A
     lift = watch.visit("cat", start=(first,), like=source, axes={axis: frames})
     if lift is None:
         return func(*args, **kwargs)
-    joined = _with_past(watch, lift, source, frames)
-    return joined if cut == 0 else joined[_slices(joined, axis, None, -cut)]
+    joined = with_past(watch, lift, source, frames)
+    return joined if cut == 0 else joined[slices(joined, axis, None, -cut)]
 
 
 def _convolution(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
@@ -140,7 +140,7 @@ def _convolution(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dic
     spatial = weight.dim() - 2
     if isinstance(padding, str):
         return func(*args, **kwargs)
-    sides = [padding] * spatial if isinstance(padding, int) else list(padding) * (spatial // len(padding))
+    sides = each(padding, spatial)
     first = x.dim() - spatial
     amount = {first + index: side for index, side in enumerate(sides) if side > 0}
     lift = watch.visit("conv", like=x, axes=amount) if amount else None
@@ -148,7 +148,7 @@ def _convolution(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dic
         return func(*args, **kwargs)
     frames = amount[lift.axis]
     sides[lift.axis - first] = 0
-    joined = _with_past(watch, lift, x, frames)
+    joined = with_past(watch, lift, x, frames)
     # The frames after the end stay: the model cuts them off, or looks ahead, which the proof finds.
     joined = F.pad(joined, _one_sided(joined, lift.axis, frames))
     return func(joined, weight, bias, stride, sides, dilation, groups)
@@ -164,8 +164,8 @@ def _cumulative(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict
     single = lift is not None and isinstance(x.shape[axis], int) and x.shape[axis] == 1
     if single and name in ("cummax", "cummin"):
         result: Any = torch.return_types.cummax((x, torch.zeros_like(x, dtype=torch.int64)))
-    elif name == "cumprod" and isinstance(x.shape[axis], int) and x.shape[axis] <= _SPELLED_OUT:
-        result = _products(x, axis)
+    elif name in _SPELLED and x.dim() and isinstance(x.shape[axis], int) and x.shape[axis] <= _SPELLED_OUT:
+        result = _SPELLED[name](x, axis)
     else:
         result = x if single else func(*args, **kwargs)
     if lift is None:
@@ -177,17 +177,35 @@ def _cumulative(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict
     return joined if isinstance(result, Tensor) else type(result)((joined, result[1]))
 
 
-_SPELLED_OUT = 64
+_SPELLED_OUT = 64  # entries of an axis, at most
 
 
 def _products(x: Tensor, axis: int) -> Tensor:
-    """Return cumprod as the products it is, since ONNX has no operator for it."""
     running: list[Tensor] = []
     for part in x.split(1, axis):
         running.append(running[-1] * part if running else part)
     return torch.cat(running, axis)
 
 
+def _extremes(wins: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, int], Any]:
+    def rule(x: Tensor, axis: int) -> Any:
+        first, *rest = x.split(1, axis)
+        values, places = [first], [torch.zeros_like(first, dtype=torch.int64)]
+        for place, part in enumerate(rest, 1):
+            won = wins(part, values[-1])
+            values.append(torch.where(won, part, values[-1]))
+            places.append(torch.where(won, place, places[-1]))
+        return torch.return_types.cummax((torch.cat(values, axis), torch.cat(places, axis)))
+
+    return rule
+
+
+# What ONNX has no operator for, as what it is: (x, axis) -> the same.
+_SPELLED: dict[str, Callable[[Tensor, int], Any]] = {
+    "cumprod": _products,
+    "cummax": _extremes(torch.ge),
+    "cummin": _extremes(torch.le),
+}
 _RUNNING: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cumsum": torch.add,
     "cumprod": torch.mul,
@@ -226,7 +244,7 @@ def _whole(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str,
     return func(*args, **kwargs)
 
 
-def _random(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
+def draws(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
     """A call that draws random numbers: recorded, to say where."""
     watch.visit("random", like=torch.empty(0), axes={})
     return func(*args, **kwargs)
@@ -291,26 +309,32 @@ def advance(watch: Watch, lift: Lift, count: Any) -> Tensor:
     return position
 
 
-def _with_past(watch: Watch, lift: Lift, x: Tensor, frames: int) -> Tensor:
+def with_past(watch: Watch, lift: Lift, x: Tensor, frames: int) -> Tensor:
     """Return [past, x] along time and leave its last `frames` frames as the next past."""
     joined = torch.cat([watch.states[lift.names[0]], x], dim=lift.axis)
-    watch.next_states[lift.names[0]] = joined[_slices(joined, lift.axis, -frames, None)]
+    watch.next_states[lift.names[0]] = joined[slices(joined, lift.axis, -frames, None)]
     return joined
 
 
 def delayed(watch: Watch, lift: Lift, x: Tensor) -> Tensor:
     """Return a chunk that is late by as many frames as its state holds."""
     frames = watch.states[lift.names[0]].shape[lift.axis]
-    return _with_past(watch, lift, x, frames)[_slices(x, lift.axis, None, -frames)]
+    return with_past(watch, lift, x, frames)[slices(x, lift.axis, None, -frames)]
 
 
-def _slices(x: Tensor, axis: int, start: int | None, stop: int | None) -> tuple[slice, ...]:
+def slices(x: Tensor, axis: int, start: int | None, stop: int | None) -> tuple[slice, ...]:
+    """Return an index of `start:stop` along one axis."""
     return tuple(slice(start, stop) if index == axis else slice(None) for index in range(x.dim()))
 
 
 def _one_sided(x: Tensor, axis: int, after: int) -> list[int]:
     """Return F.pad's list that adds `after` entries at the end of `axis`."""
     return [0, 0] * (x.dim() - 1 - axis) + [0, after]
+
+
+def each(value: Any, count: int) -> list[int]:
+    """Return one number for each axis, of which a call may give but one."""
+    return [value] * count if isinstance(value, int) else list(value) * (count // len(value))
 
 
 def named(args: Call, kwargs: dict[str, Any], names: tuple[str, ...], defaults: Call) -> Call:
@@ -345,7 +369,7 @@ LOOKS_EVERYWHERE: dict[str, str] = {
     "adaptive_max_pool1d": "a maximum over time",
     "scaled_dot_product_attention": "attention over all steps of a call",
 }
-HANDLERS |= dict.fromkeys(RANDOM, _random)
+HANDLERS |= dict.fromkeys(RANDOM, draws)
 HANDLERS |= dict.fromkeys(set(LOOKS_EVERYWHERE) - {"bidirectional"}, _whole)
 
 RECURRENT: dict[str, tuple[str, ...]] = {
@@ -357,7 +381,7 @@ RECURRENT: dict[str, tuple[str, ...]] = {
 POSITIONS = ("arange", "first")
 # Cuts and fills along time, which may also be meant within a call: see `shifts`.
 SHIFTS = ("later", "earlier", "roll", "front", "repeat")
-PASTS = ("pad", "cat", "conv", "earlier", "roll", "repeat")
+PASTS = ("pad", "cat", "conv", "conv_transpose", "fold", "earlier", "roll", "repeat")
 SLOTS: dict[str, tuple[str, ...]] = {
     **RECURRENT,
     **dict.fromkeys((*POSITIONS, "front"), ("position",)),

@@ -17,9 +17,15 @@ from typing import Any
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from rnnx_export import packed, shifts, site_kinds
+from rnnx_export import lowerings, overlaps, packed, shifts, site_kinds
 
-HANDLERS = {**site_kinds.HANDLERS, **packed.HANDLERS, **shifts.HANDLERS}
+HANDLERS = {
+    **site_kinds.HANDLERS,
+    **lowerings.HANDLERS,
+    **overlaps.HANDLERS,
+    **packed.HANDLERS,
+    **shifts.HANDLERS,
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """State that a hand-written loop makes and throws away, found by comparing its first steps.
 
-The module is captured on prefixes of one, two and three steps, or four. What a step gives is the same
+The module is captured on prefixes of one, two and three steps, or of more. What a step gives is the same
 expression each time, but for two things: the step's input, and the values carried in. Where the first step
 has a constant and the second an expression, a state is carried: the constant is its start, the expression its
 next value.
@@ -19,7 +19,7 @@ from rnnx_export.capture import CaptureError, capture
 from rnnx_export.clean import step_shape
 from rnnx_export.matcher import Matcher
 from rnnx_export.plan import Plan, Program, time_axis
-from rnnx_export.prefixes import MORE_STEPS, STEPS
+from rnnx_export.prefixes import STEP_COUNTS
 from rnnx_export.site_kinds import SLOTS
 from rnnx_export.spec import TensorSpec
 from rnnx_export.unstack import MismatchError
@@ -72,18 +72,17 @@ def lift_loop(plan: Plan, fits: Callable[[Plan], bool] = lambda _: True) -> bool
     if any("time" not in spec.shape and spec.has("time") for spec in timed):
         return False
     trial = _spelled_out(plan)
-    for steps in (STEPS, MORE_STEPS):
+    for steps in STEP_COUNTS:
         try:
-            matcher = _matched(trial, *_captured(trial, steps))
+            matchers = _matched(trial, *_captured(trial, steps))
         except CaptureError:
             return False
-        if matcher is None or not (matcher.slots or matcher.position):
-            continue
-        states = trial.states + matcher.new_states()
-        found = dataclasses.replace(trial, states=states, step_graph=matcher.finish())
-        if fits(found):
-            plan.states, plan.lifts, plan.step_graph = found.states, found.lifts, found.step_graph
-            return True
+        for matcher in matchers:
+            states = trial.states + matcher.new_states()
+            found = dataclasses.replace(trial, states=states, step_graph=matcher.finish())
+            if fits(found):
+                plan.states, plan.lifts, plan.step_graph = found.states, found.lifts, found.step_graph
+                return True
     return False
 
 
@@ -116,13 +115,17 @@ def _captured(plan: Plan, steps: int) -> tuple[torch.export.ExportedProgram, lis
     return capture(_Prefixes(plan, steps), examples, every, names).run_decompositions({}), examples
 
 
-def _matched(
-    plan: Plan, exported: torch.export.ExportedProgram, examples: Sequence[Tensor]
-) -> Matcher | None:
-    """Return a matcher that found one step in all of them: first with what is carried taken as it is used."""
+def _matched(plan: Plan, exported: torch.export.ExportedProgram, examples: Sequence[Tensor]) -> list[Matcher]:
+    """Return the ways in which one step was found in all of them, that with the fewest states first.
+
+    What is carried is taken as it is used (a value times its weight), or as it is before that: a value that
+    is used in several ways is then carried once.
+    """
+    found: dict[int, Matcher] = {}
     for descends in (False, True):
         matcher = Matcher(plan, exported, examples, descends=descends)
         with contextlib.suppress(MismatchError, RecursionError):  # a graph may be deeper than Python's stack
             matcher.match()
-            return matcher
-    return None
+            if matcher.slots or matcher.position:
+                found.setdefault(len(matcher.slots), matcher)
+    return [found[count] for count in sorted(found)]
