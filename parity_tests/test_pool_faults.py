@@ -7,14 +7,25 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
+from interrupts import interrupt_everywhere
 from pool_models import SESSIONS
+from rnnx import Pool
 from rnnx.errors import ModelError, StreamError
 from test_pool import F4, FRAME, refused
+
+
+class Streams(NamedTuple):
+    """A pool with three streams."""
+
+    pool: Pool
+    a: int
+    b: int
+    c: int
 
 
 def test_two_threads_on_one_pool_are_an_error() -> None:
@@ -71,6 +82,43 @@ def test_an_engine_that_fails_leaves_the_old_states() -> None:
         batch.plan._call._raw = raw  # type: ignore[attr-defined]
     pool.run({a: chunk, b: chunk[:, :2], c: chunk})
     assert pool.position(b) == 2 + 2 + 2
+
+
+@pytest.mark.parametrize("way", ["step", "run", "open", "close", "reset", "restore", "snapshot"])
+def test_a_pool_is_of_use_while_an_interrupt_is_dealt_with(way: str) -> None:
+    session = SESSIONS["lstm"]
+    alone = session.stream()
+    alone.step(2 * FRAME)
+    saved, chunk = alone.snapshot(), np.ones((1, 3, 3), F4)
+    calls: dict[str, Callable[[Streams], object]] = {
+        "step": lambda at: at.pool.step({at.a: FRAME, at.c: FRAME}),
+        "run": lambda at: at.pool.run({at.a: chunk, at.b: chunk[:, :2]}),
+        "open": lambda at: at.pool.open(),
+        "close": lambda at: at.pool.close(at.b),
+        "reset": lambda at: at.pool.reset(at.b),
+        "restore": lambda at: at.pool.restore(at.b, saved),
+        "snapshot": lambda at: at.pool.snapshot(at.b),
+    }
+    call = calls[way]
+
+    def make() -> Streams:
+        pool = session.pool(capacity=2)
+        found = Streams(pool, pool.open(), pool.open(), pool.open())
+        pool.step({found.a: FRAME, found.b: FRAME})
+        return found
+
+    def look(at: Streams) -> list[bytes | None]:
+        return [at.pool.snapshot(each) if each in at.pool.streams else None for each in at[1:]]
+
+    moved = make()
+    old = look(moved)
+    call(moved)
+    new = look(moved)
+
+    def check(at: Streams) -> None:
+        assert look(at) in (old, new)
+
+    assert interrupt_everywhere(make, call, check) > 5
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="not run: timers of POSIX")

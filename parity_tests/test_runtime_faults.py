@@ -7,6 +7,7 @@ import resource
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 
 import rnnx
 from cases import onnx_models
+from interrupts import interrupt_everywhere
 from rnnx.errors import ModelError, StreamError
 
 Array = np.ndarray[Any, Any]
@@ -133,25 +135,74 @@ def test_an_interrupt_leaves_the_old_state(moment: str, kind: type[BaseException
     assert (stream.step(frame)["y"] == twin.step(frame)["y"]).all()
 
 
-def test_an_interrupt_in_a_chunk_of_a_step_model_leaves_the_old_state() -> None:
+def test_interrupts_in_a_chunk_of_a_step_model_leave_the_old_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one comes while the first is being dealt with, as from a user in a hurry."""
     stream = SESSIONS["running_max"].stream()
+    chunk = np.full((1, 6, 3), 9, "f4")
+    stream.run(chunk)
+    stream.reset()
     stream.step([[1, 2, 3]])
-    plan: Any = stream._step_plan
+    plan: Any = stream._chunk_plan
     run, calls = plan.run, []
 
-    def interrupted(side: int) -> None:
-        run(side)
-        calls.append(side)
-        if len(calls) == 4:
+    def interrupted(*arguments: Any) -> None:
+        calls.append(arguments)
+        if len(calls) >= 4:
             raise KeyboardInterrupt
+        run(*arguments)
 
     plan.run = interrupted
+    monkeypatch.setattr(stream._lane, "write", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        stream.run(np.full((1, 6, 3), 9, "f4"))
+        stream.run(chunk)
+    monkeypatch.undo()
     plan.run = run
-    assert len(calls) == 4
+    assert len(calls) >= 4
     assert stream.state["top"].tolist() == [[1, 2, 3]]
     assert stream.position == 1
+
+
+@pytest.mark.parametrize("name", ["lstm", "running_max"])
+@pytest.mark.parametrize("way", ["step", "run", "reset", "rows", "snapshot", "restore", "update"])
+def test_a_stream_is_of_use_while_an_interrupt_is_dealt_with(name: str, way: str) -> None:
+    session = SESSIONS[name]
+    frames = np.random.default_rng(0).normal(size=(2, 3, 3)).astype("f4")  # [batch, time, features]
+    saved = session.stream(batch=2).snapshot()
+    calls: dict[str, Callable[[rnnx.Stream], object]] = {
+        "step": lambda stream: stream.step(frames[:, 0]),
+        "run": lambda stream: stream.run(frames),
+        "reset": lambda stream: stream.reset(),
+        "rows": lambda stream: stream.reset(rows=[1]),
+        "snapshot": lambda stream: stream.snapshot(),
+        "restore": lambda stream: stream.restore(saved),
+        "update": lambda stream: stream.state.update(dict.fromkeys(stream.state, 0.5)),
+    }
+    call = calls[way]
+
+    def make() -> rnnx.Stream:
+        stream = session.stream(batch=2)
+        stream.step(frames[:, 1])
+        return stream
+
+    moved = make()
+    old = moved.snapshot()
+    call(moved)
+    new = moved.snapshot()
+
+    def check(stream: rnnx.Stream) -> None:
+        assert stream.snapshot() in (old, new)
+
+    assert interrupt_everywhere(make, call, check) > 5
+
+
+def test_a_closed_stream_holds_no_buffers() -> None:
+    stream = SESSIONS["running_max"].stream()
+    stream.run(np.ones((1, 2, 3), "f4"))
+    assert stream._chunk_lane is not None
+    buffers = [weakref.ref(stream._lane), weakref.ref(stream._chunk_lane)]
+    stream.close()
+    gc.collect()
+    assert [buffer() for buffer in buffers] == [None, None]
 
 
 def test_an_engine_that_fails_leaves_the_old_state() -> None:

@@ -153,12 +153,8 @@ class Batch:
             self.plan.run(0)
             return self._split(parts, self.plan.results()), 1
         moving = loops.moving_inputs(self._contract, self.plan, arrays, time)
-        results = []
-        for step in range(time):
-            loops.fill_step(moving, step)
-            self.plan.run(step % 2)
-            results.append(self.plan.results())
-        return self._split(parts, loops.join_steps(self._contract, results)), time % 2
+        results = loops.run_steps(self._contract, self.plan, moving, time)
+        return self._split(parts, results), time % 2
 
     def _merge(self, parts: Sequence[Mapping[str, Array]], time: int) -> dict[str, Array]:
         """Return the inputs of all rows as arrays of the batch; an input that no row gives stays out."""

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-from typing import ClassVar, NoReturn
+import functools
+from collections.abc import Callable
+from typing import ClassVar, Concatenate, NoReturn, ParamSpec, TypeVar
 
 from rnnx.errors import StreamError
+
+Owner = TypeVar("Owner", bound="Guarded")
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 class Guarded:
     """Something with states that one thread at a time may use, until it is closed.
 
-    A method that is called at each step takes the gate itself, as `_held` does, and saves its price.
+    Its methods are `exclusive`; one that is called at each step does the same itself and saves the price.
     """
 
     _kind: ClassVar[str]  # what messages call it
@@ -30,19 +34,6 @@ class Guarded:
             f"fix: take a snapshot, and restore it in another {self._kind} of the session"
         )
 
-    @contextlib.contextmanager
-    def _held(self) -> Iterator[None]:
-        """Keep every other call out. Raises StreamError `stream-busy` or `stream-closed`."""
-        try:
-            del self._gate["open"]
-        except KeyError:
-            raise self._unusable() from None
-        try:
-            yield
-        finally:
-            if not self._closed:
-                self._gate["open"] = True
-
     def _unusable(self) -> StreamError:
         """Return the error for a gate that cannot be taken."""
         kind = self._kind
@@ -59,3 +50,27 @@ class Guarded:
             found="a call while another is running",
             fix=f"open a {kind} for each thread; they share the session",
         )
+
+
+def exclusive(
+    method: Callable[Concatenate[Owner, Arguments], Result],
+) -> Callable[Concatenate[Owner, Arguments], Result]:
+    """Keep every other call out while `method` runs. Raises StreamError `stream-busy` or `stream-closed`.
+
+    No context manager: an interrupt while one is entered or left would keep the gate taken for as long as
+    somebody looks at the exception, as a program does that takes a last snapshot then.
+    """
+
+    @functools.wraps(method)
+    def alone(self: Owner, /, *arguments: Arguments.args, **named: Arguments.kwargs) -> Result:
+        try:
+            del self._gate["open"]
+        except KeyError:
+            raise self._unusable() from None
+        try:
+            return method(self, *arguments, **named)
+        finally:
+            if not self._closed:
+                self._gate["open"] = True
+
+    return alone

@@ -48,8 +48,13 @@ class TextStream:
         taken = next(spec for spec in contract.outputs if spec.name == self.vocabulary.output)
         shape = chunk_shape(contract, given)
         chunk = ids.astype(given.dtype).reshape([len(ids) if size == "time" else 1 for size in shape])
-        results = self._stream.run({given.name: chunk})
-        self._scores = to_steps(results[taken.name], chunk_shape(contract, taken))[-1].reshape(-1)
+        before = self._stream._now
+        try:
+            results = self._stream.run({given.name: chunk})
+            self._scores = to_steps(results[taken.name], chunk_shape(contract, taken))[-1].reshape(-1)
+        except BaseException:
+            self._stream._now = before  # what a call begins with stays in the other buffers
+            raise
 
     def write(self, length: int) -> Iterator[str]:
         """Yield `length` symbols that continue what was read and written so far.
@@ -93,15 +98,16 @@ class TextStream:
 
     def _write_one(self) -> str:
         assert self._scores is not None
-        before = self.sampler.state
+        before, drawn_before = self._stream._now, self.sampler.state
         try:
             drawn = self.sampler.sample(self._scores)
             # Run before it is given out, so that the scores always belong to the latest symbol given.
             results = self._stream.step({self.vocabulary.input: self._token(drawn)})
+            self._scores = results[self.vocabulary.output].reshape(-1)
         except BaseException:
-            self.sampler.state = before
+            self._stream._now = before  # what a call begins with stays in the other buffers
+            self.sampler.state = drawn_before
             raise
-        self._scores = results[self.vocabulary.output].reshape(-1)
         return self.vocabulary.symbols[drawn]
 
     def _token(self, drawn: int) -> Array:

@@ -36,14 +36,24 @@ def moving_inputs(contract: Contract, plan: Plan, arrays: Mapping[str, Array], t
     return moving
 
 
-def fill_step(moving: Moving, step: int) -> None:
-    """Write the inputs of one step."""
-    for target, rows in moving:
-        target[...] = rows[step]
+def run_steps(contract: Contract, plan: Plan, moving: Moving, steps: int) -> dict[str, Array]:
+    """Run so many steps, from the states of side 0 of the plan's lane to those of side `steps % 2`.
 
+    Args:
+        contract: of a step model.
+        plan: of one step.
+        moving: as `moving_inputs` gives it.
+        steps: 1 or more.
 
-def join_steps(contract: Contract, rows: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
-    """Return the outputs of steps as those of one chunk."""
+    Returns:
+        The outputs of all steps as those of one chunk.
+    """
+    rows = []
+    for step in range(steps):
+        for target, values in moving:
+            target[...] = values[step]
+        plan.run(step % 2)
+        rows.append(plan.results())
     return {
         spec.name: from_steps(np.stack([row[spec.name] for row in rows]), chunk_shape(contract, spec))
         for spec in contract.outputs

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rnnx import joining, opening, pool_chunks
 from rnnx.arguments import mapping
 from rnnx.batch import Batch, Batches
-from rnnx.gate import Guarded
+from rnnx.gate import Guarded, exclusive
 from rnnx.pool_states import PoolStates
 from rnnx.shapes import Array
 from rnnx.snapshot import Sampling, Snapshot, decode_snapshot, encode_snapshot
@@ -73,6 +73,7 @@ class Pool(Guarded):
         """The streams that are open."""
         return tuple(self._states.rows)
 
+    @exclusive
     def open(self, *, initial: Mapping[str, Any] | None = None, snapshot: bytes | None = None) -> int:
         """Open a stream, at its start or where a snapshot was made.
 
@@ -90,21 +91,20 @@ class Pool(Guarded):
             FileError: as `Stream.restore`.
             StreamError: `stream-busy` or `stream-closed`.
         """
-        with self._held():
-            starts = self._initial | {
-                name: opening.state_array(self._contract, name, value, self._sizes)
-                for name, value in mapping("initial", initial, "starts by state").items()
-            }
-            states, position = starts, 0
-            if snapshot is not None:
-                found = self._decode(snapshot)
-                states, position = dict(found.states), found.position
-            stream = next(_NUMBERS)
-            with opening.room({**self._sizes, "capacity": 2 * self.capacity}):
-                self._states.add(stream, states, position)
-            if initial:
-                self._own_initial[stream] = starts
-            return stream
+        starts = self._initial | {
+            name: opening.state_array(self._contract, name, value, self._sizes)
+            for name, value in mapping("initial", initial, "starts by state").items()
+        }
+        states, position = starts, 0
+        if snapshot is not None:
+            found = self._decode(snapshot)
+            states, position = dict(found.states), found.position
+        stream = next(_NUMBERS)
+        with opening.room({**self._sizes, "capacity": 2 * self.capacity}):
+            self._states.add(stream, states, position)
+        if initial:
+            self._own_initial[stream] = starts
+        return stream
 
     def step(self, inputs: Mapping[int, Any]) -> dict[int, dict[str, Array]]:
         """Run one time step of those streams that have input; the others pause.
@@ -142,6 +142,7 @@ class Pool(Guarded):
         finally:
             self._gate["open"] = True
 
+    @exclusive
     def run(self, inputs: Mapping[int, Any]) -> dict[int, dict[str, Array]]:
         """Run a chunk of each stream that has input. The chunks may have different lengths.
 
@@ -156,18 +157,18 @@ class Pool(Guarded):
         Raises:
             InputError, StreamError, ModelError: as `step`; either all chunks were run or none.
         """
-        with self._held():
-            given = joining.by_stream(inputs)
-            streams = self._states.order(given)
-            self._states.require(streams)
-            if not streams:
-                return {}
-            feeds = [given[stream] for stream in streams]
-            parts = joining.match_streams(
-                self._contract, streams, feeds, self._sizes, whole=True, finite=self._check
-            )
-            return pool_chunks.run(self._contract, self._states, self._batches, streams, parts)
+        given = joining.by_stream(inputs)
+        streams = self._states.order(given)
+        self._states.require(streams)
+        if not streams:
+            return {}
+        feeds = [given[stream] for stream in streams]
+        parts = joining.match_streams(
+            self._contract, streams, feeds, self._sizes, whole=True, finite=self._check
+        )
+        return pool_chunks.run(self._contract, self._states, self._batches, streams, parts)
 
+    @exclusive
     def _run_matched(self, given: Mapping[int, joining.Matched]) -> dict[int, dict[str, Array]]:
         """Run chunks as `run` does whose inputs `joining.match_streams` has seen, alone or in longer ones.
 
@@ -176,33 +177,33 @@ class Pool(Guarded):
             InputError: `streams-disagree`.
             ModelError: `engine-failed`; the states are unchanged.
         """
-        with self._held():
-            streams = self._states.order(given)
-            self._states.require(streams)
-            parts = [given[stream] for stream in streams]
-            joining.check_joined(self._contract, streams, parts)
-            return pool_chunks.run(self._contract, self._states, self._batches, streams, parts)
+        streams = self._states.order(given)
+        self._states.require(streams)
+        parts = [given[stream] for stream in streams]
+        joining.check_joined(self._contract, streams, parts)
+        return pool_chunks.run(self._contract, self._states, self._batches, streams, parts)
 
+    @exclusive
     def reset(self, stream: int) -> None:
         """Put a stream back to its start, and its position to 0.
 
         Raises:
             StreamError: `stream-closed` or `stream-busy`.
         """
-        with self._held():
-            self._states.require([stream])
-            self._states.put(stream, self._own_initial.get(stream, self._initial), 0)
+        self._states.require([stream])
+        self._states.put(stream, self._own_initial.get(stream, self._initial), 0)
 
+    @exclusive
     def snapshot(self, stream: int, *, sampling: Sampling | None = None) -> bytes:
         """Return all that is needed to continue a stream elsewhere, as `Stream.snapshot` does at batch 1.
 
         Raises:
             StreamError: `stream-closed` or `stream-busy`.
         """
-        with self._held():
-            states, position = self._states.get(stream)
-            return encode_snapshot(Snapshot(self.session.id, position, states, sampling))
+        states, position = self._states.get(stream)
+        return encode_snapshot(Snapshot(self.session.id, position, states, sampling))
 
+    @exclusive
     def restore(self, stream: int, data: bytes) -> Sampling | None:
         """Continue a stream where a snapshot was made; return where sampling stopped, if it has that.
 
@@ -210,21 +211,20 @@ class Pool(Guarded):
             FileError: as `Stream.restore`; the states are unchanged.
             StreamError: `stream-closed` or `stream-busy`.
         """
-        with self._held():
-            self._states.require([stream])
-            found = self._decode(data)
-            self._states.put(stream, found.states, found.position)
-            return found.sampling
+        self._states.require([stream])
+        found = self._decode(data)
+        self._states.put(stream, found.states, found.position)
+        return found.sampling
 
+    @exclusive
     def position(self, stream: int) -> int:
         """Return the number of steps of a stream since it was opened or reset. Raises as `snapshot`."""
-        with self._held():
-            return self._states.get(stream)[1]
+        return self._states.get(stream)[1]
 
+    @exclusive
     def state(self, stream: int) -> dict[str, Array]:
         """Return copies of the states of a stream by name, at batch 1. Raises as `snapshot`."""
-        with self._held():
-            return self._states.get(stream)[0]
+        return self._states.get(stream)[0]
 
     def close(self, stream: int) -> None:
         """Close a stream; its place is free for another. Closing it twice is fine.
@@ -232,22 +232,13 @@ class Pool(Guarded):
         Raises:
             StreamError: `stream-busy`, or `stream-closed` for what never was a stream of any pool.
         """
-        if self._closed:
-            return
-        with self._held():
-            if not isinstance(stream, int):
-                self._states.require([stream])
-            self._states.remove(stream)
-            self._own_initial.pop(stream, None)
+        if not self._closed:
+            self._remove(stream)
 
     def close_all(self) -> None:
         """Close every stream and let go of the buffers. The pool cannot be used any more; twice is fine."""
-        if self._closed:
-            return
-        with self._held():
-            self._closed = True
-            self._batches.clear()
-            self._states.clear()
+        if not self._closed:
+            self._let_go()
 
     def __enter__(self) -> Pool:
         """Return the pool itself; leaving the block closes it with all its streams."""
@@ -256,6 +247,19 @@ class Pool(Guarded):
     def __exit__(self, *exception: object) -> None:
         """Close the pool."""
         self.close_all()
+
+    @exclusive
+    def _remove(self, stream: int) -> None:
+        if not isinstance(stream, int):
+            self._states.require([stream])
+        self._states.remove(stream)
+        self._own_initial.pop(stream, None)
+
+    @exclusive
+    def _let_go(self) -> None:
+        self._closed = True
+        self._batches.clear()
+        self._states.clear()
 
     def _fit(self, streams: Iterable[int], feeds: list[Any]) -> Batch:
         """Return a batch filled with these inputs: the long way, taken where the short one finds a fault."""

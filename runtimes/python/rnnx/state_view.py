@@ -27,8 +27,7 @@ class StateView(MutableMapping[str, Array]):
         """Return a copy of the state called `name`, in its shape in the contract with sizes filled in."""
         if name not in self._stream._specs:
             raise unknown_name("state", name, list(self._stream._specs))
-        with self._stream._held():
-            return self._stream._read(name)
+        return self._stream._get_state(name)
 
     def __setitem__(self, name: str, value: Any) -> None:
         """Overwrite a state. Raises InputError for another name, dtype or shape, and for NaN."""
@@ -42,8 +41,7 @@ class StateView(MutableMapping[str, Array]):
             name: opening.state_array(stream._contract, name, value, stream._sizes)
             for name, value in given.items()
         }
-        with stream._held():
-            stream._replace({**stream._read_all(), **arrays}, stream.position)
+        stream._set_states(arrays)
 
     def __delitem__(self, name: str) -> None:
         """Refuse: a model always has all of its states."""

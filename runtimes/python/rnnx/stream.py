@@ -9,7 +9,7 @@ from rnnx import loops, opening
 from rnnx.arguments import mapping, number, shown
 from rnnx.contract import axis_index
 from rnnx.errors import InputError, StreamError
-from rnnx.gate import Guarded
+from rnnx.gate import Guarded, exclusive
 from rnnx.matching import check_values, match_inputs
 from rnnx.plan import Plan
 from rnnx.shapes import Array
@@ -17,6 +17,7 @@ from rnnx.snapshot import Sampling, Snapshot, decode_snapshot, encode_snapshot
 from rnnx.state_view import StateView
 
 if TYPE_CHECKING:
+    from rnnx.engine import Lane
     from rnnx.session import Session
 
 
@@ -55,7 +56,8 @@ class Stream(Guarded):
         begins = mapping("initial", initial, "starts by state")
         with opening.room(self._sizes):
             self._initial = opening.starts(self._contract, self._sizes, begins)
-            self._lane = session.engine.open({name: value.shape for name, value in self._initial.items()})
+            self._lane = self._open()
+        self._chunk_lane: Lane | None = None  # of chunks of a step model
         self._step_plan: Plan | None = None
         self._chunk_plan: Plan | None = None
         # Which set of buffers is current, and how many steps led to it: one value, so that they change
@@ -142,6 +144,7 @@ class Stream(Guarded):
         finally:
             self._gate["open"] = True
 
+    @exclusive
     def reset(self, rows: Iterable[int] | None = None) -> None:
         """Put the states back to their start: of all rows, and the position with them, or of some rows.
 
@@ -151,28 +154,28 @@ class Stream(Guarded):
         Raises:
             InputError: `row-range` for a row that does not exist, `shared-state` where rows share a state.
         """
-        with self._held():
-            if rows is None:
-                self._replace(self._initial, 0)
-                return
-            chosen = self._rows(rows)
-            states = self._read_all()
-            for name, value in states.items():
-                batch = axis_index(self._specs[name].shape, "batch")
-                if batch is not None:
-                    place = (slice(None),) * batch + (chosen,)
-                    value[place] = self._initial[name][place]
-                elif len(chosen) == self.batch:
-                    value[...] = self._initial[name]
-                elif chosen:
-                    raise InputError(
-                        "shared-state",
-                        expected="states with a batch axis, so that a row has its own",
-                        found=f"state {name!r} shared by all rows",
-                        fix="reset the whole stream",
-                    )
-            self._replace(states, self._now[1])
+        if rows is None:
+            self._replace(self._initial, 0)
+            return
+        chosen = self._rows(rows)
+        states = self._read_all()
+        for name, value in states.items():
+            batch = axis_index(self._specs[name].shape, "batch")
+            if batch is not None:
+                place = (slice(None),) * batch + (chosen,)
+                value[place] = self._initial[name][place]
+            elif len(chosen) == self.batch:
+                value[...] = self._initial[name]
+            elif chosen:
+                raise InputError(
+                    "shared-state",
+                    expected="states with a batch axis, so that a row has its own",
+                    found=f"state {name!r} shared by all rows",
+                    fix="reset the whole stream",
+                )
+        self._replace(states, self._now[1])
 
+    @exclusive
     def snapshot(self, *, sampling: Sampling | None = None) -> bytes:
         """Return all that is needed to continue elsewhere: model id, states, position.
 
@@ -182,10 +185,10 @@ class Stream(Guarded):
         Returns:
             safetensors bytes, laid out as `rnnx.snapshot` says; the same in every language.
         """
-        with self._held():
-            states = self._read_all()
-            return encode_snapshot(Snapshot(self.session.id, self.position, states, sampling))
+        states = self._read_all()
+        return encode_snapshot(Snapshot(self.session.id, self.position, states, sampling))
 
+    @exclusive
     def restore(self, data: bytes) -> Sampling | None:
         """Continue where a snapshot was made; the outputs that follow are the same bit for bit.
 
@@ -197,18 +200,14 @@ class Stream(Guarded):
                 `snapshot-invalid`; the states are unchanged.
             TypeError: `data` is no bytes.
         """
-        with self._held():
-            found = decode_snapshot(data, self._contract, model_id=self.session.id, sizes=self._sizes)
-            self._replace(found.states, found.position)
-            return found.sampling
+        found = decode_snapshot(data, self._contract, model_id=self.session.id, sizes=self._sizes)
+        self._replace(found.states, found.position)
+        return found.sampling
 
     def close(self) -> None:
         """Let go of the buffers. The stream cannot be used any more; closing twice is fine."""
-        if self._closed:
-            return
-        with self._held():
-            self._closed = True
-            self._step_plan = self._chunk_plan = None
+        if not self._closed:
+            self._let_go()
 
     def __enter__(self) -> Stream:
         """Return the stream itself; leaving the block closes it."""
@@ -217,6 +216,20 @@ class Stream(Guarded):
     def __exit__(self, *exception: object) -> None:
         """Close the stream."""
         self.close()
+
+    @exclusive
+    def _let_go(self) -> None:
+        self._closed = True
+        self._step_plan = self._chunk_plan = None
+        del self._lane, self._chunk_lane, self._initial
+
+    @exclusive
+    def _get_state(self, name: str) -> Array:
+        return self._read(name)
+
+    @exclusive
+    def _set_states(self, states: Mapping[str, Array]) -> None:
+        self._replace({**self._read_all(), **states}, self.position)
 
     def _fit(self, inputs: Any, *, whole: bool) -> Plan:
         """Return a plan filled with these inputs: the long way, taken when the latest plan does not fit."""
@@ -237,26 +250,25 @@ class Stream(Guarded):
         return Plan(self._contract, self._lane, dims, whole=whole, check=self._check)
 
     def _loop(self, inputs: Any) -> dict[str, Array]:
-        """Run a chunk of a step model: step by step, back to the start of the chunk if one fails."""
+        """Run a chunk of a step model: step by step in buffers of its own, whose states hold at its end."""
         contract = self._contract
         arrays, dims = match_inputs(contract, inputs, self._sizes, whole=True)
         check_values(contract, arrays, dims, finite=self._check)
-        plan = self._step_plan = self._plan({**dims, "time": 1}, whole=False)
-        before, saved = self._now[1], self._read_all()
-        moving = loops.moving_inputs(contract, plan, arrays, dims["time"])
-        try:
-            rows = [self._advance(plan, moving, step) for step in range(dims["time"])]
-        except BaseException:
-            self._replace(saved, before)
-            raise
-        return loops.join_steps(contract, rows)
+        if self._chunk_lane is None:
+            self._chunk_lane = self._open()
+        lane, steps, plan = self._chunk_lane, dims["time"], self._chunk_plan
+        dims["time"] = 1
+        if plan is None or plan.key != Plan.key_of(dims, whole=False):
+            plan = self._chunk_plan = Plan(contract, lane, dims, whole=False, check=self._check)
+        moving = loops.moving_inputs(contract, plan, arrays, steps)
+        for name in self._specs:
+            lane.write(0, name, self._read(name))
+        results = loops.run_steps(contract, plan, moving, steps)
+        self._replace({name: lane.read(steps % 2, name) for name in self._specs}, self._now[1] + steps)
+        return results
 
-    def _advance(self, plan: Plan, moving: loops.Moving, step: int) -> dict[str, Array]:
-        loops.fill_step(moving, step)
-        side, position = self._now
-        plan.run(side)
-        self._now = (1 - side, position + 1)
-        return plan.results()
+    def _open(self) -> Lane:
+        return self.session.engine.open({name: value.shape for name, value in self._initial.items()})
 
     def _read(self, name: str) -> Array:
         return self._lane.read(self._now[0], name)
