@@ -29,6 +29,7 @@ TOOLS = {
     "rust": ("cargo",),
     "go": ("go",),
     "java": ("java", "mvn"),
+    "node": ("node", "npm"),
 }
 SECONDS = 120
 

@@ -18,9 +18,10 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import external_data_helper, helper, numpy_helper
 
 import replay_programs
+from cases.leak import leak_contract, leak_graph
 from conftest import REPOSITORY
 from replay_programs import GOLDEN, MODELS, TOOLS, run
 from rnnx.contract import Contract
@@ -346,6 +347,24 @@ def test_a_missing_or_empty_golden_is_an_error(language: str, tmp_path: Path) ->
     shutil.copyfile(empty, tmp_path / "empty.onnx")
     said = run(language, tmp_path / "empty.onnx", "gru.trace.safetensors")
     assert (said.code, said.value["error"]["code"]) == (2, "not-onnx")
+
+
+@each_language
+def test_weights_beside_the_model_are_found(language: str, tmp_path: Path) -> None:
+    model, feed = weights_outside(tmp_path)
+    assert run(language, model, "--feed", feed).value == {"outputs": {"y": [2]}}
+
+
+def weights_outside(folder: Path) -> tuple[Path, Path]:
+    """Return the paths of a model with its weight in another file, and of x = 1, which it answers with 2."""
+    model = onnx.load_from_string(leak_graph())
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.array([0.5], np.float32), "half"))
+    external_data_helper.set_external_data(model.graph.initializer[0], "leak.data", offset=0, length=4)
+    model.graph.initializer[0].ClearField("raw_data")
+    (folder / "leak.data").write_bytes(np.float32(0.5).tobytes())
+    (folder / "leak.onnx").write_bytes(write_contract(model.SerializeToString(), leak_contract()))
+    (folder / "feed.safetensors").write_bytes(encode_tensors({"x": np.ones((1, 1), np.float32)}, {}))
+    return folder / "leak.onnx", folder / "feed.safetensors"
 
 
 def refused(language: str, model: Path, trace: Path, *options: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ SUITES = {
     "rust": ["cargo", "test", "--quiet", "--manifest-path", "runtimes/rust/Cargo.toml"],
     "go": ["go", "test", "-C", "runtimes/go", "-race", "./..."],
     "java": ["mvn", "--quiet", "--batch-mode", "--file", "runtimes/java/pom.xml", "test"],
+    "node": ["npm", "--prefix", "runtimes/node", "test"],
 }
 
 

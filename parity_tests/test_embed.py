@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -18,16 +19,19 @@ from onnx import external_data_helper, numpy_helper
 from typer.testing import Result
 
 import rnnx
+from browser import chromium, posted
 from cases.leak import leak_contract, leak_graph
 from conftest import REPOSITORY
 from replay_programs import GOLDEN, TOOLS, library, prepare
 from rnnx import scaffold
 from rnnx.errors import FileError, ModelError, UsageError
 from rnnx.generation import generate
-from rnnx.model_file import write_contract
+from rnnx.model_file import read_contract, read_model, write_contract
 from rnnx.scaffold import LANGUAGES
 
 WRITTEN = [name for name in LANGUAGES if (REPOSITORY / "runtimes" / name / "README.md").is_file()]
+PROGRAMS = [name for name in WRITTEN if name != "web"]  # whose program is a page
+MODELS = ("several", "free_dimension", "whole_only", "hops", "scalars", "half")
 
 
 @pytest.fixture(scope="session")
@@ -93,23 +97,98 @@ def steps_of(readme: Path) -> str:
     return text
 
 
-@pytest.mark.parametrize("language", WRITTEN)
+@pytest.mark.parametrize("language", PROGRAMS)
 def test_program_builds_and_runs_as_its_readme_says(language: str, installed: Path, tmp_path: Path) -> None:
     prepare(language)  # skips where the language's tools are missing
     app = tmp_path / "app"
     run_installed(installed, "embed", language, GOLDEN / "characters.onnx", "-o", app)
     assert (app / scaffold.MODEL).read_bytes() == (GOLDEN / "characters.onnx").read_bytes()
     printed = build_and_run(app)
-    session = rnnx.load(GOLDEN / "characters.onnx")
-    assert session.contract.vocabulary is not None
-    first = session.contract.vocabulary.symbols[0]
-    text = first + "".join(generate(session, first, 200, temperature=0.8, seed=7))
-    assert text in printed
-    for model in ("several", "free_dimension", "whole_only", "hops", "scalars", "half"):
+    assert golden_text() in printed
+    for model in MODELS:
         shutil.copyfile(GOLDEN / f"{model}.onnx", app / scaffold.MODEL)
         printed = build_and_run(app)
         for spec in rnnx.load(GOLDEN / f"{model}.onnx").contract.outputs:
             assert spec.name in printed
+
+
+def golden_text() -> str:
+    """Return what every program writes with the golden model over characters."""
+    session = rnnx.load(GOLDEN / "characters.onnx")
+    assert session.contract.vocabulary is not None
+    first = session.contract.vocabulary.symbols[0]
+    return first + "".join(generate(session, first, 200, temperature=0.8, seed=7))
+
+
+@pytest.fixture(scope="module")
+def app_in_node(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    prepare("node")
+    app = tmp_path_factory.mktemp("node") / "app"
+    scaffold.embed("node", GOLDEN / "gru.onnx", app)
+    return app
+
+
+@pytest.mark.parametrize("bounds", [(5, 36), (-36, -5)])
+def test_a_program_in_node_gives_what_is_nearest_to_0_where_0_is_refused(
+    bounds: tuple[int, int], app_in_node: Path
+) -> None:
+    (app_in_node / scaffold.MODEL).write_bytes(ids_within(*bounds))
+    assert build_and_run(app_in_node).count("y [1,") == 5
+
+
+def ids_within(least: int, largest: int) -> bytes:
+    """Return a golden model whose ids, float levels too, have another range."""
+    model = read_model(GOLDEN / "ids.onnx")
+    contract = read_contract(model)
+    token, *others = contract.inputs
+    token = msgspec.structs.replace(token, range=[least, largest])
+    return write_contract(model.data, msgspec.structs.replace(contract, inputs=[token, *others]))
+
+
+# Puts each model in turn under a page, and posts what the page then shows.
+WATCH = """<!doctype html>
+<iframe width="1000" height="800"></iframe>
+<script type="module">
+  const frame = document.querySelector("iframe");
+  const found = {};
+  for (const name of NAMES) {
+    const body = await (await fetch(`/models/${name}.onnx`)).blob();
+    await fetch("/app/model.onnx", { method: "PUT", body });
+    frame.src = `/app/index.html?${name}`;
+    await new Promise((loaded) => (frame.onload = loaded));
+    const { body: page } = frame.contentDocument;
+    const { dataset } = page;
+    while (!["ready", "failed"].includes(dataset.state)) await new Promise((next) => setTimeout(next, 20));
+    const text = page.querySelector("pre").textContent;
+    found[name] = { state: dataset.state, shown: page.innerText, text };
+  }
+  await fetch("/said", { method: "POST", body: JSON.stringify(found) });
+</script>
+"""
+
+
+def test_page_runs_as_its_readme_says(installed: Path, tmp_path: Path) -> None:
+    prepare("node")
+    chromium()
+    for folder in ("models", "profile"):
+        (tmp_path / folder).mkdir()
+    for model in ("characters", *MODELS):
+        shutil.copyfile(GOLDEN / f"{model}.onnx", tmp_path / "models" / f"{model}.onnx")
+    (tmp_path / "models" / "from_five.onnx").write_bytes(ids_within(5, 36))
+    (tmp_path / "models" / "none.onnx").write_bytes(b"none")
+    run_installed(installed, "embed", "web", GOLDEN / "characters.onnx", "-o", tmp_path / "app")
+    build_and_run(tmp_path / "app")
+    names = sorted(path.stem for path in (tmp_path / "models").iterdir())
+    (tmp_path / "watch.html").write_text(WATCH.replace("NAMES", str(names)))
+    found = posted("/watch.html", {"/": tmp_path}, tmp_path / "profile")
+    assert found["characters"]["text"] == golden_text()
+    assert found["from_five"]["state"] == "ready"
+    assert found["none"]["state"] == "failed"
+    assert "error[not-onnx]: expected an ONNX model in model.onnx; found 4 bytes" in found["none"]["shown"]
+    for model in MODELS:
+        assert found[model]["state"] == "ready", found[model]["shown"]
+        for spec in rnnx.load(GOLDEN / f"{model}.onnx").contract.outputs:
+            assert spec.name in found[model]["shown"]
 
 
 def build_and_run(app: Path) -> str:
@@ -123,7 +202,7 @@ def build_and_run(app: Path) -> str:
 
 
 def test_an_unknown_language_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="c, cpp, go, java, rust; found 'perl'"):
+    with pytest.raises(UsageError, match="c, cpp, go, java, node, rust, web; found 'perl'"):
         scaffold.embed("perl", GOLDEN / "gru.onnx", tmp_path / "app")
 
 
@@ -183,4 +262,4 @@ def test_the_command_says_what_to_do_next(command: Callable[..., Result], tmp_pa
 
 
 def test_languages_are_those_of_the_runtimes() -> None:
-    assert set(LANGUAGES) == set(TOOLS) - {"python"}
+    assert set(LANGUAGES) == set(TOOLS) - {"python"} | {"web"}

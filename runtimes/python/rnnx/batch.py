@@ -17,7 +17,7 @@ from rnnx.shapes import Array, chunk_shape
 
 _KEPT_BATCHES = 32
 _KEPT_BYTES = 64 << 20
-_ONE = {1}
+_ONE, _ARRAYS = {1}, {np.ndarray}
 
 
 class RowFeed:
@@ -46,6 +46,8 @@ class RowFeed:
             try:
                 # Joining them compares their other axes and dtypes itself.
                 if set(map(len, values)) != _ONE:
+                    return False
+                if set(map(type, values)) != _ARRAYS and any(map(np.ma.is_masked, values)):
                     return False
                 np.concatenate(values, 0, self._feed.target, casting="no")
             except UNREADABLE:

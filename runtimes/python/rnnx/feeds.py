@@ -56,7 +56,11 @@ class Feed:
 
     def fill(self, value: Any) -> bool:
         """Write `value` to the buffer. False if it is no array of the exact shape and dtype, or not valid."""
-        if type(value) is not np.ndarray or value.shape != self.shape or value.dtype != self.dtype:
+        if (
+            type(value) is not np.ndarray
+            or value.shape != self.shape
+            or (value.dtype is not self.dtype and value.dtype != self.dtype)  # the first is faster
+        ):
             return self._call is not None and self._fill_there(self._call, value)
         self.target[...] = value
         return self._check is None or self._check(self._flat)

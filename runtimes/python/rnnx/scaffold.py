@@ -26,6 +26,10 @@ _LEFT_OUT = (
     "replay",
     "build",
     "target",
+    "node_modules",
+    "types",
+    "package-lock.json",
+    "tsconfig.json",
     "examples",
     ".*",
     "*.lock",
@@ -54,7 +58,9 @@ LANGUAGES = {
     "cpp": Language({"c": "rnnx/c", "cpp": "rnnx/cpp"}, _CMAKE),
     "go": Language({"go": "rnnx"}, "go run .", ("cmd",)),
     "java": Language({"java": "rnnx"}, "mvn compile exec:java", ("tools",)),
+    "node": Language({"node": "rnnx"}, "npm install --ignore-scripts && node main.js"),
     "rust": Language({"rust": "rnnx"}, "cargo run --release", ("bin",)),
+    "web": Language({"node": "rnnx"}, "npm install --ignore-scripts && python3 -m http.server"),
 }
 
 

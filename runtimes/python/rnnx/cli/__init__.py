@@ -29,7 +29,9 @@ VERBS = {
     "trace": Verb("rnnx.cli.trace", "trace", "Record a trace of a network: a test for any language."),
     "bench": Verb("rnnx.cli.bench", "bench", "Measure what a step costs, beside PyTorch and ONNX Runtime."),
     "compile": Verb("rnnx.cli.compile", "compile", "Write a model as plain C that needs no runtime."),
-    "embed": Verb("rnnx.cli.embed", "embed", "Write a small program around a model: C, C++, Go, Java, Rust."),
+    "embed": Verb(
+        "rnnx.cli.embed", "embed", "Write a program around a model: C, C++, Go, Java, Node, Rust, web."
+    ),
     "doctor": Verb("rnnx.cli.doctor", "doctor", "Show what is installed and which providers work."),
 }
 

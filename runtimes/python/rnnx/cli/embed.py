@@ -11,7 +11,7 @@ from rnnx.cli.console import Quiet
 
 
 def embed(
-    language: Annotated[str, typer.Argument(metavar="LANGUAGE", help="c, cpp, go, java or rust.")],
+    language: Annotated[str, typer.Argument(metavar="LANGUAGE", help="c, cpp, go, java, node, rust or web.")],
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="The model (.onnx).")],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FOLDER", help="The program's folder; not there yet.")
