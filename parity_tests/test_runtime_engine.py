@@ -225,6 +225,9 @@ try:
     load(threads=3, spinning=True, shared_threads=True)
 except rnnx.UsageError as error:
     print(error.code, error.found)
+print([load() for _ in range(2)] + [load(threads=3)])
+print(rnnx.engine.availability()["cpu"])
+sessions[0].stream().step([[0.0, 0.0, 0.0]])  # loaded before the pool was there
 """
 
 
@@ -235,12 +238,16 @@ def test_sessions_add_no_threads_or_share_theirs(tmp_path: Path) -> None:
     """In a process of its own: the pool is there for good."""
     (tmp_path / "lstm.onnx").write_bytes(onnx_models.lstm())
     command = [sys.executable, "-c", SHARING, str(tmp_path / "lstm.onnx")]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    process = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert not process.stderr
+    said = process.stdout.splitlines()
     alone, own, shared = map(json.loads, said[:3])
     assert len(set(alone)) == 1, "sessions of one thread make none"
     assert [count - alone[0] for count in own] == [3, 6, 9]
     assert [count - own[-1] for count in shared] == [3, 3, 3, 3]
     assert said[3] == "wrong-option 3"
+    assert json.loads(said[4]) == [shared[-1]] * 3, "what is loaded later uses the pool"
+    assert said[5:] == ["None"]
 
 
 def test_a_model_the_engine_cannot_load_is_refused() -> None:

@@ -100,7 +100,11 @@ def test_snapshots_that_do_not_fit_are_refused_and_change_nothing() -> None:
         edited(good, version="2"): "snapshot-newer",
         edited(good, version="x"): "not-a-snapshot",
         edited(good, format="rnnx-trace"): "not-a-snapshot",
+        edited(good, version="9" * 5000): "snapshot-newer",
+        edited(good, version="\u0661"): "not-a-snapshot",
         edited(good, position="-1"): "snapshot-invalid",
+        edited(good, position=f"{1 << 62}"): "snapshot-invalid",
+        edited(good, position="9" * 5000): "snapshot-invalid",
         encode_tensors(half, metadata): "snapshot-invalid",
         encode_tensors(lone, metadata): "snapshot-invalid",
         one: "snapshot-invalid",
@@ -153,6 +157,11 @@ def test_tensor_files_are_what_safetensors_reads_and_writes(entries: dict[str, A
         {"dtype": "F99", "shape": [2], "data_offsets": [0, 8]},
         {"dtype": "F32", "shape": 2, "data_offsets": [0, 8]},
         {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},
+        {"dtype": "F32", "shape": [2.9], "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": ["2"], "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": [2, True], "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": [np.inf], "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": [0, 1 << 70], "data_offsets": [8, 8]},
         {"shape": [2], "data_offsets": [0, 8]},
         [],
     ],
@@ -161,6 +170,12 @@ def test_headers_that_lie_are_refused(entry: Any) -> None:
     header = json.dumps({"a": entry}).encode()
     data = len(header).to_bytes(8, "little") + header + bytes(8)
     assert code_of(lambda: decode_tensors(data, what="it")) == "not-safetensors"
+
+
+def test_a_truth_value_is_0_or_1() -> None:
+    good = encode_tensors({"a": np.array([False, True])}, {})
+    assert decode_tensors(good, what="it")[0]["a"].tolist() == [False, True]
+    assert code_of(lambda: decode_tensors(good[:-1] + b"\x02", what="it")) == "not-safetensors"
 
 
 @settings(max_examples=200, deadline=None)

@@ -181,6 +181,8 @@ def test_out_receives_results() -> None:
         assert caught.value.code == "wrong-out"
     with pytest.raises(InputError, match="'z'"):
         stream.step(frame, out={"z": readonly})
+    with pytest.raises(InputError, match="found a MaskedArray"):
+        stream.step(frame, out={"last": np.ma.zeros((1, 3), "f4")})
     assert stream.position == 3
 
 

@@ -31,9 +31,10 @@ class Options:
         threads: threads inside one operator. One is the fastest for a step of a small network, and
             many sessions in one process do not compete; raise it for large chunks or batches.
         spinning: whether idle threads wait in a busy loop: lower latency, a core burnt per thread.
-        shared_threads: whether these threads are one pool for all sessions of the process that say so; the
-            first of them makes it. ONNX Runtime lets the threads of such a pool spin, so `spinning` must be
-            true as well. With one thread there is no pool, and nothing to share.
+        shared_threads: whether these threads are one pool for all sessions of the process; the first that
+            says so makes it. All that are loaded later use it, too, whatever they say: ONNX Runtime gives
+            none threads of its own then. It lets the threads of such a pool spin, so `spinning` must be true
+            as well. With one thread there is no pool, and nothing to share.
         graph_optimization: how far the graph is rewritten when loaded.
         arena: whether freed memory is kept for the next call.
         memory_pattern: whether intermediate results of one shape are planned in one block.
@@ -70,25 +71,34 @@ class _SharedThreads:
         self._lock = threading.Lock()
         self._count: int | None = None
 
-    def join(self, ort: Any, options: Options, settings: Any) -> None:
-        """Let a session with these settings use the pool. Raises UsageError `wrong-option`."""
-        if not options.spinning:
+    def settle(self, ort: Any, options: Options, settings: Any) -> None:
+        """Let a session with these settings use the pool once there is one; before that, threads of its own.
+
+        Raises:
+            UsageError: `wrong-option`.
+        """
+        wanted = options.shared_threads and options.threads > 1
+        if wanted and not options.spinning:
             raise _wrong_option("spinning to be true with shared_threads", "false", "set both, or neither")
         with self._lock:
-            if self._count is None:
+            if wanted and self._count is None:
                 try:
                     ort.set_global_thread_pool_sizes(options.threads, 1)
                 except Exception as error:
                     found = first_line(error)
                     raise _wrong_option("no shared threads but rnnx's", found, "leave it out") from error
                 self._count = options.threads
-        if self._count != options.threads:
+        if self._count is None:
+            return
+        if wanted and self._count != options.threads:
             raise _wrong_option(
                 f"threads to be {self._count}, as in the session that made the shared pool",
                 str(options.threads),
                 "give all sessions that share threads the same number",
             )
         settings.use_per_session_threads = False
+        # Else it prints that they are ignored.
+        settings.intra_op_num_threads = settings.inter_op_num_threads = 0
 
 
 _SHARED = _SharedThreads()
@@ -102,8 +112,7 @@ def session_options(ort: Any, options: Options) -> Any:
     settings.enable_cpu_mem_arena = options.arena
     settings.enable_mem_pattern = options.memory_pattern
     settings.log_severity_level = 4  # what goes wrong is raised, with its text; nothing is printed beside it
-    if options.shared_threads and options.threads > 1:
-        _SHARED.join(ort, options, settings)
+    _SHARED.settle(ort, options, settings)
     settings.add_session_config_entry("session.intra_op.allow_spinning", "1" if options.spinning else "0")
     level = _LEVELS[options.graph_optimization]
     settings.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)

@@ -146,7 +146,8 @@ class Plan:
             if array is None:
                 continue
             if type(array) is not np.ndarray or array.shape != view.shape or array.dtype != view.dtype:
-                found = f"{array.dtype}{list(array.shape)}" if hasattr(array, "dtype") else repr(array)
+                plain = type(array) is np.ndarray
+                found = f"{array.dtype}{list(array.shape)}" if plain else shown(array)
                 raise _wrong_out(f"out[{name!r}] as {view.dtype}{list(view.shape)}", found)
             if not array.flags.writeable:
                 raise _wrong_out(f"a writeable array in out[{name!r}]", "a read-only one")

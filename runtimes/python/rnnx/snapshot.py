@@ -28,11 +28,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from rnnx.arguments import instance
+from rnnx.arguments import instance, shown
 from rnnx.contract import Contract, describe
 from rnnx.errors import FileError
 from rnnx.shapes import Array, fit
-from rnnx.tensor_file import check_format, decode_tensors, encode_tensors
+from rnnx.tensor_file import check_format, decimal, decode_tensors, encode_tensors
 
 VERSION = 1
 _POSITIONS = 1 << 62  # what 64 bits count, with room for all steps to come
@@ -105,11 +105,11 @@ def decode_snapshot(
     content = instance("a snapshot", data, (bytes, bytearray, memoryview), "the bytes that snapshot() gave")
     tensors, metadata = decode_tensors(bytes(content), what="a snapshot")
     check_format(metadata, what="a snapshot", name="snapshot", version=VERSION, model_id=model_id)
-    position = metadata.get("position", "")
-    if not (position.isascii() and position.isdecimal()):
-        raise _invalid("a position in decimal", repr(position))
-    if int(position) >= _POSITIONS:
-        raise _invalid("a position below 2^62", position)
+    position = decimal(metadata.get("position", ""))
+    if position is None:
+        raise _invalid("a position in decimal", shown(metadata.get("position", "")))
+    if position >= _POSITIONS:
+        raise _invalid("a position below 2^62", str(position))
     known = dict(sizes or {})
     states = {}
     for spec in contract.states:
@@ -121,7 +121,7 @@ def decode_snapshot(
             wanted = describe(spec.dtype, [_size(dimension, known) for dimension in spec.shape])
             raise _invalid(f"state {spec.name!r} as {wanted}", describe(str(value.dtype), value.shape))
         states[spec.name], known = value, fitted
-    return Snapshot(model_id, int(position), states, _sampling(tensors, contract, known))
+    return Snapshot(model_id, position, states, _sampling(tensors, contract, known))
 
 
 def _size(dimension: int | str, sizes: Mapping[str, int]) -> int | str:

@@ -88,7 +88,10 @@ def _decode(data: bytes) -> tuple[dict[str, Array], dict[str, str]]:
     tensors, used = {}, 0
     for name, entry in header.items():
         start, end = entry["data_offsets"]
-        shape = tuple(int(size) for size in entry["shape"])
+        shape = tuple(entry["shape"])
+        # JSON, as Python reads it, has 1.5, true and Infinity, too.
+        if not all(type(size) is int for size in (start, end, *shape)):
+            raise ValueError(f"tensor {name!r} with a size that is no whole number")
         dtype = _DTYPES[entry["dtype"]]
         count = 1
         for extent in shape:
@@ -97,13 +100,23 @@ def _decode(data: bytes) -> tuple[dict[str, Array], dict[str, str]]:
             raise ValueError(f"tensor {name!r} of another size than its shape")
         if end > len(body):
             raise ValueError(f"cut short in tensor {name!r}")
-        tensors[name] = (
-            np.frombuffer(body, dtype, count, start).reshape(shape).astype(dtype.newbyteorder("="))
-        )
+        array = np.frombuffer(body, dtype, count, start).reshape(shape).astype(dtype.newbyteorder("="))
+        if dtype.kind == "b" and array.view(np.uint8).max(initial=0) > 1:  # engines may read it as either
+            raise ValueError(f"tensor {name!r} with a truth value that is neither 0 nor 1")
+        tensors[name] = array
         used = max(used, end)
     if used != len(body):
         raise ValueError(f"{len(body) - used} bytes behind the last tensor")
     return tensors, metadata
+
+
+def decimal(text: str) -> int | None:
+    """Return the number that stands in metadata, None for anything else.
+
+    Of a number of more than 20 digits the first 20 are returned, which is too large for anything as well:
+    Python reads no numbers of thousands of digits.
+    """
+    return int(text.lstrip("0")[:20] or 0) if text.isascii() and text.isdecimal() else None
 
 
 def check_format(
@@ -114,18 +127,19 @@ def check_format(
     Raises:
         FileError: `not-a-NAME`, `NAME-newer` or `NAME-of-another-model`.
     """
-    if metadata.get("format") != f"rnnx-{name}" or not metadata.get("version", "").isdecimal():
+    written = decimal(metadata.get("version", ""))
+    if metadata.get("format") != f"rnnx-{name}" or written is None:
         raise FileError(
             f"not-a-{name}",
             expected=f"{what} (metadata format 'rnnx-{name}' and a version)",
             found=f"safetensors of format {metadata.get('format', '')!r}",
             fix=f"name a {name} that rnnx wrote",
         )
-    if int(metadata["version"]) > version:
+    if written > version:
         raise FileError(
             f"{name}-newer",
             expected=f"{what} of version {version} at most",
-            found=f"version {metadata['version']}",
+            found=f"version {written}",
             fix="install a newer rnnx",
         )
     if model_id is not None and metadata.get("model") != model_id:
