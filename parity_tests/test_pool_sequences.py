@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
+from onnx import helper
 from typer.testing import Result
 
 import rnnx
@@ -19,6 +20,7 @@ from cases import onnx_models
 from conftest import REPOSITORY
 from pool_models import SESSIONS, agree, dims_of, inputs_of
 from rnnx.array_files import write_arrays
+from rnnx.contract import Contract, InputSpec, OutputSpec
 from rnnx.errors import InputError, RnnxError, UsageError
 from rnnx.pool import Pool
 from rnnx.sequences import run_sequences
@@ -107,6 +109,25 @@ def test_sequences_with_other_free_dimensions_run_beside_each_other() -> None:
     bound = SESSIONS["attention"]
     with pytest.raises(InputError, match=r"memory=3.*in the input of 1;"):
         list(run_sequences(bound, sequences))
+
+
+def test_sequences_with_other_values_for_all_rows_run_beside_each_other() -> None:
+    contract = Contract(
+        name="scaled",
+        inputs=[
+            InputSpec(name="x", dtype="float32", shape=["batch", "time"]),
+            InputSpec(name="gain", dtype="float32", shape=[], default=1.0),
+        ],
+        outputs=[OutputSpec(name="y", dtype="float32", shape=["batch", "time"])],
+        states=[],
+    )
+    session = rnnx.load(onnx_models.build([helper.make_node("Mul", ["x", "gain"], ["y"])], contract))
+    x = np.arange(1, 40, dtype="f4")[None]
+    gains = (2, 3, None, 2, 1, 3)
+    sequences = [(index, {"x": x[:, index:], "gain": gain}) for index, gain in enumerate(gains)]
+    found = dict(run_sequences(session, sequences, capacity=4, chunk=5))
+    for index, gain in enumerate(gains):
+        assert (found[index]["y"] == x[:, index:] * (gain or 1)).all()
 
 
 def test_sequences_that_make_no_sense_are_refused_by_name() -> None:
@@ -240,7 +261,12 @@ def test_recordings_that_do_not_fit_are_refused_by_name(network: Path, command: 
     result = run(*folders)
     refused(result, "non-finite")
     assert "take9.npy" in result.stderr
-    for text, code in (("{", "not-json-lines"), ("[[1, 2]]", "wrong-shape"), ('{"z": 1}', "unknown-input")):
+    for text, code in (
+        ("{", "not-json-lines"),
+        ("[[1, 2]]", "wrong-shape"),
+        ("[]", "empty-time"),
+        ('{"z": 1}', "unknown-input"),
+    ):
         (network / "bad.jsonl").write_text(f"[[1, 2, 3]]\n{text}\n")
         result = run("-i", "bad.jsonl", "-o", "r.jsonl")
         refused(result, code)

@@ -16,7 +16,7 @@ from rnnx.contract import Contract, axis_index
 from rnnx.errors import FileError, InputError
 from rnnx.files import read_lines
 from rnnx.joining import named
-from rnnx.shapes import Array, chunk_shape
+from rnnx.shapes import Array, chunk_shape, has_steps
 
 LINES = ".jsonl"
 
@@ -134,6 +134,13 @@ def _with_batch(contract: Contract, content: Any) -> Any:
     for spec in contract.inputs:
         if named.get(spec.name) is not None:
             array = feeds.to_array(spec, named[spec.name])
+            if array.shape == (0,) and has_steps(contract, spec):  # nested lists lose their other axes then
+                raise InputError(
+                    "empty-time",
+                    expected=f"{spec.name!r} of at least one step",
+                    found="an empty list",
+                    fix="leave the line out: there is nothing to run",
+                )
             axis = axis_index(chunk_shape(contract, spec), "batch")
             if axis is not None and axis <= array.ndim:
                 array = np.expand_dims(array, axis)

@@ -15,7 +15,7 @@ from rnnx.joining import check_pooled, named
 from rnnx.matching import check_values, match_inputs
 from rnnx.pool import Pool
 from rnnx.session import Session
-from rnnx.shapes import Array
+from rnnx.shapes import Array, has_steps
 
 Name = TypeVar("Name", bound=Hashable)
 # Sequences that may have begun, by sequences that run at a time, where results wait for those before them.
@@ -32,7 +32,7 @@ class _Running(Generic[Name]):
     inputs: dict[str, Array]
     steps: int
     dims: dict[str, int]
-    alike: tuple[int, ...]  # free sizes: what runs together has the same
+    alike: tuple[int | bytes, ...]  # free sizes and values for all rows: what runs together has the same
     done: int = 0
     parts: list[dict[str, Array]] = dataclasses.field(default_factory=list)
 
@@ -48,6 +48,9 @@ def run_sequences(
     advanced: Callable[[int], None] | None = None,
 ) -> Iterator[tuple[Name, dict[str, Array]]]:
     """Run sequences of any lengths, `capacity` at a time; one that ends makes room for the next.
+
+    Those of other free dimensions, or of another value that holds for all rows and steps, run in a batch of
+    their own.
 
     Sequences are read as rows become free, so any number of them takes the memory of `capacity`, or of four
     times as many where results are to come in order.
@@ -93,6 +96,14 @@ class _Runner(Generic[Name]):
         self._session, self._contract, self._source = session, session.contract, source
         self._capacity, self._chunk, self._check = capacity, chunk, check
         self._advanced = advanced or (lambda steps: None)
+        # Inputs of which one value holds for all rows and all steps.
+        self._shared = [
+            spec.name
+            for spec in session.contract.inputs
+            if axis_index(spec.shape, "batch") is None
+            and spec.role is None
+            and not has_steps(session.contract, spec)
+        ]
         self._pool: Pool | None = None
         self._active: list[_Running[Name]] = []
         # Begun and not given out yet, as they came; stays empty where order does not matter.
@@ -142,8 +153,9 @@ class _Runner(Generic[Name]):
             raise named(error, str(name)) from None
         if self._pool is None:
             self._pool = self._make_pool(dims)
-        alike = tuple(dims[free] for free in self._contract.free_dimensions)
-        return _Running(name, self._pool.open(), arrays, dims["time"], dims, alike)
+        sizes = (dims[free] for free in self._contract.free_dimensions)
+        values = (arrays[shared].tobytes() if shared in arrays else b"" for shared in self._shared)
+        return _Running(name, self._pool.open(), arrays, dims["time"], dims, (*sizes, *values))
 
     def _make_pool(self, dims: Mapping[str, int]) -> Pool:
         """Return a pool with the free dimensions of states bound as the first sequence has them."""
