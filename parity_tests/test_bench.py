@@ -124,6 +124,26 @@ def test_a_way_that_fails_is_an_error_unless_it_is_optional(model: Path) -> None
         measure(model, [Broken()], streams=[1], seconds=0.02)
 
 
+SCRIPT = """
+import sys
+from pathlib import Path
+from rnnx.bench import measure
+from rnnx.contenders import RnnxContender
+measure(Path(sys.argv[1]), [RnnxContender(Path(sys.argv[1]))], streams=[1], seconds=0.01)
+"""
+
+
+def test_a_script_that_measures_when_it_is_imported_is_told_so(model: Path, tmp_path: Path) -> None:
+    """The fresh process imports the script, and cannot measure in turn."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    command = [sys.executable, str(tmp_path / "script.py"), str(model)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    last = result.stderr.splitlines()[-1]
+    assert result.returncode == 1
+    assert last.startswith("rnnx.errors.UsageError: expected a process of its own to load 'rnnx'")
+    assert "if __name__ ==" in last
+
+
 KINDS = [
     onnx_models.gru,
     onnx_models.accumulator,
@@ -164,6 +184,22 @@ def test_the_command_prints_tables_json_and_a_picture(command: Command, model: P
     ]
     assert all(first["seconds"] > 0 for first in found["first"])
     assert found["timings"][0]["ratio"] == 1.0
+
+
+def test_a_picture_that_cannot_be_drawn_is_refused_before_anything_is_measured(
+    command: Command, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.delitem(sys.modules, "rnnx.bench_plot", raising=False)
+    monkeypatch.setattr("rnnx.bench.measure", lambda *_, **__: pytest.fail("measured"))
+    result = command("bench", str(model), "--plot", str(tmp_path / "p.svg"))
+    assert (result.exit_code, "package-missing" in result.stderr) == (2, True)
+
+
+def test_a_provider_named_twice_is_measured_once(command: Command, model: Path) -> None:
+    arguments = ("--runtimes", "cpu,cpu", "--streams", "1", "--seconds", "0.01", "--json", "-q")
+    found = json.loads(command("bench", str(model), *arguments).stdout)
+    assert [first["contender"] for first in found["first"]] == ["rnnx cpu", "onnxruntime run()"]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from typing import Any
 
 from rnnx.contenders import Contender, Loaded, Step
 from rnnx.environment import machine, package_versions
-from rnnx.errors import RnnxError
+from rnnx.errors import RnnxError, UsageError
 
 STREAMS = (1, 16, 64, 256)
 _ROUNDS = 20
@@ -110,7 +110,7 @@ def measure(
         advanced: called with the number of parts done, of `parts(contenders, streams)`.
 
     Raises:
-        RnnxError: a contender that is not optional does not work here.
+        RnnxError: a contender that is not optional does not work here, or `process-died`.
     """
     not_run: dict[str, str] = {}
     first: list[First] = []
@@ -233,11 +233,43 @@ def _attempt(contender: Contender, call: Callable[[], Any], not_run: dict[str, s
 
 
 def _first_alone(contender: Contender) -> First:
-    """Load and step in a fresh process."""
+    """Load and step in a fresh process.
+
+    Raises:
+        UsageError: `process-died`; or what the contender raises.
+    """
     context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
-        # Unpickled only there, inside the time taken: that imports what the contender needs.
-        return pool.apply(_first, (pickle.dumps(contender),))
+    receiver, sender = context.Pipe(duplex=False)
+    # Unpickled only there, inside the time taken: that imports what the contender needs.
+    process = context.Process(target=_tell_first, args=(pickle.dumps(contender), sender), daemon=True)
+    process.start()
+    sender.close()  # so that the pipe ends when the process does
+    try:
+        found = receiver.recv()
+    except EOFError:
+        raise UsageError(
+            "process-died",
+            expected=f"a process of its own to load {contender.name!r} and do a step",
+            found="one that ended before that",
+            fix="in a script, measure below 'if __name__ == \"__main__\":'; else see that memory suffices",
+        ) from None
+    finally:
+        process.terminate()
+        process.join()
+        receiver.close()
+    if isinstance(found, Exception):
+        raise found
+    return found  # type: ignore[no-any-return]
+
+
+def _tell_first(pickled: bytes, sender: Any) -> None:
+    try:
+        sender.send(_first(pickled))
+    except Exception as error:
+        try:
+            sender.send(error)
+        except Exception:  # one that cannot be pickled
+            sender.send(RuntimeError(f"{type(error).__name__}: {error}"))
 
 
 def _first(pickled: bytes) -> First:

@@ -8,6 +8,8 @@ from pathlib import Path
 from rnnx.bench import Bench
 from rnnx.files import writing
 
+Figure = importlib.import_module("matplotlib.figure").Figure
+
 # Okabe and Ito's colours, which the colour-blind can tell apart.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 
@@ -22,12 +24,9 @@ def draw(found: Bench, path: Path) -> None:
     Raises:
         FileError: the picture cannot be written.
     """
-    figure_module = importlib.import_module("matplotlib.figure")
     counts = list(dict.fromkeys(timing.streams for timing in found.timings))
     names = list(dict.fromkeys(timing.contender for timing in found.timings))
-    figure = figure_module.Figure(
-        figsize=(8, 0.7 + len(counts) * (0.5 + 0.25 * len(names))), layout="constrained"
-    )
+    figure = Figure(figsize=(8, 0.7 + len(counts) * (0.5 + 0.25 * len(names))), layout="constrained")
     figure.suptitle(f"{found.model}: time for a step, {names[0]} = 1 (less is better)", fontsize=10)
     panels = figure.subplots(len(counts), squeeze=False, sharex=True)[:, 0]
     for axes, count in zip(panels, counts, strict=True):

@@ -231,7 +231,7 @@ class _Bound(_Ort):
         def step() -> object:
             nonlocal side
             for device, host, value in pairs:
-                np.copyto(host, value)
+                host[...] = value
                 if not on_host:
                     device.update_inplace(host)
             run(bindings[side])

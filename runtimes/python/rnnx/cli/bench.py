@@ -73,10 +73,11 @@ def bench(
             expected="--against SOURCE beside flags that say how the network is made",
             fix="add --against, or leave it out",
         )
-    names = providers(runtimes)
+    names = list(dict.fromkeys(providers(runtimes)))
     if plot is not None:
         check_output(plot, inputs=(model,))
         _check_format(plot)
+        from rnnx.bench_plot import draw  # here, since it needs matplotlib
     counts = _counts(streams)
     contract = read_contract(read_model(model))
     if contract.whole_only is not None:
@@ -97,8 +98,6 @@ def bench(
     with progress("measuring", parts(ways, counts), unit="parts", quiet=quiet) as bar:
         found = measure(model, ways, streams=counts, seconds=seconds, advanced=bar.update)
     if plot is not None:
-        from rnnx.bench_plot import draw
-
         draw(found, plot)
     if json:
         typer.echo(found.to_json())
