@@ -46,10 +46,10 @@ twofold between machines, and between hours on one.
 """
 STEP = """## One stream
 
-An LSTM with {features} inputs and batch 1, which is mostly the price of the call. *Bound by hand* is a loop in
-Python over ONNX Runtime alone: buffers bound once, states swapped, inputs copied in and outputs out, nothing
-checked. Written for one input and one output instead of any number, it saves another 5 %. *run() by hand* is
-the ordinary way, with dictionaries. `step` checks everything and returns fresh arrays.
+An LSTM with {features} inputs and batch 1, which is mostly the price of the call. *Bound by hand* is a loop
+in Python over ONNX Runtime alone: buffers bound once, states swapped, inputs copied in and outputs out,
+nothing checked. Written for one input and one output instead of any number, it saves another 5 %. *run() by
+hand* is the ordinary way, with dictionaries. `step` checks everything and returns fresh arrays.
 """
 POOL = """## Many streams
 
