@@ -12,10 +12,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from rnnx.bounds import bounds_of
 from rnnx.contract import Contract, InputSpec, resolve, step_shape
 from rnnx.errors import InputError, UsageError
-from rnnx.feeds import name_inputs, to_array, value_check, wrong_value
+from rnnx.feeds import name_inputs, to_array
+from rnnx.matching import check_values
 from rnnx.reference import Inputs, Values
 from rnnx.shapes import Array, chunk_shape, has_steps, to_steps
 from rnnx.synthetic import random_inputs
@@ -221,11 +221,8 @@ def recorded_inputs(
     """
     given = name_inputs(contract.inputs, arrays)
     named = {spec.name: to_array(spec, given[spec.name]) for spec in contract.inputs if spec.name in given}
+    check_values(contract, named, {"time": time}, finite=True)
     for spec in contract.inputs:
-        bounds = bounds_of(contract, spec, time=time)
-        check = value_check(spec, bounds)
-        if spec.name in named and check is not None and not check(named[spec.name].reshape(-1)):
-            raise wrong_value(spec, named[spec.name], bounds)
         if spec.name in named and has_steps(contract, spec):
             shape = chunk_shape(contract, spec)
             if named[spec.name].ndim != len(shape):
