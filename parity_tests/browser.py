@@ -16,9 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import pytest
-
-from conftest import ON_CI
+from conftest import not_run
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
@@ -37,11 +35,7 @@ SECONDS = 120
 
 def chromium() -> str:
     """Return the program; skip the test where there is none, and fail it on CI."""
-    found = next(filter(None, map(shutil.which, NAMES)), None)
-    if found is None:
-        said = "not run: a browser (chromium not found)"
-        pytest.fail(f"{said}: install it on CI") if ON_CI else pytest.skip(said)
-    return found
+    return next(filter(None, map(shutil.which, NAMES)), None) or not_run("a browser (chromium not found)")
 
 
 class _Handler(SimpleHTTPRequestHandler):

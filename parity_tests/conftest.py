@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -34,17 +35,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.
             item.add_marker(pytest.mark.skip(reason=f"not run: cuda does not work here ({reason.found})"))
 
 
+def not_run(reason: str) -> NoReturn:
+    """Skip the test for want of a program outside Python; on CI, which installs them all, fail it."""
+    said = f"not run: {reason}"
+    pytest.fail(f"{said}: install it on CI") if ON_CI else pytest.skip(said)
+
+
 @pytest.fixture(scope="session")
 def tool() -> Callable[[str], str]:
     """Find a program outside Python; where it is missing the test is skipped, on CI it fails."""
 
     def find(name: str) -> str:
-        path = shutil.which(name)
-        if path is None and ON_CI:
-            pytest.fail(f"{name} is not installed: install it on CI")
-        if path is None:
-            pytest.skip(f"not run: {name} is not installed")
-        return path
+        return shutil.which(name) or not_run(f"{name} is not installed")
 
     return find
 

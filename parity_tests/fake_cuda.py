@@ -10,7 +10,19 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
+import rnnx
+from rnnx.ort_engine import OrtEngine
+from rnnx.ort_staging import Staging
+
 _OUT_OF_MEMORY = 2
+
+
+def apart(made: rnnx.Session, staging: Staging) -> rnnx.Session:
+    """Return a session whose buffers lie apart from the host's arrays: on a device, the CPU in its place."""
+    engine: Any = made.engine
+    device = OrtEngine(engine.session, made.contract, "cpu", engine.options, "cpu", staging)
+    device._mover = device.graph_mover()
+    return rnnx.Session(made.contract, device, model_id=made.id, path=None)
 
 
 class FakeCuda:

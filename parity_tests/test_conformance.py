@@ -20,6 +20,7 @@ import onnx
 import pytest
 from onnx import external_data_helper, helper, numpy_helper
 
+import conftest
 import replay_programs
 from cases.leak import leak_contract, leak_graph
 from conftest import REPOSITORY
@@ -427,7 +428,7 @@ def one_row(model: str, folder: Path) -> Path:
 def test_a_missing_tool_fails_on_ci_and_is_reported_elsewhere(
     on_ci: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay_programs, "ON_CI", on_ci)
+    monkeypatch.setattr(conftest, "ON_CI", on_ci)
     monkeypatch.setattr(shutil, "which", lambda name: None)
     outcome = pytest.fail.Exception if on_ci else pytest.skip.Exception
     with pytest.raises(outcome, match=r"not run: rust \(cargo not found\)"):

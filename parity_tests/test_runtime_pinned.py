@@ -11,21 +11,16 @@ import numpy as np
 import pytest
 
 import rnnx
-from fake_cuda import FakeCuda
+from fake_cuda import FakeCuda, apart
 from pool_models import MODELS, SESSIONS
 from rnnx.engine import availability
 from rnnx.errors import ProviderError, UsageError
-from rnnx.ort_engine import OrtEngine
 from rnnx.ort_staging import Pageable, Pinned, Staging, pinned
 
 
 def load(staging: Staging) -> rnnx.Session:
     """Return the LSTM on a device, the CPU in its place."""
-    made = rnnx.load(MODELS["lstm"]())
-    engine: Any = made.engine
-    apart = OrtEngine(engine.session, made.contract, "cpu", engine.options, "cpu", staging)
-    apart._mover = apart.graph_mover()
-    return rnnx.Session(made.contract, apart, model_id=made.id, path=None)
+    return apart(rnnx.load(MODELS["lstm"]()), staging)
 
 
 @pytest.mark.parametrize(

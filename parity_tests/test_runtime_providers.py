@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 
 import rnnx
-from fake_cuda import FakeCuda
+from fake_cuda import FakeCuda, apart
 from pool_models import MODELS, SESSIONS, dims_of, inputs_of
 from rnnx import feeds
 from rnnx.contract import Contract, InputSpec
 from rnnx.errors import InputError
-from rnnx.ort_engine import OrtEngine
 from rnnx.ort_staging import Pinned
 from rnnx.tolerance import error_beyond, level_of
 
@@ -35,11 +34,7 @@ def provider(request: pytest.FixtureRequest) -> str:
 def load(name: str, provider: str, **options: Any) -> rnnx.Session:
     if provider != "device":
         return rnnx.load(MODELS[name](), provider, options=options)
-    made = rnnx.load(MODELS[name](), options=options)
-    engine: Any = made.engine
-    apart = OrtEngine(engine.session, made.contract, "cpu", engine.options, "cpu", Pinned(FakeCuda(), 0))
-    apart._mover = apart.graph_mover()
-    return rnnx.Session(made.contract, apart, model_id=made.id, path=None)
+    return apart(rnnx.load(MODELS[name](), options=options), Pinned(FakeCuda(), 0))
 
 
 @pytest.fixture(params=sorted(MODELS))
