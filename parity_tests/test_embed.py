@@ -24,9 +24,11 @@ from cases.leak import leak_contract, leak_graph
 from conftest import REPOSITORY
 from replay_programs import GOLDEN, TOOLS, library, prepare
 from rnnx import scaffold
+from rnnx.contract import Proof
 from rnnx.errors import FileError, ModelError, UsageError
 from rnnx.generation import generate
-from rnnx.model_file import read_contract, read_model, write_contract
+from rnnx.inspection import inspect_model
+from rnnx.model_file import model_id, read_contract, read_model, write_contract
 from rnnx.scaffold import LANGUAGES
 
 WRITTEN = [name for name in LANGUAGES if (REPOSITORY / "runtimes" / name / "README.md").is_file()]
@@ -176,6 +178,9 @@ def test_page_runs_as_its_readme_says(installed: Path, tmp_path: Path) -> None:
         shutil.copyfile(GOLDEN / f"{model}.onnx", tmp_path / "models" / f"{model}.onnx")
     (tmp_path / "models" / "from_five.onnx").write_bytes(ids_within(5, 36))
     (tmp_path / "models" / "none.onnx").write_bytes(b"none")
+    gru = read_model(GOLDEN / "gru.onnx")
+    hostile = msgspec.structs.replace(read_contract(gru), name="<b>x</b><script>y</script>\u202ez")
+    (tmp_path / "models" / "hostile.onnx").write_bytes(write_contract(gru.data, hostile))
     run_installed(installed, "embed", "web", GOLDEN / "characters.onnx", "-o", tmp_path / "app")
     build_and_run(tmp_path / "app")
     names = sorted(path.stem for path in (tmp_path / "models").iterdir())
@@ -183,6 +188,7 @@ def test_page_runs_as_its_readme_says(installed: Path, tmp_path: Path) -> None:
     found = posted("/watch.html", {"/": tmp_path}, tmp_path / "profile")
     assert found["characters"]["text"] == golden_text()
     assert found["from_five"]["state"] == "ready"
+    assert "<b>x</b><script>y</script>\\u202ez" in found["hostile"]["shown"], "text, and all of it to be seen"
     assert found["none"]["state"] == "failed"
     assert "error[not-onnx]: expected an ONNX model in model.onnx; found 4 bytes" in found["none"]["shown"]
     for model in MODELS:
@@ -240,17 +246,52 @@ def test_nothing_is_left_of_a_program_that_cannot_be_written(
     assert not list(tmp_path.iterdir())
 
 
-def test_weights_beside_the_model_come_along(tmp_path: Path) -> None:
+def leak_beside(folder: Path, location: str) -> Path:
+    """Write the example of the contract, proved, with a weight in another file."""
     model = onnx.load_from_string(leak_graph())
     model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.array([0.5], np.float32), "half"))
-    external_data_helper.set_external_data(model.graph.initializer[0], "leak.onnx.data", offset=0, length=4)
+    external_data_helper.set_external_data(model.graph.initializer[0], location, offset=0, length=4)
     model.graph.initializer[0].ClearField("raw_data")
-    (tmp_path / "leak.onnx.data").write_bytes(np.float32(0.5).tobytes())
-    path = tmp_path / "leak.onnx"
-    path.write_bytes(write_contract(model.SerializeToString(), leak_contract()))
+    (folder / location).parent.mkdir(parents=True, exist_ok=True)
+    (folder / location).write_bytes(np.float32(0.5).tobytes())
+    path = folder / "leak.onnx"
+    data = model.SerializeToString()
+    proof = Proof(reference="torch", tolerance="float32", batches=[1], steps=3)
+    contract = msgspec.structs.replace(leak_contract(), id=model_id(data, folder), proof=proof)
+    path.write_bytes(write_contract(data, contract))
+    return path
+
+
+# What would be overwritten, and what tools read if it is there.
+LOCATIONS = ["leak.onnx.data", "main.c", "CMakeLists.txt", "rnnx/CMakeLists.txt", "model.onnx", ".npmrc"]
+
+
+@pytest.mark.parametrize("location", [*LOCATIONS, "CMakePresets.json", "weights-0.bin", "deep/er/weights"])
+def test_weights_beside_the_model_come_along_under_names_of_ours(location: str, tmp_path: Path) -> None:
+    path = leak_beside(tmp_path, location)
+    assert inspect_model(path).is_as_proved
+    plain = scaffold.embed("c", GOLDEN / "gru.onnx", tmp_path / "plain")
     made = scaffold.embed("c", path, tmp_path / "app")
-    assert (made / "leak.onnx.data").read_bytes() == np.float32(0.5).tobytes()
+    assert (made / "weights-0.bin").read_bytes() == np.float32(0.5).tobytes()
+    files = {file.relative_to(made) for file in made.rglob("*")}
+    others = {file.relative_to(plain) for file in plain.rglob("*")}
+    assert files == others | {Path("weights-0.bin")}
+    for file in others - {Path(scaffold.MODEL)}:
+        assert (plain / file).is_dir() or (plain / file).read_bytes() == (made / file).read_bytes()
     assert rnnx.load(made / scaffold.MODEL).stream().step(np.float32([[1]]))["y"].tolist() == [[2]]
+    found = inspect_model(made / scaffold.MODEL)
+    assert found.is_as_proved
+    assert found.contract.id == found.model.id
+
+
+def test_a_name_that_the_program_has_already_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scaffold, "MODEL", "main.c")
+    with pytest.raises(FileError) as caught:
+        scaffold.embed("c", GOLDEN / "gru.onnx", tmp_path / "app")
+    assert caught.value.code == "name-taken"
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_command_says_what_to_do_next(command: Callable[..., Result], tmp_path: Path) -> None:

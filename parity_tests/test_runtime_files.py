@@ -6,6 +6,8 @@ import contextlib
 import dataclasses
 import io
 import json
+import tracemalloc
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,8 @@ import rnnx
 from cases import onnx_models
 from rnnx.array_files import read_arrays
 from rnnx.compare import compare_trace
-from rnnx.errors import FileError
+from rnnx.errors import FileError, InputError
+from rnnx.limits import bounded
 from rnnx.snapshot import Sampling
 from rnnx.synthetic import random_inputs
 from rnnx.tensor_file import decode_tensors, encode_tensors
@@ -33,7 +36,7 @@ FRAMES = np.random.default_rng(1).normal(size=(20, 2, 3)).astype("f4")
 
 
 def code_of(call: Callable[[], object]) -> str:
-    with pytest.raises(FileError) as caught:
+    with pytest.raises((FileError, InputError)) as caught:
         call()
     assert caught.value.exit_code == 2
     return caught.value.code
@@ -170,6 +173,65 @@ def test_headers_that_lie_are_refused(entry: Any) -> None:
     header = json.dumps({"a": entry}).encode()
     data = len(header).to_bytes(8, "little") + header + bytes(8)
     assert code_of(lambda: decode_tensors(data, what="it")) == "not-safetensors"
+
+
+def header_of(entries: dict[str, Any], length: int) -> bytes:
+    header = json.dumps(entries).encode()
+    return len(header).to_bytes(8, "little") + header + bytes(length)
+
+
+def test_bodies_that_overlap_or_leave_holes_are_refused_before_anything_is_read() -> None:
+    def entry(start: int, end: int) -> dict[str, Any]:
+        return {"dtype": "U8", "shape": [end - start], "data_offsets": [start, end]}
+
+    size = 1 << 20
+    shared = {f"t{index}": entry(0, size) for index in range(2000)}  # 2 GB out of 1 MB
+    for entries in (shared, {"a": entry(0, 8), "b": entry(4, 12)}, {"a": entry(0, 4), "b": entry(8, size)}):
+        tracemalloc.start()
+        assert code_of(lambda entries=entries: decode_tensors(header_of(entries, size), what="it")) == (  # type: ignore[misc]
+            "not-safetensors"
+        )
+        assert tracemalloc.get_traced_memory()[1] < 8 * size
+        tracemalloc.stop()
+
+
+def test_a_compressed_array_is_held_to_what_it_may_take(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "zeros.npz", x=np.zeros(1 << 22, "f4"))
+    assert (tmp_path / "zeros.npz").stat().st_size < 1 << 16
+    with bounded(1 << 20):
+        assert code_of(lambda: read_arrays(tmp_path / "zeros.npz")) == "out-of-memory"
+    with bounded(1 << 24):
+        found = read_arrays(tmp_path / "zeros.npz")
+    assert isinstance(found, dict)
+    assert found["x"].shape == (1 << 22,)
+
+
+def test_several_arrays_are_held_to_it_together(tmp_path: Path) -> None:
+    np.savez(tmp_path / "two.npz", a=np.zeros(1000, "f4"), b=np.zeros(1000, "f4"))
+    with bounded(6000):
+        assert code_of(lambda: read_arrays(tmp_path / "two.npz")) == "out-of-memory"
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2, zipfile.ZIP_DEFLATED])
+def test_archives_that_are_damaged_hold_no_arrays(kind: int, tmp_path: Path) -> None:
+    content = io.BytesIO()
+    np.save(content, np.arange(1000))
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", kind) as archive:
+        archive.writestr("x.npy", content.getvalue())
+    data = bytearray(made.getvalue())
+    for place in range(40, len(data) - 100, 7):
+        data[place] ^= 0xFF
+    (tmp_path / "x.npz").write_bytes(data)
+    assert code_of(lambda: read_arrays(tmp_path / "x.npz")) == "not-an-array"
+
+
+def test_a_member_that_says_more_than_it_holds_is_refused(tmp_path: Path) -> None:
+    content = io.BytesIO()
+    np.save(content, np.zeros(4, "f4"))
+    for data in (content.getvalue()[:-1], content.getvalue() + b"x"):
+        (tmp_path / "x.npy").write_bytes(data)
+        assert code_of(lambda: read_arrays(tmp_path / "x.npy")) == "not-an-array"
 
 
 def test_a_truth_value_is_0_or_1() -> None:

@@ -16,7 +16,9 @@ from rnnx import contract as contract_module
 from rnnx import wire
 from rnnx.contract import Contract, Dimension
 from rnnx.errors import ModelError
+from rnnx.external_data import external_tensors, read_all
 from rnnx.files import read_bytes
+from rnnx.lengths import GraphNode, require_kept_states
 
 _METADATA_FIELD = 14
 ELEMENT_TYPES = {  # of onnx.proto's TensorProto.DataType
@@ -46,7 +48,7 @@ class ModelFile:
         operators: how often each operator is used, subgraphs included.
         parameters: number of entries in all initializers, subgraphs included.
         metadata: `metadata_props`.
-        external: whether weights, in subgraphs too, lie in other files beside it.
+        external: whether values of tensors lie in other files beside it.
         id: `sha256:...` of the file without its metadata, then of external data in order.
     """
 
@@ -112,6 +114,8 @@ def read_contract(model: ModelFile) -> Contract:
     taken |= {state.output: GraphValue(state.dtype, state.shape) for state in contract.states}
     _agree(model, "input", given, model.inputs)
     _agree(model, "output", taken, model.outputs)
+    if any(spec.role == "length" for spec in contract.inputs):
+        require_kept_states(_nodes(model), contract, model.label)
     return contract
 
 
@@ -130,24 +134,20 @@ def write_contract(data: bytes, contract: Contract) -> bytes:
 
 
 def model_id(data: bytes, folder: Path | None) -> str:
-    """Return `sha256:...` of `data` without its metadata, then of its external tensors in graph order."""
+    """Return `sha256:...` of `data` without its metadata, then of external tensors as they stand in it."""
     view = memoryview(data)
     digest = hashlib.sha256()
-    graph = memoryview(b"")
-    for number, value, start, end in wire.fields(view):
+    for number, _, start, end in wire.fields(view):
         if number != _METADATA_FIELD:
             digest.update(view[start:end])
-        if number == 7 and isinstance(value, memoryview):
-            graph = value
-    for location, offset, length in _external(graph):
-        digest.update(_read_external(folder, location, offset, length))
+    for block in read_all(folder, external_tensors(data)):
+        digest.update(block)
     return f"sha256:{digest.hexdigest()}"
 
 
 def external_files(model: ModelFile) -> list[str]:
     """Return the names of the files beside the model that hold weights of it, each once."""
-    graphs = _messages(memoryview(model.data), 7)
-    return list(dict.fromkeys(location for graph in graphs for location, _, _ in _external(graph)))
+    return list(dict.fromkeys(tensor.location for tensor in external_tensors(model.data)))
 
 
 def _parse(data: bytes, path: Path | None) -> ModelFile:
@@ -183,7 +183,7 @@ def _parse(data: bytes, path: Path | None) -> ModelFile:
         operators=dict(sorted(operators.items(), key=lambda item: (-item[1], item[0]))),
         parameters=sum(sum(entries.values()) for entries in initializers),
         metadata=metadata,
-        external=any(True for _ in _external(graph)),
+        external=bool(external_tensors(data)),
         id=model_id(data, path.parent if path else None),
     )
 
@@ -215,24 +215,24 @@ def _messages(message: memoryview, field: int) -> Iterator[memoryview]:
             yield value
 
 
+def _nodes(model: ModelFile) -> Iterator[GraphNode]:
+    """Yield the nodes of the graph, without those of subgraphs."""
+    for graph in _messages(memoryview(model.data), 7):
+        for node in _messages(graph, 1):
+            names = {field: [bytes(name).decode() for name in _messages(node, field)] for field in (1, 2, 4)}
+            yield GraphNode("".join(names[4]), names[1], names[2])
+
+
 def _initializer(tensor: memoryview) -> tuple[str, int]:
     name, entries = "", 1
     for number, value, _, _ in wire.fields(tensor):
         if number == 1:
-            sizes = [value] if isinstance(value, int) else _packed(value)
+            sizes = [value] if isinstance(value, int) else wire.packed(value)
             for size in sizes:
                 entries *= size
         elif number == 8 and isinstance(value, memoryview):
             name = bytes(value).decode()
     return name, entries
-
-
-def _packed(view: memoryview) -> list[int]:
-    numbers, position = [], 0
-    while position < len(view):
-        number, position = wire.varint(view, position)
-        numbers.append(number)
-    return numbers
 
 
 def _value_info(message: memoryview) -> tuple[str, GraphValue]:
@@ -257,36 +257,6 @@ def _dimension(message: memoryview) -> Dimension:
         if number == 2 and isinstance(value, memoryview):
             return bytes(value).decode()
     return ""
-
-
-def _external(graph: memoryview) -> Iterator[tuple[str, int, int | None]]:
-    """Yield (location, offset, length) of each initializer kept outside the file."""
-    for tensor in (tensor for inner in _graphs(graph) for tensor in _messages(inner, 5)):
-        entries = dict(_entry(entry) for entry in _messages(tensor, 13))
-        if "location" in entries:
-            length = entries.get("length")
-            yield entries["location"], int(entries.get("offset", "0")), int(length) if length else None
-
-
-def _read_external(folder: Path | None, location: str, offset: int, length: int | None) -> bytes:
-    try:
-        if folder is None:
-            raise FileNotFoundError(location)
-        if Path(location).is_absolute() or ".." in Path(location).parts:
-            raise PermissionError(location)
-        with (folder / location).open("rb") as file:
-            file.seek(offset)
-            data = file.read(-1 if length is None else length)
-        if length is not None and len(data) != length:
-            raise EOFError(location)
-    except (OSError, EOFError) as error:
-        raise ModelError(
-            "external-data-missing",
-            expected=f"the model's weights in {location} beside it",
-            found=f"{type(error).__name__} when reading it",
-            fix="keep both files together and load the model by its path",
-        ) from error
-    return data
 
 
 def _agree(model: ModelFile, kind: str, named: dict[str, GraphValue], graph: dict[str, GraphValue]) -> None:

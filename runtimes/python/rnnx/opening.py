@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,14 +13,18 @@ from rnnx import feeds
 from rnnx.arguments import number
 from rnnx.contract import Contract, axis_index, initial_array, resolve, unknown_name
 from rnnx.errors import InputError, first_line
+from rnnx.limits import check_bytes
 from rnnx.shapes import Array
 
 
-def sizes(contract: Contract, batch: int, dims: Mapping[str, int]) -> dict[str, int]:
-    """Check the sizes a stream is opened with; return them by name, batch included.
+def sizes(
+    contract: Contract, batch: int, dims: Mapping[str, int], capacity: int | None = None
+) -> dict[str, int]:
+    """Check the sizes a stream is opened with, or a pool of a capacity; return them by name, with the batch.
 
     Raises:
-        InputError: `unknown-dimension`, `wrong-dimension`, `missing-dimension`, `empty-batch` or `no-batch`.
+        InputError: `unknown-dimension`, `wrong-dimension`, `missing-dimension`, `empty-batch`, `no-batch`
+            or `out-of-memory`.
     """
     free = contract.free_dimensions
     for name in dims:
@@ -45,7 +50,23 @@ def sizes(contract: Contract, batch: int, dims: Mapping[str, int]) -> dict[str, 
                     found=f"dims with {', '.join(dims) or 'nothing'}",
                     fix="bind it when opening the stream",
                 )
+    check_states(contract, found if capacity is None else {**found, "capacity": capacity})
     return found
+
+
+def check_states(contract: Contract, found: Mapping[str, int]) -> None:
+    """Refuse sizes at which states take more than `rnnx.limits` allows. Raises InputError `out-of-memory`.
+
+    Args:
+        contract: of the model.
+        found: sizes by name; `capacity`, where there is one, are the rows of a pool's table.
+    """
+    dims = {**found, "batch": found.get("capacity", found["batch"])}
+    sizes = (
+        math.prod(resolve(state.shape, dims)) * np.dtype(state.dtype).itemsize for state in contract.states
+    )
+    named = ", ".join(f"{name} {size}" for name, size in found.items())
+    check_bytes(f"states of {named}, twice,", 2 * sum(sizes))  # two sets of buffers that swap roles
 
 
 @contextlib.contextmanager

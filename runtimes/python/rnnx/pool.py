@@ -51,7 +51,7 @@ class Pool(Guarded):
         self._contract = contract = session.contract
         self._check = check
         capacity = joining.check_pooled(contract, capacity)
-        self._sizes = opening.sizes(contract, 1, self.dims)
+        self._sizes = opening.sizes(contract, 1, self.dims, capacity)
         begins = mapping("initial", initial, "starts by state")
         self._own_initial: dict[int, Mapping[str, Array]] = {}
         with opening.room({**self._sizes, "capacity": capacity}):

@@ -1,7 +1,8 @@
 """A small complete program around a model, in another language: `rnnx embed`.
 
 A language is a folder of template files, which are copied as they are, and the runtime's sources, which are
-copied beside them; nothing is filled in. Both lie in `runtimes/LANGUAGE`, or in the installed wheel.
+copied beside them; nothing is filled in, and no file has a name that a model chose. Both lie in
+`runtimes/LANGUAGE`, or in the installed wheel.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
+
 from rnnx.errors import FileError, UsageError
+from rnnx.external_data import relocated
 from rnnx.files import write_error
-from rnnx.model_file import external_files, read_contract, read_model
+from rnnx.model_file import ModelFile, external_files, model_id, read_contract, read_model, write_contract
 
 MODEL = "model.onnx"  # what every template opens
 # What is no part of a runtime: its tests, the conformance program, what was built from it.
@@ -69,7 +73,7 @@ def embed(language: str, model: str | os.PathLike[str], folder: str | os.PathLik
 
     Args:
         language: one of `LANGUAGES`.
-        model: an exported model; weights that lie beside it come along.
+        model: an exported model; weights that lie beside it come along, under names of their own.
         folder: the program's folder, which must not be there yet, or be empty.
 
     Returns:
@@ -78,7 +82,7 @@ def embed(language: str, model: str | os.PathLike[str], folder: str | os.PathLik
     Raises:
         UsageError: `unknown-language`.
         FileError: `folder-not-empty`, `output-folder-missing`, `disk-full`, `cannot-write`,
-            `sources-missing`, `file-missing` or `cannot-read`.
+            `sources-missing`, `name-taken`, `file-missing` or `cannot-read`.
         ModelError: as `rnnx.load`; nothing is loaded, but the contract is checked.
     """
     found = LANGUAGES.get(language)
@@ -100,16 +104,44 @@ def embed(language: str, model: str | os.PathLike[str], folder: str | os.PathLik
             for name, where in found.runtimes.items():
                 ignored = shutil.ignore_patterns(*_LEFT_OUT, *found.left_out)
                 shutil.copytree(homes[name], made / where, ignore=ignored)
-            (made / MODEL).write_bytes(opened.data)
-            for name in external_files(opened):
-                (made / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(Path(model).parent / name, made / name)
+            _put_model(made, opened)
             if place.is_dir():
                 place.rmdir()
             made.rename(place)
     except OSError as error:
         raise write_error(place, error) from error
     return place
+
+
+def _put_model(folder: Path, model: ModelFile) -> None:
+    """Write a model into a program's folder, with its weights under names that are made here.
+
+    Weights that lie in other files are renamed in the model too. That changes the model's id, and with it the
+    contract's, and the proof's where it was of this file; the values are the same.
+    """
+    names = {location: f"weights-{index}.bin" for index, location in enumerate(external_files(model))}
+    for name in (MODEL, *names.values()):
+        if (folder / name).exists():
+            raise FileError(
+                "name-taken",
+                expected=f"no {name} in the program, where the model goes",
+                found="one",
+                fix="this is a fault of rnnx: report it",
+            )
+    for location, name in names.items():
+        assert model.path is not None
+        shutil.copyfile(model.path.parent / location, folder / name)
+    (folder / MODEL).write_bytes(_relocated(model, names, folder) if names else model.data)
+
+
+def _relocated(model: ModelFile, names: Mapping[str, str], folder: Path) -> bytes:
+    data = relocated(model.data, names)
+    renamed = model_id(data, folder)
+    contract = read_contract(model)
+    proof = contract.proof
+    if proof is not None and (proof.id or contract.id) == model.id:
+        proof = msgspec.structs.replace(proof, id=renamed)
+    return write_contract(data, msgspec.structs.replace(contract, id=renamed, proof=proof))
 
 
 def _check_folder(folder: Path) -> Path:

@@ -7,6 +7,7 @@ The safetensors package writes metadata in random order; equal content gives equ
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -81,33 +82,46 @@ def _decode(data: bytes) -> tuple[dict[str, Array], dict[str, str]]:
     if size > min(len(data) - 8, _LARGEST_HEADER):
         raise ValueError("cut short in the header")
     header = json.loads(data[8 : 8 + size])
-    body = data[8 + size :]
+    body = memoryview(data)[8 + size :]
     metadata = header.pop("__metadata__", {})
     if not all(isinstance(value, str) for value in metadata.values()):
         raise ValueError("metadata that is not text")
-    tensors, used = {}, 0
-    for name, entry in header.items():
-        start, end = entry["data_offsets"]
-        shape = tuple(entry["shape"])
-        # JSON, as Python reads it, has 1.5, true and Infinity, too.
-        if not all(type(size) is int for size in (start, end, *shape)):
-            raise ValueError(f"tensor {name!r} with a size that is no whole number")
-        dtype = _DTYPES[entry["dtype"]]
-        count = 1
-        for extent in shape:
-            count *= extent
-        if min(start, *shape, 0) < 0 or end - start != count * dtype.itemsize:
-            raise ValueError(f"tensor {name!r} of another size than its shape")
-        if end > len(body):
-            raise ValueError(f"cut short in tensor {name!r}")
-        array = np.frombuffer(body, dtype, count, start).reshape(shape).astype(dtype.newbyteorder("="))
-        if dtype.kind == "b" and array.view(np.uint8).max(initial=0) > 1:  # engines may read it as either
-            raise ValueError(f"tensor {name!r} with a truth value that is neither 0 nor 1")
-        tensors[name] = array
+    entries = {name: _entry(name, entry, len(body)) for name, entry in header.items()}
+    used = 0
+    # Every byte belongs to one tensor, so that a file costs what it is long.
+    for name, (_, _, start, end) in sorted(entries.items(), key=lambda item: item[1][2:]):
+        if start != used and start != end:
+            raise ValueError(f"tensor {name!r} at {start}, where the one before it ends at {used}")
         used = max(used, end)
     if used != len(body):
         raise ValueError(f"{len(body) - used} bytes behind the last tensor")
-    return tensors, metadata
+    return {name: _array(name, entry, body) for name, entry in entries.items()}, metadata
+
+
+_Entry = tuple["np.dtype[Any]", tuple[int, ...], int, int]
+
+
+def _entry(name: str, entry: Any, available: int) -> _Entry:
+    """Return dtype, shape and place of a tensor, held to each other and to the bytes that there are."""
+    start, end = entry["data_offsets"]
+    shape = tuple(entry["shape"])
+    # JSON, as Python reads it, has 1.5, true and Infinity, too.
+    if not all(type(size) is int for size in (start, end, *shape)):
+        raise ValueError(f"tensor {name!r} with a size that is no whole number")
+    dtype = _DTYPES[entry["dtype"]]
+    if min(start, *shape, 0) < 0 or end - start != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"tensor {name!r} of another size than its shape")
+    if end > available:
+        raise ValueError(f"cut short in tensor {name!r}")
+    return dtype, shape, start, end
+
+
+def _array(name: str, entry: _Entry, body: memoryview) -> Array:
+    dtype, shape, start, _ = entry
+    array = np.frombuffer(body, dtype, math.prod(shape), start).reshape(shape).astype(dtype.newbyteorder("="))
+    if dtype.kind == "b" and array.view(np.uint8).max(initial=0) > 1:  # engines may read it as either
+        raise ValueError(f"tensor {name!r} with a truth value that is neither 0 nor 1")
+    return array
 
 
 def decimal(text: str) -> int | None:

@@ -57,6 +57,15 @@ def varint(message: memoryview, position: int) -> tuple[int, int]:
         shift += 7
 
 
+def packed(view: memoryview) -> list[int]:
+    """Return the varints of a packed field. Raises ValueError."""
+    numbers, position = [], 0
+    while position < len(view):
+        number, position = varint(view, position)
+        numbers.append(number)
+    return numbers
+
+
 def encode_varint(value: int) -> bytes:
     """Return `value` (not negative) as a varint."""
     out = bytearray()
