@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import statistics
 import subprocess
@@ -294,28 +295,119 @@ def _per_call(function: Any, rounds: int = 30, calls: int = 2000) -> float:
     return min(best)
 
 
-@pytest.mark.parametrize("name", ["weights", "engine.so", "gives.json"])
-def test_a_damaged_cache_is_made_again(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RNNX_CACHE", str(tmp_path))
-    path = tmp_path / "lstm.onnx"
-    path.write_bytes(onnx_models.lstm())
-    frame = np.ones((1, 3), np.float32)
-    expected = rnnx.load(path, "native").stream().step(frame)["y"]
-    (damaged,) = (found for found in (tmp_path / "native").glob(f"*/{name}"))
-    begin = damaged.read_bytes()[:10]
-    damaged.unlink()  # it is mapped into this process
-    damaged.write_bytes(begin)
-    assert (rnnx.load(path, "native").stream().step(frame)["y"] == expected).all()
+FILES = ["weights", "engine.so", "gives.json", "digests.json", "model.c"]
 
 
-def test_weights_that_were_changed_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RNNX_CACHE", str(tmp_path))
+@pytest.fixture
+def kept(home: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """Return a model, and the folder of the cache in which it lies compiled."""
     path = tmp_path / "lstm.onnx"
     path.write_bytes(onnx_models.lstm())
-    rnnx.load(path, "native").stream()
-    (weights,) = (tmp_path / "native").glob("*/weights")
-    data = bytearray(weights.read_bytes())
-    data[-20] ^= 1
-    weights.write_bytes(data)
-    with pytest.raises(rnnx.RnnxError, match="remove that folder"):
-        rnnx.load(path, "native").stream().step(np.ones((1, 3), np.float32))
+    step_in_a_process(path)
+    (folder,) = (found.parent for found in home.glob("*/weights"))
+    assert {found.name for found in folder.iterdir()} >= set(FILES)
+    return path, folder
+
+
+def step_in_a_process(path: Path) -> str:
+    """Return what a new process says of a first step: a library that is loaded stays what it was."""
+    code = "import sys, numpy, rnnx; s = rnnx.load(sys.argv[1], 'native').stream(); "
+    code += "print(s.step(numpy.ones((1, 3), 'f4'))['y'].tolist())"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def replaced(path: Path, data: bytes) -> None:
+    path.unlink()
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_model_is_made_again(name: str, kept: tuple[Path, Path]) -> None:
+    path, folder = kept
+    whole = (folder / name).read_bytes()
+    turned = bytearray(whole)
+    turned[len(whole) // 2] ^= 1
+    replaced(folder / name, bytes(turned))
+    assert np.isfinite(json.loads(step_in_a_process(path))).all()
+    assert cache._is_whole(folder, {"engine.so": []})
+
+
+@pytest.mark.parametrize("name", ["one.so", "one.c", "facts.json", "digests.json"])
+def test_damage_of_any_kind_is_a_miss(name: str, home: Path) -> None:
+    """Cut short, empty, gone, no JSON, or with one bit turned anywhere."""
+    files = {"one.c": b"int one(void) { return 1; }", "facts.json": b'{"y": [1, 8]}'}
+    made: list[int] = []
+
+    def make() -> dict[str, bytes]:
+        made.append(1)
+        return files
+
+    def keep() -> Path:
+        return cache.kept(["one"], make, {"one.so": [*cache.FLAGS, "one.c"]})
+
+    folder = keep()
+    whole = (folder / name).read_bytes()
+    random = np.random.default_rng(len(whole))
+    changes: list[bytes | None] = [whole[:10], b"", None, b"{}", b"[" * 10_000, b"\xff"]
+    for place in (0, len(whole) - 1, *random.integers(0, len(whole), 20)):
+        turned = bytearray(whole)
+        turned[place] ^= 1 << int(random.integers(8))
+        changes.append(bytes(turned))
+    assert (keep(), len(made)) == (folder, 1), "what is whole is used"
+    for count, data in enumerate(changes, 2):
+        (folder / name).unlink()
+        if data is not None:
+            (folder / name).write_bytes(data)
+        assert (keep(), len(made)) == (folder, count), data
+        assert all((folder / file).read_bytes() == content for file, content in files.items())
+
+
+def test_one_file_too_many_is_a_miss(kept: tuple[Path, Path]) -> None:
+    path, folder = kept
+    (folder / "other.c").write_text("")
+    step_in_a_process(path)
+    assert not (folder / "other.c").exists()
+
+
+def test_a_cache_that_cannot_be_written_says_so(
+    kept: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, folder = kept
+    replaced(folder / "gives.json", b"{}")
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(ProviderError, match="No space left on device; fix: set RNNX_CACHE") as refusal:
+        rnnx.load(path, "native")
+    assert refusal.value.code == "cache-not-writeable"
+
+
+def test_a_user_without_a_home_is_told_to_name_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("RNNX_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", none)
+    with pytest.raises(ProviderError, match="fix: set RNNX_CACHE") as refusal:
+        rnnx.load(onnx_models.lstm(), "native")
+    assert refusal.value.code == "cache-not-writeable"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+def test_open_sessions_hold_no_file_open(kept: tuple[Path, Path]) -> None:
+    path, _ = kept
+    sessions = [rnnx.load(path, "native")]
+    before = len(os.listdir("/dev/fd"))
+    sessions += [rnnx.load(path, "native") for _ in range(5)]
+    for hidden in (4, 5, 6):
+        sessions.append(rnnx.load(onnx_models.lstm(hidden), "native"))
+    assert len(os.listdir("/dev/fd")) == before
+    libraries = {id(next(iter(session.engine._libraries.values()))) for session in sessions[:6]}
+    assert len(libraries) == 1, "one library for all sessions of a model"

@@ -1,7 +1,8 @@
 """Libraries built with this machine's C compiler, kept in the user's cache.
 
 A library is built in a folder of its own under a temporary name, and renamed into place when it is whole: of
-two processes that build the same one, one wins and the other uses it.
+two processes that build the same one, one wins and the other uses it. Digests of all files lie beside them,
+and are compared before anything is used: what was damaged is built anew.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from rnnx.errors import ProviderError
 
 FLAGS = ("-std=c99", "-O2", "-ftree-vectorize", "-fPIC", "-shared", "-fvisibility=hidden")
 _PACKAGE = Path(__file__).parent
-_SIZES = "sizes.json"
+_DIGESTS = "digests.json"
 
 
 def cache_folder() -> Path:
@@ -31,11 +32,23 @@ def cache_folder() -> Path:
     chosen = os.environ.get("RNNX_CACHE")
     if chosen:
         return Path(chosen)
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "rnnx"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "rnnx"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rnnx"
+    try:
+        if sys.platform == "darwin":
+            return Path.home() / "Library" / "Caches" / "rnnx"
+        if sys.platform == "win32":
+            return Path(os.environ.get("LOCALAPPDATA") or Path.home()) / "rnnx"
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rnnx"
+    except RuntimeError as error:  # neither HOME nor an entry for this user
+        raise _not_writeable("this user's home folder", error) from error
+
+
+def _not_writeable(place: object, error: Exception) -> ProviderError:
+    return ProviderError(
+        "cache-not-writeable",
+        expected=f"to write to the cache {place}",
+        found=getattr(error, "strerror", None) or str(error),
+        fix="set RNNX_CACHE to a folder that can be written and has room",
+    )
 
 
 def compiler() -> list[str]:
@@ -93,45 +106,59 @@ def kept(
     ).hexdigest()
     home = cache_folder() / "native"
     final = home / key
-    # What is there was renamed into place whole: if it is not whole now, it was damaged since.
-    if final.is_dir():
-        if _is_whole(final):
-            return final
-        shutil.rmtree(final, ignore_errors=True)
+    if _is_whole(final, build):
+        return final
     try:
+        shutil.rmtree(final, ignore_errors=True)  # it was whole when it was renamed into place
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder = Path(tempfile.mkdtemp(prefix=".building-", dir=home))
     except OSError as error:
-        raise ProviderError(
-            "cache-not-writeable",
-            expected=f"to write to the cache {home}",
-            found=error.strerror or str(error),
-            fix="set RNNX_CACHE to a folder that can be written",
-        ) from error
+        raise _not_writeable(home, error) from error
     try:
-        for name, data in make().items():
-            (folder / name).write_bytes(data)
-        for library, arguments in build.items():
-            _compile([*command, *arguments, "-o", library], folder)
-        sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
-        (folder / _SIZES).write_text(json.dumps(sizes))
-        try:
-            folder.rename(final)
-        except OSError:
-            if not final.is_dir():
-                raise
-        return final
+        return _built(folder, final, make, command, build)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _is_whole(folder: Path) -> bool:
-    """Whether every file of a folder is there and has the size that it was made with."""
+def _built(
+    folder: Path,
+    final: Path,
+    make: Callable[[], Mapping[str, bytes]],
+    command: Sequence[str],
+    build: Mapping[str, Sequence[str]],
+) -> Path:
+    """Build in `folder`, which becomes `final`; return that."""
+    files = make()
     try:
-        sizes = json.loads((folder / _SIZES).read_text())
-        return all((folder / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError, AttributeError):
+        for name, data in files.items():
+            (folder / name).write_bytes(data)
+        for library, arguments in build.items():
+            _compile([*command, *arguments, "-o", library], folder)
+        digests = {path.name: _digest(path) for path in folder.iterdir()}
+        (folder / _DIGESTS).write_text(json.dumps(digests))
+        folder.rename(final)
+    except OSError as error:
+        if not _is_whole(final, build):  # or else another process was faster
+            raise _not_writeable(final.parent, error) from error
+    return final
+
+
+def _is_whole(folder: Path, build: Mapping[str, Sequence[str]]) -> bool:
+    """Whether a folder holds the files that it was made with, byte for byte, and no others."""
+    try:
+        digests = json.loads((folder / _DIGESTS).read_bytes())
+        names = {path.name for path in folder.iterdir()} - {_DIGESTS}
+        if not isinstance(digests, dict) or set(digests) != names or not set(build) <= names:
+            return False
+        return all(_digest(folder / name) == digest for name, digest in digests.items())
+    except (OSError, ValueError, RecursionError):
         return False
+
+
+def _digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _compile(command: Sequence[str], folder: Path) -> None:

@@ -166,7 +166,7 @@ def _of_state(unit: Unit, place: Callable[[Port, str], str]) -> Callable[[str], 
 
 def _input(port: Port, unit: Unit) -> str:
     if port.is_length:
-        return port.c_name
+        return f"left_{port.c_name}"
     return f"inputs[{'0' if held(port, unit) else 't'}].{port.c_name}"
 
 
@@ -182,14 +182,14 @@ def _done(unit: Unit, steps: int) -> list[str]:
 def _lengths(unit: Unit, steps: int) -> list[str]:
     """Return lines that count how many of the steps from t on are valid, per row."""
     counted = [port for port in unit.signature.inputs if port.is_length]
-    lines = [f"  int64_t {port.c_name}[{port.size}];" for port in counted] + (
+    lines = [f"  int64_t left_{port.c_name}[{port.size}];" for port in counted] + (
         ["  int row;"] if counted else []
     )
     for port in counted:
         lines += [
             f"  for (row = 0; row < {port.size}; row++) {{",
             f"    const int64_t left = inputs[0].{port.c_name}[row] - (int64_t)t;",
-            f"    {port.c_name}[row] = left < 0 ? 0 : left > {steps} ? {steps} : left;",
+            f"    left_{port.c_name}[row] = left < 0 ? 0 : left > {steps} ? {steps} : left;",
             "  }",
         ]
     return lines

@@ -12,23 +12,54 @@ import onnx
 from rnnx.contract import Contract
 from rnnx.errors import FileError, ModelError, UsageError
 from rnnx.files import read_bytes, write_all, write_error
+from rnnx.lengths import RECURRENT, GraphNode, lengths_of, sources
 from rnnx.model_file import ModelFile, read_contract, read_model
 from rnnx.tolerance import Bound
 from rnnx.trace_file import encode_trace, read_trace
 from rnnx_native.folder import write_files
 from rnnx_native.fuse import fuse
+from rnnx_native.names import c_name
 from rnnx_native.precision import Cost, allowed, measure_cost, require_allowed
-from rnnx_native.program import c_name
-from rnnx_native.read import read_graph
+from rnnx_native.read import Graph, read_graph
+from rnnx_native.refuse import refuse
 from rnnx_native.signature import has_free_rows
 from rnnx_native.unit import Unit, make_unit
 
 CHUNK = 16
 WEIGHTS = ("f32", "f16", "int8")
 _MOST, _LARGEST = 1 << 16, 1 << 24  # rows, or steps at once; entries of a dimension: what C compilers take
-# Beside the model's own header: example.c, the headers it includes, and targets that CMake keeps to itself.
-_TAKEN = {"example", "math", "stdint", "string", "stddef", "immintrin", "intrin", "arm_neon"}
-_TAKEN |= {"all", "clean", "edit_cache", "help", "install", "package", "rebuild_cache", "test"}
+# Beside the model's own header and example.c: headers of C, which others include, and targets of CMake's own.
+_TAKEN = {
+    *("example", "alloca", "arm_neon", "endian", "features", "immintrin", "intrin"),
+    *(
+        "assert",
+        "complex",
+        "ctype",
+        "errno",
+        "fenv",
+        "float",
+        "inttypes",
+        "iso646",
+        "limits",
+        "locale",
+        "math",
+    ),
+    *(
+        "setjmp",
+        "signal",
+        "stdalign",
+        "stdarg",
+        "stdatomic",
+        "stdbool",
+        "stddef",
+        "stdint",
+        "stdio",
+        "stdlib",
+    ),
+    *("stdlib", "stdnoreturn", "string", "tgmath", "threads", "time", "uchar", "wchar", "wctype"),
+    *("all", "all_build", "clean", "edit_cache", "help", "install", "package", "rebuild_cache", "run_tests"),
+    *("test", "zero_check"),
+}
 MANY = 16  # streams that step together as one batch
 
 
@@ -165,7 +196,7 @@ def unit_of(
         if dim not in dims:
             raise _wrong("missing-dimension", f"the size of {dim!r}", "none", f"give it: --dim {dim}=N")
     return make_unit(
-        fuse(read_graph(_onnx_model(model))),
+        _graph(model, contract),
         contract,
         name=c_name(name),
         model_id=model.id,
@@ -203,10 +234,29 @@ def engine_unit(
     batch = fixed["batch"]
     keys = [(batch, fixed["time"])] if contract.whole_only else programs(contract, batch, chunk)
     sizes = {name: size for name, size in fixed.items() if name != "time"}
-    graph = fuse(read_graph(_onnx_model(model)))
+    graph = _graph(model, contract)
     return make_unit(
         graph, contract, name="model", model_id=model.id, sizes=sizes, programs=keys, kind=weights
     )
+
+
+def _graph(model: ModelFile, contract: Contract) -> Graph:
+    """Return the graph to compile. Raises ModelError `cannot-compile`."""
+    graph = read_graph(_onnx_model(model))
+    if contract.has_time and not contract.whole_only:
+        _require_counted_lengths(graph, contract)
+    return fuse(graph)
+
+
+def _require_counted_lengths(graph: Graph, contract: Contract) -> None:
+    """Refuse other lengths than the contract's: only those are counted anew for each block of a call."""
+    counted = {spec.name for spec in contract.inputs if spec.role == "length"}
+    nodes = [GraphNode(node.op, node.inputs, node.outputs) for node in graph.nodes]
+    makers = {name: node for node in nodes for name in node.outputs}
+    for node, shown in zip(nodes, graph.nodes, strict=True):
+        name = lengths_of(node) if node.operator in RECURRENT else ""
+        if name and not counted & sources(name, makers):
+            raise refuse(shown, f"its sequence_lens {name!r} comes from no input with the role of a length")
 
 
 def _onnx_model(model: ModelFile) -> onnx.ModelProto:
@@ -232,7 +282,7 @@ def _folder(path: Path) -> Path:
 
 def _check_name(name: str) -> None:
     """Refuse names of files that stand beside the model's, or that C and CMake have for themselves."""
-    if name in _TAKEN:
+    if name.lower() in _TAKEN:
         what = "a name that is free in C and CMake"
         raise _wrong("wrong-name", what, repr(name), "give another with --name")
 

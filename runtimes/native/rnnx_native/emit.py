@@ -50,8 +50,10 @@ def function(built: Built, plan: Plan, *, model: str, dispatched: Iterable[str])
     calls = re.compile(rf"\brnnx_({'|'.join(map(re.escape, dispatched))})\(") if dispatched else None
     for statement in program.statements:
         for line in statement.lines:
-            text = _TOKEN.sub(lambda match: names[int(match[1])], line)
-            text = calls.sub(r"kernels->\1(", text) if calls else text
+            text = line
+            if not statement.is_comment:
+                text = _TOKEN.sub(lambda match: names[int(match[1])], text)
+                text = calls.sub(r"kernels->\1(", text) if calls else text
             lines.append("  " * (statement.depth + 1) + text)
     return [*lines, "}"]
 
@@ -77,7 +79,7 @@ def _areas(used: Mapping[int, Buffer], plan: Plan) -> list[str]:
 
 
 def _calls(program: Program, dispatched: Iterable[str]) -> bool:
-    text = "\n".join(line for statement in program.statements for line in statement.lines)
+    text = "\n".join(line for each in program.statements if not each.is_comment for line in each.lines)
     return any(f"rnnx_{kernel}(" in text for kernel in dispatched)
 
 
@@ -92,7 +94,7 @@ def _used(program: Program) -> dict[int, Buffer]:
     by_number = {buffer.number: buffer for buffer in program.buffers}
     found = {}
     for statement in program.statements:
-        for line in statement.lines:
+        for line in () if statement.is_comment else statement.lines:
             for match in _TOKEN.finditer(line):
                 buffer = by_number[int(match[1])]
                 found[buffer.number] = buffer
@@ -102,43 +104,20 @@ def _used(program: Program) -> dict[int, Buffer]:
 
 def _names(program: Program, built: Built) -> dict[int, str]:
     """Return a C expression for each buffer: the name of a parameter, local pointer, weight or table."""
-    taken = [
-        "kernels",
-        "w",
-        "work",
-        "sum",
-        "best",
-        "a",
-        "n",
-        "i",
-        "f",
-        "g",
-        "o",
-        "old",
-        "cell",
-        "j",
-        "k",
-        "r",
-        "b",
-        "c",
-        "s",
-        "re",
-        "im",
-        TURN,
-        "base",
-    ]
-    taken += [f"{ctype}_area" for ctype in C_TYPES.values()]
-    taken += [f"{letter}{number}" for letter in "iktae" for number in range(12)]
     local = [buffer for buffer in program.buffers if buffer.kind not in ("weight", "table")]
-    names = dict(
-        zip((buffer.number for buffer in local), distinct([b.label for b in local], taken), strict=True)
-    )
+    names = dict(zip((buffer.number for buffer in local), distinct(_label(b) for b in local), strict=True))
     for buffer in program.buffers:
         if buffer.kind == "weight":
             names[buffer.number] = f"w->{buffer.label}"
         elif buffer.kind == "table":
             names[buffer.number] = names_of_table(built, buffer.label)
     return names
+
+
+def _label(buffer: Buffer) -> str:
+    """Return what a buffer is called: no function, type or variable of ours or of C is called so."""
+    # Those of the caller are `input.NAME`, `state.NAME`, `output.NAME` and `next.NAME`.
+    return buffer.label if buffer.kind in ("given", "taken") else f"v.{buffer.label}"
 
 
 def _parameters(program: Program, built: Built, names: Mapping[int, str]) -> list[str]:

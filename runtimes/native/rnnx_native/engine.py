@@ -6,11 +6,10 @@ import ctypes
 import dataclasses
 import json
 import threading
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
-
-import numpy as np
 
 from rnnx.contract import Axis, Contract
 from rnnx.engine import Device, Shape
@@ -20,6 +19,7 @@ from rnnx.ort_moving import HostMover
 from rnnx.shapes import Array, empty, fit
 from rnnx_native import cache
 from rnnx_native.caller import caller, extension
+from rnnx_native.mapping import mapped
 from rnnx_native.signature import has_free_rows
 
 _LEVELS = {"auto": 3, "portable": 0, "avx2": 1, "avx512": 2}
@@ -78,7 +78,7 @@ def _require_onnx() -> None:
 
 
 class Library:
-    """A compiled model.
+    """A compiled model. Sessions of one model share it: `library_in`.
 
     Attributes:
         gives: shape of one step of each output at batch 1, by name.
@@ -89,7 +89,7 @@ class Library:
         self.gives = {
             name: tuple(shape) for name, shape in json.loads((folder / "gives.json").read_text()).items()
         }
-        self._weights = np.memmap(folder / "weights", np.uint8, "r")
+        self._weights = mapped(folder / "weights")
         library = ctypes.CDLL(str(folder / "engine.so"))
         library.rnnx_call_bytes.restype = ctypes.c_size_t
         library.rnnx_bind.argtypes = [
@@ -127,6 +127,19 @@ class Library:
                 fix="remove that folder; it is made again",
             )
         return call
+
+
+_LIBRARIES: weakref.WeakValueDictionary[Path, Library] = weakref.WeakValueDictionary()
+_LIBRARIES_LOCK = threading.Lock()
+
+
+def library_in(folder: Path) -> Library:
+    """Return the library that lies in a folder of the cache, loaded once in this process."""
+    with _LIBRARIES_LOCK:
+        found = _LIBRARIES.get(folder)
+        if found is None:
+            found = _LIBRARIES[folder] = Library(folder)
+        return found
 
 
 class NativeEngine:
@@ -187,7 +200,7 @@ class NativeEngine:
         parts += [self.options.weights, *cache.FLAGS]
         # The contract is no part of the id, and says what is an input and what a state.
         parts.append(self._model.metadata.get("rnnx.contract", ""))
-        return Library(cache.kept(parts, make, {"engine.so": [*cache.FLAGS, "engine.c", "-lm"]}))
+        return library_in(cache.kept(parts, make, {"engine.so": [*cache.FLAGS, "engine.c", "-lm"]}))
 
 
 class NativeLane:
@@ -254,7 +267,7 @@ class NativeCall:
         self.inputs = {spec.name: empty(inputs[spec.name], spec.dtype) for spec in contract.inputs}
         self.outputs = {spec.name: empty(shapes[spec.name], spec.dtype) for spec in contract.outputs}
         self.on_device: set[str] = set()
-        self._lane = lane
+        self._lane, self._library = lane, library  # what the bound pointers lead into
         first, second = lane.sides[0], lane.sides[-1]
         names = [state.name for state in contract.states]
         tensors = [self.inputs[spec.name] for spec in contract.inputs]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from rnnx.foreign_text import in_source
 from rnnx_native.fold import fold
 from rnnx_native.program import Program
 from rnnx_native.read import Graph, Node
@@ -15,21 +17,62 @@ from rnnx_native.values import Array, Value
 Inputs = Sequence[Value | None]
 Writer = Callable[["Lowering", Node, Inputs], Sequence[Value]]
 OPS: dict[str, Writer] = {}
+KNOWN: dict[str, Known] = {}
 
 # Folding these would need their subgraphs; their results are rarely constants.
 _NEVER_FOLDED = ("Scan", "Loop", "If")
 
 
-def op(*names: str) -> Callable[[Writer], Writer]:
-    """Register a function as the writer of operators."""
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """What a writer knows of an operator.
+
+    Attributes:
+        first, last: versions in which ONNX changed it, the oldest and the newest that are written.
+        attributes: names of those that the writer reads, or may leave unread.
+    """
+
+    first: int
+    last: int
+    attributes: frozenset[str]
+
+
+def op(*operators: str) -> Callable[[Writer], Writer]:
+    """Register a function as the writer of operators.
+
+    Args:
+        operators: each "NAME VERSIONS ATTRIBUTE ...", versions as `13` or `7-13`; the name alone for one of
+            our own.
+    """
 
     def register(writer: Writer) -> Writer:
-        for name in names:
+        for text in operators:
+            name, *rest = text.split()
             assert name not in OPS, name
             OPS[name] = writer
+            if rest:
+                first, _, last = rest[0].partition("-")
+                KNOWN[name] = Known(int(first), int(last or first), frozenset(rest[1:]))
         return writer
 
     return register
+
+
+def require_known(node: Node) -> None:
+    """Refuse a version or an attribute of an operator that its writer does not know.
+
+    Raises:
+        ModelError: `cannot-compile`.
+    """
+    known = KNOWN.get(node.op)
+    if known is None:
+        return
+    if not known.first <= node.version <= known.last:
+        written = f"{known.first} to {known.last}" if known.first < known.last else str(known.first)
+        raise refuse(node, f"version {node.version} of the operator, where C has {written}")
+    strange = sorted(set(node.attributes) - known.attributes)
+    if strange:
+        raise refuse(node, f"the attribute {strange[0]!r}, which C does not know")
 
 
 def known(value: Value | None) -> Array | None:
@@ -71,12 +114,16 @@ class Lowering:
             values[name] = constant(name, array, learned=name in graph.learned)
         for node in graph.nodes:
             inputs = [values[name] if name else None for name in node.inputs]
-            for name, value in zip(node.outputs, self._node(graph, node, inputs, values), strict=False):
+            results = self._node(graph, node, inputs, values)
+            if any(node.outputs[len(results) :]):
+                raise refuse(node, f"an output that C does not have, {node.outputs[len(results)]!r}")
+            for name, value in zip(node.outputs, results, strict=False):
                 if name:
                     values[name] = value
         return values
 
     def _node(self, graph: Graph, node: Node, inputs: Inputs, values: Mapping[str, Value]) -> Sequence[Value]:
+        require_known(node)
         folded = self._fold(graph, node, inputs)
         if folded is not None:
             return folded
@@ -126,5 +173,5 @@ def _shape(node: Node, inputs: Inputs) -> Array:
 def _describe(node: Node, results: Sequence[Value]) -> str:
     """Return the comment line of a node: operator, module, shapes."""
     shapes = ", ".join(f"[{', '.join(map(str, value.shape))}]" for value in results)
-    place = node.module if node.module else "the model"
-    return f"{node.op} of {place} ({node.name}) -> {shapes}"
+    place = in_source(node.module) if node.module else "the model"
+    return f"{in_source(node.op)} of {place} ({in_source(node.name)}) -> {shapes}"

@@ -1,11 +1,10 @@
-"""Names of the contract as C writes them: valid, distinct, and no keyword of C or C++."""
+"""Names of a model as C writes them: made of its letters and digits, distinct, and none that C has."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rnnx_native.program import c_name
-
+_LONGEST = 60  # characters; C99 tells apart names by their first 63
 _KEYWORDS = frozenset(
     [
         "alignas",
@@ -105,7 +104,6 @@ _KEYWORDS = frozenset(
         "_Complex",
         "_Imaginary",
         "main",
-        "errno",
         "stdin",
         "stdout",
         "stderr",
@@ -114,14 +112,51 @@ _KEYWORDS = frozenset(
         "NAN",
         "INFINITY",
         "EOF",
+        "errno",
+        # Macros of compilers and of headers that programs include.
+        "arm",
+        "complex",
+        "far",
+        "hpux",
+        "huge",
+        "I",
+        "i386",
+        "imaginary",
+        "interface",
         "linux",
+        "math_errhandling",
+        "mips",
+        "near",
+        "noreturn",
+        "pascal",
+        "small",
+        "sparc",
+        "sun",
+        "typeof",
         "unix",
+        "vax",
     ]
 )
 
 
+def c_name(text: str) -> str:
+    """Return `text` as a C identifier: ASCII letters, digits and `_`, of moderate length."""
+    safe = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in text).strip("_")
+    while "__" in safe:
+        safe = safe.replace("__", "_")
+    safe = safe[:_LONGEST].rstrip("_")
+    return safe if safe and not safe[0].isdigit() else f"v_{safe}".rstrip("_")
+
+
+def identifier(text: str) -> str:
+    """Return `text` as a C identifier that is no keyword and no macro; macros are written in capitals."""
+    name = c_name(text)
+    capitals = len(name) > 1 and name.upper() == name and not name.isdigit()
+    return f"{name}_" if name in _KEYWORDS or capitals else name
+
+
 def distinct(texts: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
-    """Return a C name for each text: itself where it is one, else as near as can be; no two alike.
+    """Return a C identifier for each text, as near to it as can be; no two alike.
 
     Args:
         texts: names as the model has them.
@@ -130,8 +165,7 @@ def distinct(texts: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
     used, counts = set(taken), dict[str, int]()
     found = []
     for text in texts:
-        base = c_name(text)
-        base = unique = f"{base}_" if base in _KEYWORDS else base
+        base = unique = identifier(text)
         while unique in used:
             counts[base] = counts.get(base, 1) + 1
             unique = f"{base}_{counts[base]}"

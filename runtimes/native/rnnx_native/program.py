@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rnnx_native import pack
+from rnnx_native.names import identifier
 from rnnx_native.values import C_TYPES, Array, Buffer, Shape, Value, shifted
 
 # What a program's function calls the parity of its step, 0 and 1 in turn.
@@ -59,9 +60,9 @@ class Weights:
         equal today: other weights of the same architecture must find the same layout.
         """
         array = np.ascontiguousarray(array)
-        base = c_name(name)
-        key = (base, f"{array.dtype.str}{array.shape}", array.tobytes())
+        key = (name, f"{array.dtype.str}{array.shape}", array.tobytes())
         if key not in self._known:
+            base = identifier(name)
             unique, count = base, 2
             while unique in self.arrays:
                 unique, count = f"{base}_{count}", count + 1
@@ -107,7 +108,7 @@ class Program:
         array = np.ascontiguousarray(array)
         if array.dtype == np.bool_:
             array = array.astype(np.uint8)
-        key = (c_name(name) if learned else "", f"{array.dtype.str}{array.shape}", array.tobytes())
+        key = (name if learned else "", f"{array.dtype.str}{array.shape}", array.tobytes())
         if key not in self._constants:
             kind = "weight" if learned else "table"
             found = self.buffer(kind, C_TYPES[array.dtype.name], array.shape, name)
@@ -189,9 +190,8 @@ class Program:
         return True
 
     def comment(self, text: str) -> None:
-        """Append a line of comment."""
-        safe = text.replace("*/", "* /").replace("/*", "/ *").replace("\\", "/").replace("\n", " ")
-        self.statements.append(Statement([f"/* {safe.replace('??', '? ?')} */"], [], [], self._depth))
+        """Append a line of comment. Texts out of the model are in it as `in_source` gives them."""
+        self.statements.append(Statement([f"/* {text} */"], [], [], self._depth))
 
     @contextmanager
     def loop(self, count: int) -> Iterator[str]:
@@ -204,11 +204,3 @@ class Program:
         yield variable
         self._depth -= 1
         self.statements.append(Statement(["}"], [], [], self._depth, "close"))
-
-
-def c_name(text: str) -> str:
-    """Return `text` as a C identifier."""
-    safe = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in text).strip("_")
-    while "__" in safe:
-        safe = safe.replace("__", "_")
-    return safe if safe and not safe[0].isdigit() else f"v_{safe}"

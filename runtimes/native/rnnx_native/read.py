@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from rnnx.errors import ModelError
 from rnnx_native.values import Array
 
 
@@ -22,6 +23,7 @@ class Node:
         module: path of the PyTorch module that it came from, "" if unknown.
         inputs, outputs: names of values, "" for one left out.
         attributes: numbers, texts, arrays; subgraphs as `Graph`.
+        version: of the operator: the last operator set in which it changed; 0 for one that is not ONNX's own.
         proto: the node as onnx has it, for folding.
     """
 
@@ -31,6 +33,7 @@ class Node:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: dict[str, Any]
+    version: int
     proto: Any
 
 
@@ -55,8 +58,20 @@ class Graph:
 
 
 def read_graph(model: Any) -> Graph:
-    """Return the graph of an onnx.ModelProto whose weights are all inside."""
-    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    """Return the graph of an onnx.ModelProto whose weights are all inside.
+
+    Raises:
+        ModelError: `cannot-compile` for an operator set that nobody here knows.
+    """
+    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    newest = onnx.defs.onnx_opset_version()
+    if opset > newest:
+        raise ModelError(
+            "cannot-compile",
+            expected=f"an operator set that the package onnx {onnx.__version__} knows, up to {newest}",
+            found=f"operator set {opset}",
+            fix="install a newer onnx, or run this model with provider cpu",
+        )
     return _graph(model.graph, opset)
 
 
@@ -92,8 +107,17 @@ def _node(proto: Any, index: int, opset: int) -> Node:
         tuple(proto.input),
         tuple(proto.output),
         attributes,
+        0 if domain else _version(proto.op_type, opset),
         proto,
     )
+
+
+def _version(operator: str, opset: int) -> int:
+    """Return the operator set in which an operator was last changed up to `opset`, 0 where it is unknown."""
+    try:
+        return int(onnx.defs.get_schema(operator, opset).since_version)
+    except onnx.defs.SchemaError:
+        return 0
 
 
 def _attribute(entry: Any, opset: int) -> Any:

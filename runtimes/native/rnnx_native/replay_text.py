@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rnnx_native.frames import fill, with_json
+from rnnx_native.frames import fill
 from rnnx_native.plan import WIDTHS
 from rnnx_native.signature import Port
 from rnnx_native.unit import Unit, step_axes
@@ -22,17 +22,15 @@ def replay_text(unit: Unit, source: str) -> str:
             f"        inputs[j].{port.c_name}[r] = counted ? valid : (int64_t)n;",
             "      }",
         ]
-    text = fill(
+    return fill(
         "test.c",
         unit,
         source,
-        json="@json@",
         trace_name=f"{unit.name}.trace.safetensors",
         ports=[line for port in sig.ports for line in _test_port(port, unit)],
         fill_defaults=[f"      {unit.name}_defaults(&inputs[j]);"] if has_defaults(unit) else [],
         fill_lengths=lengths,
     )
-    return with_json(text)
 
 
 def _test_port(port: Port, unit: Unit) -> list[str]:

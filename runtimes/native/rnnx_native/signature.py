@@ -46,6 +46,7 @@ class Port:
         is_length: whether it counts the valid steps of a call.
         varies: whether `start` differs from entry to entry: it then belongs to the weights.
         range: of an input's values, in words; "" for none.
+        start_name: what `start` is called among the weights where it varies.
     """
 
     kind: str
@@ -58,6 +59,7 @@ class Port:
     is_length: bool = False
     varies: bool = False
     range: str = ""
+    start_name: str = ""
 
     @property
     def ctype(self) -> str:

@@ -100,9 +100,7 @@ def make_unit(
     weights, batch = Weights(kind), sizes["batch"]
     built = {(r, t): build(graph, contract, sizes, weights, batch=r, time=t) for r, t in programs}
     found = signature(contract, sizes, _step_shapes(contract, next(iter(built.values()))))
-    for port in found.states:
-        if port.varies and port.start is not None:
-            _wide(weights, port)
+    found = dataclasses.replace(found, states=tuple(_started(weights, port) for port in found.states))
     for each in built.values():
         prune(each.program)
     plans = {key: plan(each.program) for key, each in built.items()}
@@ -111,16 +109,13 @@ def make_unit(
     return Unit(name, model_id, found, built, plans, weights.arrays, chunk, many)
 
 
-def _wide(weights: Weights, port: Port) -> None:
-    """Put a state's start among the weights; float16 as its bits."""
-    assert port.start is not None
+def _started(weights: Weights, port: Port) -> Port:
+    """Put a state's start among the weights where it varies; float16 as its bits."""
+    if not port.varies or port.start is None:
+        return port
     start = port.start.view(np.uint16) if port.dtype == "float16" else port.start
-    weights.add(start_name(port), start.astype(np.uint8) if port.dtype == "bool" else start)
-
-
-def start_name(port: Port) -> str:
-    """Return what a state's start is called among the weights."""
-    return f"start_of_{port.c_name}"
+    start = start.astype(np.uint8) if port.dtype == "bool" else start
+    return dataclasses.replace(port, start_name=weights.add(f"start_of_{port.c_name}", start))
 
 
 def _step_shapes(contract: Contract, built: Built) -> dict[str, Shape]:

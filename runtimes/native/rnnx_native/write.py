@@ -6,13 +6,14 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from rnnx.foreign_text import in_source
 from rnnx.snapshot import Snapshot, encode_snapshot
 from rnnx_native import calls, dispatch
 from rnnx_native.emit import float_words, function, numbers, packed
-from rnnx_native.frames import fill, with_json
+from rnnx_native.frames import fill
 from rnnx_native.plan import WIDTHS
 from rnnx_native.signature import Port
-from rnnx_native.unit import Unit, padded_size, parameter_lines, start_name
+from rnnx_native.unit import Unit, padded_size, parameter_lines
 from rnnx_native.values import Array
 
 _NONE = "/* None are needed. */"
@@ -74,9 +75,9 @@ def _member(port: Port) -> str:
 
 
 def _remark(port: Port) -> str:
-    name = "" if port.name == port.c_name else f"{port.name} "
+    name = "" if port.name == port.c_name else f"{in_source(port.name)} "
     half = "; float16, as its bits" if port.dtype == "float16" else ""
-    return f"{name}{port.shown}{port.range}{half}".replace("*/", "* /").replace("/*", "/ *")
+    return f"{name}{in_source(port.shown)}{in_source(port.range)}{half}"
 
 
 def has_defaults(unit: Unit) -> bool:
@@ -93,7 +94,7 @@ def source_text(unit: Unit, source: str) -> str:
         programs.append(f"/* {key[0]} row{'s' * (key[0] > 1)}, {key[1]} step{'s' * (key[1] > 1)}. */")
         programs += [*function(built, unit.plans[key], model=unit.name, dispatched=dispatched), ""]
     states = unit.signature.states
-    text = fill(
+    return fill(
         "model.c",
         unit,
         source,
@@ -106,7 +107,6 @@ def source_text(unit: Unit, source: str) -> str:
         defaults=_defaults(unit),
         steps=calls.step_functions(unit, dispatched),
         architecture=packed([str(byte) for byte in unit.architecture]),
-        json="@json@",
         header_begin=f"{_c_string(_header_parts(unit)[0])};",
         header_end=f"{_c_string(_header_parts(unit)[1])};",
         state_bytes=sum(_bytes(port) for port in states),
@@ -114,13 +114,16 @@ def source_text(unit: Unit, source: str) -> str:
         load_declarations=[f"  const unsigned char *{_from(port)};" for port in states],
         load=_load(states, unit.name.upper()),
     )
-    return with_json(text)
 
 
 def program_lines(unit: Unit) -> list[str]:
-    """Return all lines of all programs."""
+    """Return all lines of all programs, remarks left out."""
     return [
-        line for built in unit.programs.values() for each in built.program.statements for line in each.lines
+        line
+        for built in unit.programs.values()
+        for each in built.program.statements
+        if not each.is_comment
+        for line in each.lines
     ]
 
 
@@ -128,7 +131,7 @@ def _reset(port: Port) -> list[str]:
     """Return lines that put a state to its start."""
     target = f"s->{port.c_name}[0]"
     if port.varies:
-        return [f"  memcpy({target}, s->weights->parameters->{start_name(port)}, sizeof {target});"]
+        return [f"  memcpy({target}, s->weights->parameters->{port.start_name}, sizeof {target});"]
     return _fill(target, port)
 
 
@@ -253,7 +256,7 @@ def json_text(text: str) -> str:
 def weights_text(unit: Unit, source: str) -> str:
     """Return the weights as a constant array."""
     lines = [
-        f"/* Weights of {source}, in the layout of docs/native.md. Written by `rnnx compile`. */",
+        f"/* Weights of {in_source(source)}, in the layout of docs/native.md. Written by `rnnx compile`. */",
         f'#include "{unit.name}.h"',
         "",
         "#include <math.h>",

@@ -25,6 +25,7 @@ from rnnx.contract_values import (
     value_array,
 )
 from rnnx.errors import InputError, ModelError
+from rnnx.foreign_text import in_json
 
 METADATA_KEY = "rnnx.contract"
 VERSION = 1
@@ -206,9 +207,12 @@ def default_array(spec: InputSpec, shape: tuple[int, ...]) -> np.ndarray[Any, An
 
 
 def to_json(contract: Contract, *, indent: int = 0) -> str:
-    """Return the contract as JSON text, in the order of the fields above."""
+    """Return the contract as JSON text, in the order of the fields above.
+
+    With `indent` it is for people too: what cannot be seen is escaped. The text says the same.
+    """
     data = msgspec.json.encode(contract)
-    return (msgspec.json.format(data, indent=indent) if indent else data).decode()
+    return in_json(msgspec.json.format(data, indent=indent).decode()) if indent else data.decode()
 
 
 def from_json(text: str | bytes) -> Contract:

@@ -29,7 +29,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from rnnx.arguments import instance, shown
-from rnnx.contract import Contract, describe
+from rnnx.contract import Contract, StateSpec, describe
+from rnnx.contract_values import value_array
 from rnnx.errors import FileError
 from rnnx.shapes import Array, fit
 from rnnx.tensor_file import check_format, decimal, decode_tensors, encode_tensors
@@ -100,7 +101,7 @@ def decode_snapshot(
 
     Raises:
         FileError: `not-safetensors`, `not-a-snapshot`, `snapshot-newer`, `snapshot-of-another-model` or
-            `snapshot-invalid` for states that are missing or of another dtype or shape.
+            `snapshot-invalid` for states that are missing or of another dtype or shape, or hold NaN.
     """
     content = instance("a snapshot", data, (bytes, bytearray, memoryview), "the bytes that snapshot() gave")
     tensors, metadata = decode_tensors(bytes(content), what="a snapshot")
@@ -120,6 +121,7 @@ def decode_snapshot(
         if fitted is None:
             wanted = describe(spec.dtype, [_size(dimension, known) for dimension in spec.shape])
             raise _invalid(f"state {spec.name!r} as {wanted}", describe(str(value.dtype), value.shape))
+        _require_numbers(spec, value)
         states[spec.name], known = value, fitted
     return Snapshot(model_id, position, states, _sampling(tensors, contract, known))
 
@@ -144,10 +146,18 @@ def _sampling(tensors: Mapping[str, Array], contract: Contract, sizes: Mapping[s
     return Sampling(*(tensors[name] for name in names))
 
 
-def _invalid(expected: str, found: str) -> FileError:
-    return FileError(
-        "snapshot-invalid",
-        expected=f"a snapshot with {expected}",
-        found=found,
-        fix="open the stream with the batch and dims that the snapshot was made with",
-    )
+def _require_numbers(spec: StateSpec, value: Array) -> None:
+    """Refuse NaN in a state that does not start so: one engine keeps it, another takes it for a number."""
+    if value.dtype.kind != "f" or not np.isnan(value).any():
+        return
+    if not np.isnan(value_array(spec.initial, spec.dtype)).any():
+        index = [int(entry) for entry in np.argwhere(np.isnan(value))[0]]
+        fix = "take an earlier snapshot: when this one was written, the network had overflowed already"
+        raise _invalid(f"state {spec.name!r} without NaN", f"nan at index {index}", fix)
+
+
+_SIZES = "open the stream with the batch and dims that the snapshot was made with"
+
+
+def _invalid(expected: str, found: str, fix: str = _SIZES) -> FileError:
+    return FileError("snapshot-invalid", expected=f"a snapshot with {expected}", found=found, fix=fix)

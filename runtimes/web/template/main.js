@@ -64,9 +64,15 @@ function rowOf(step, name, tensor) {
   );
   const row = document.createElement("tr");
   const more = tensor.data.length > VALUES ? " …" : "";
-  for (const text of [step, name, `[${tensor.shape.join(", ")}]`, values.join("  ") + more])
+  for (const text of [step, seen(name), `[${tensor.shape.join(", ")}]`, values.join("  ") + more])
     row.insertCell().textContent = text;
   return row;
+}
+
+/** A text of the model, with what cannot be seen spelt out: it could turn the line around. */
+function seen(text) {
+  const spelt = (letter) => `\\u${letter.codePointAt(0).toString(16).padStart(4, "0")}`;
+  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, spelt);
 }
 
 function onSubmit(view, run) {
@@ -77,7 +83,7 @@ function onSubmit(view, run) {
 }
 
 function say(text) {
-  document.querySelector("#status").textContent = text;
+  document.querySelector("#status").textContent = seen(text);
 }
 
 /** Runs something with the buttons off, and says what went wrong. `data-state` tells programs how far the page is. */
@@ -99,6 +105,6 @@ async function guard(run) {
 
 await guard(async () => {
   const session = await open(MODEL);
-  document.querySelector("h1").textContent = document.title = session.contract.name || MODEL;
+  document.querySelector("h1").textContent = document.title = seen(session.contract.name) || MODEL;
   await (session.contract.vocabulary === null ? showSteps(session) : showText(session));
 });

@@ -1,4 +1,5 @@
 /* @title@: the network itself. Written by `rnnx compile`; docs/native.md says how to use it. */
+@precise@
 #include "model.h"
 
 #include <math.h>

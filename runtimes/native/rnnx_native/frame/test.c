@@ -5,6 +5,7 @@
  * A second argument names a weights file to use instead of model_weights.c. Exit status: 0 all agrees, 1 it does
  * not, 2 the files cannot be used.
  */
+@precise@
 #include "model.h"
 
 #include <math.h>

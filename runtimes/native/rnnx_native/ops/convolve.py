@@ -20,7 +20,7 @@ from rnnx_native.values import Array, Value, contiguous
 _AT_ONCE = 1 << 17
 
 
-@op("Conv")
+@op("Conv 1-22 auto_pad dilations group kernel_shape pads strides")
 def convolution(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Write a convolution: x [N, C, ...], weight [M, C / group, ...], bias [M]."""
     x, weight = first(inputs), inputs[1]
@@ -103,7 +103,7 @@ def _by_loops(
     return out
 
 
-@op("ConvTranspose")
+@op("ConvTranspose 1-22 auto_pad dilations group kernel_shape output_padding output_shape pads strides")
 def transposed(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Write a transposed convolution: x [N, C, ...], weight [C, M / group, ...], bias [M].
 
@@ -161,7 +161,7 @@ def _cut(node: Node, total: Sequence[int]) -> tuple[list[int], list[int]]:
     return shared_out(total, more_after=node.attributes.get("auto_pad") == "SAME_UPPER")
 
 
-@op("Col2Im")
+@op("Col2Im 18 dilations pads strides")
 def image_of_columns(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Sum overlapping patches [N, C * kernel, places] into an image [N, C, ...]."""
     x, extents, kernel = (

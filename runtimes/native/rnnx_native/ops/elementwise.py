@@ -97,7 +97,14 @@ def _simple(low: Lowering, node: Node, inputs: Inputs, expression: str, dtype: o
     return [out]
 
 
-@op(*sorted(set(_FLOAT) - {"Identity", "IsNaN"}))
+@op(
+    *("Add 7-14", "Sub 7-14", "Mul 7-14", "Div 7-14", "Pow 7-15", "PRelu 7-16"),
+    *("Neg 6-13", "Abs 6-13", "Log 6-13", "Sqrt 6-13", "Reciprocal 6-13", "Floor 6-13"),
+    *("Ceil 6-13", "Round 11-22", "Sin 7-22", "Cos 7-22", "Tan 7-22", "Asin 7-22"),
+    *("Acos 7-22", "Atan 7-22", "Sinh 9-22", "Cosh 9-22", "Asinh 9-22", "Acosh 9-22"),
+    *("Atanh 9-22", "Erf 9-13", "Sign 9-13", "Relu 6-14", "Softsign 1-22", "Softplus 1-22"),
+    *("HardSwish 14-22", "Mish 18-22"),
+)
 def arithmetic(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Write arithmetic, in floating point or whole numbers."""
     assert inputs[0] is not None
@@ -107,13 +114,13 @@ def arithmetic(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     return _simple(low, node, inputs, table[node.op])
 
 
-@op("IsNaN")
+@op("IsNaN 9-20")
 def is_nan(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Write a test for NaN."""
     return _simple(low, node, inputs, _FLOAT[node.op], bool)
 
 
-@op("IsInf")
+@op("IsInf 10-20 detect_negative detect_positive")
 def is_infinite(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Write a test for infinities, of one sign or both."""
     up, down = node.attributes.get("detect_positive", 1), node.attributes.get("detect_negative", 1)
@@ -123,7 +130,7 @@ def is_infinite(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     return _simple(low, node, inputs, text or "{0} != {0} && 0", bool)
 
 
-@op(*_COMPARE)
+@op("Equal 7-19", "Less 7-13", "LessOrEqual 12-16", "Greater 7-13", "GreaterOrEqual 12-16")
 def compare(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Write a comparison; with 0, 1, 2, ... it makes the one-hot code of symbols."""
     results = _simple(low, node, inputs, _COMPARE[node.op], bool)
@@ -145,19 +152,19 @@ def _compared_symbols(inputs: Inputs) -> Value | None:
     return None
 
 
-@op(*_LOGIC)
+@op("And 7", "Or 7", "Xor 7", "Not 1")
 def logic(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Write logic on booleans."""
     return _simple(low, node, inputs, _LOGIC[node.op], bool)
 
 
-@op(*_BITS)
+@op("BitwiseAnd 18", "BitwiseOr 18", "BitwiseXor 18", "BitwiseNot 18")
 def bits(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Write logic on the bits of whole numbers."""
     return _simple(low, node, inputs, _BITS[node.op])
 
 
-@op("BitShift")
+@op("BitShift 11 direction")
 def shifted_bits(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Write a shift of unsigned numbers; of as many bits as they have, or more, nothing is left."""
     assert inputs[0] is not None
@@ -165,7 +172,7 @@ def shifted_bits(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     return _simple(low, node, inputs, f"{{1}} < {8 * inputs[0].dtype.itemsize} ? {{0}} {sign} {{1}} : 0")
 
 
-@op(*_KERNELS)
+@op("Exp 6-13", "Sigmoid 6-13", "Tanh 6-13")
 def kernel(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Write a call of a vectorised activation."""
     (value,) = inputs
@@ -178,10 +185,12 @@ def kernel(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     return [out]
 
 
-@op("Mod")
+@op("Mod 10-13 fmod")
 def modulo(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Write a remainder: of the divisor's sign, or C's fmod with `fmod=1`."""
     assert inputs[0] is not None
+    if inputs[0].dtype.kind == "f" and not node.attributes.get("fmod", 0):
+        raise refuse(node, "of floating numbers without fmod=1, which ONNX does not have")
     if node.attributes.get("fmod", 0):
         text = "fmod@({0}, {1})" if inputs[0].dtype.kind == "f" else "{1} == 0 ? 0 : {0} % {1}"
     else:
@@ -189,7 +198,7 @@ def modulo(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     return _simple(low, node, inputs, text)
 
 
-@op("Min", "Max", "Sum", "Mean")
+@op("Min 6-13", "Max 6-13", "Sum 6-13", "Mean 6-13")
 def several(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Write an operator of any number of inputs; NaN wins, as numpy has it."""
     operands = [value for value in inputs if value is not None]
@@ -206,7 +215,7 @@ def several(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     return [out]
 
 
-@op("Clip")
+@op("Clip 11-13")
 def clip(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Write bounds from below and above."""
     value, low_end, high_end = (*inputs, None, None)[:3]
@@ -219,7 +228,16 @@ def clip(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     return _simple(low, node, operands, text)
 
 
-@op("Elu", "Selu", "Celu", "LeakyRelu", "HardSigmoid", "ThresholdedRelu", "Gelu", "Swish")
+@op(
+    "Elu 6-22 alpha",
+    "Selu 6-22 alpha gamma",
+    "Celu 12 alpha",
+    "LeakyRelu 6-16 alpha",
+    "HardSigmoid 6-22 alpha beta",
+    "ThresholdedRelu 10-22 alpha",
+    "Gelu 20 approximate",
+    "Swish 24 alpha",
+)
 def with_attributes(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Write an activation that has parameters."""
     assert inputs[0] is not None
@@ -257,14 +275,14 @@ def activation(name: str, attributes: dict[str, Any], dtype: np.dtype[Any]) -> s
     return f"({line}) < 0 ? 0 : ({line}) > 1 ? 1 : {line}"
 
 
-@op("Where")
+@op("Where 9-16")
 def where(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Write a choice between two values by a condition."""
     assert inputs[1] is not None
     return _simple(low, node, inputs, "{0} ? {1} : {2}", inputs[1].dtype)
 
 
-@op("Cast", "CastLike")
+@op("Cast 6-25 round_mode saturate to", "CastLike 15-25 round_mode saturate")
 def cast(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Write a change of type. float16 is computed in float32, rounded to it where a network casts to it."""
     value = inputs[0]
@@ -286,7 +304,7 @@ def cast(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     return [dataclasses.replace(out, symbols=value.symbols)]
 
 
-@op("Identity", "Dropout")
+@op("Identity 1-25", "Dropout 7-22 ratio seed")
 def identity(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Pass a value on; Dropout does nothing outside training."""
     assert inputs[0] is not None

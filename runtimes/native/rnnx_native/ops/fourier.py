@@ -63,7 +63,7 @@ def transform(
     return out
 
 
-@op("DFT")
+@op("DFT 17-20 axis inverse onesided")
 def fourier(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Write a Fourier transform along an axis; the last axis is 1 (real) or 2 (real, imaginary)."""
     x = first(inputs)
@@ -86,7 +86,7 @@ def fourier(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     return [view(out, (*x.shape[:axis], out.shape[1], *x.shape[axis + 1 : -1], out.shape[-1]))]
 
 
-@op("STFT")
+@op("STFT 17 onesided")
 def short_time_fourier(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Write Fourier transforms of overlapping frames: [batch, length, 1] -> [batch, frames, bins, 2]."""
     signal, step, window, size = (*inputs, None, None)[:4]

@@ -23,7 +23,7 @@ def held(entry: str, extent: int) -> list[str]:
     ]
 
 
-@op("Gather")
+@op("Gather 1-13 axis")
 def gather(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Take slices along an axis, by indices that are known or computed."""
     value, indices, program = first(inputs), inputs[1], low.program
@@ -51,7 +51,7 @@ def gather(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     return [out]
 
 
-@op("GatherElements")
+@op("GatherElements 11-13 axis")
 def gather_elements(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Take one entry for each index, along an axis."""
     value, indices, program = first(inputs), inputs[1], low.program
@@ -71,7 +71,7 @@ def gather_elements(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     return [out]
 
 
-@op("OneHot")
+@op("OneHot 9-11 axis")
 def one_hot(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Write vectors that are `on` at their index and `off` elsewhere."""
     indices, depth, values = inputs

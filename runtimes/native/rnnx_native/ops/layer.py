@@ -12,7 +12,7 @@ from rnnx_native.lower import Inputs, Lowering, constant, need
 from rnnx_native.ops.elementwise import activation, typed
 from rnnx_native.read import Node
 from rnnx_native.refuse import refuse
-from rnnx_native.values import Array, Value, contiguous, literal
+from rnnx_native.values import Array, Value, literal
 
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 _USUAL = {"RNN": ["tanh"], "GRU": ["sigmoid", "tanh"], "LSTM": ["sigmoid", "tanh", "tanh"]}
@@ -86,6 +86,7 @@ def read_layer(low: Lowering, node: Node, inputs: Inputs, index: int) -> Layer:
     if node.attributes.get("layout", 0):
         raise refuse(node, "layout=1, the batch first")
     gates = GATES[node.op]
+    _require_shapes(node, inputs)
     w, r = need(node, weight, "weight W")[index], need(node, recurrence, "weight R")[index]
     units = r.shape[1]
     if bias is None:
@@ -116,6 +117,35 @@ def read_layer(low: Lowering, node: Node, inputs: Inputs, index: int) -> Layer:
         weight.learned,
         weight.name.rpartition(".")[0] or node.name,
     )
+
+
+def _require_shapes(node: Node, inputs: Inputs) -> None:
+    """Refuse inputs of other shapes than the operator takes: C would read beyond them."""
+    x, weight, recurrence = inputs[:3]
+    assert x is not None
+    assert weight is not None
+    assert recurrence is not None
+    count = 2 if node.attributes.get("direction", "forward") == "bidirectional" else 1
+    for name, value in (("X", x), ("R", recurrence)):
+        if len(value.shape) != 3:
+            raise refuse(node, f"{name} of shape {list(value.shape)}, where it has three axes")
+    _, batch, features = x.shape
+    gates, units = GATES[node.op], recurrence.shape[2]
+    wanted = {
+        "W": (1, (count, gates * units, features)),
+        "R": (2, (count, gates * units, units)),
+        "B": (3, (count, 2 * gates * units)),
+        "sequence_lens": (4, (batch,)),
+        "initial_h": (5, (count, batch, units)),
+        "initial_c": (6, (count, batch, units)),
+        "P": (7, (count, 3 * units)),
+    }
+    for name, (place, shape) in wanted.items():
+        given = inputs[place] if place < len(inputs) else None
+        if given is not None and given.shape != shape:
+            raise refuse(node, f"{name} of shape {list(given.shape)}, where it is {list(shape)}")
+    if node.attributes.get("hidden_size", units) != units:
+        raise refuse(node, f"hidden_size {node.attributes['hidden_size']} beside R for {units}")
 
 
 def _functions(node: Node, index: int) -> list[str]:
@@ -160,5 +190,4 @@ def _start(low: Lowering, value: Value | None, index: int, x: Value, units: int)
         return constant("zeros", np.zeros((batch, units), x.dtype))
     if value.const is not None:
         return constant(value.name, value.const[index], learned=value.learned)
-    assert contiguous(value.shape)[0] == batch * units
     return view(value, (batch, units), offset=index * batch * units)

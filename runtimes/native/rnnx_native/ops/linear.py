@@ -201,7 +201,7 @@ def dense_layer(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     ]
 
 
-@op("MatMul")
+@op("MatMul 1-13")
 def matmul(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Write a matrix product: a dense layer where the right side is known."""
     a, b = inputs[0], inputs[1]
@@ -228,7 +228,7 @@ def _lead_strides(value: Value, lead: Sequence[int]) -> list[int]:
     return [stride * value.shape[-2] * value.shape[-1] for stride in own]
 
 
-@op("Gemm")
+@op("Gemm 7-13 alpha beta transA transB")
 def gemm(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Write alpha * A @ B + beta * C."""
     a, b = inputs[0], inputs[1]
@@ -268,7 +268,7 @@ def gemm(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     return [total]
 
 
-@op("Einsum")
+@op("Einsum 12 equation")
 def einsum(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Write a sum over named axes."""
     operands = [value for value in inputs if value is not None]

@@ -11,7 +11,10 @@ from rnnx_native.read import Graph, Node
 from rnnx_native.values import Value, contiguous
 
 
-@op("Scan")
+@op(
+    "Scan 9-25 body num_scan_inputs scan_input_axes scan_input_directions scan_output_axes "
+    "scan_output_directions"
+)
 def scan(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Write a Scan: the body itself for a single turn, else a loop around it."""
     body: Graph = node.attributes["body"]

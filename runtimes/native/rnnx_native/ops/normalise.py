@@ -14,7 +14,7 @@ from rnnx_native.refuse import refuse
 from rnnx_native.values import Value
 
 
-@op("LayerNormalization", "InstanceNormalization")
+@op("LayerNormalization 17 axis epsilon stash_type", "InstanceNormalization 6-22 epsilon")
 def centred(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Write (x - mean) / sqrt(variance + epsilon) * scale + bias; the variance is taken around the mean."""
     x, scale = first(inputs), inputs[1]
@@ -48,7 +48,7 @@ def centred(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     return [out, mean, factor][: len(node.outputs)]
 
 
-@op("BatchNormalization")
+@op("BatchNormalization 9-15 epsilon momentum training_mode")
 def batch_normal(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Write a normalisation by recorded statistics, one scale and one shift a channel."""
     x, *rest = [value for value in inputs if value is not None]

@@ -16,7 +16,7 @@ from rnnx_native.refuse import refuse
 from rnnx_native.values import Array, Value
 
 
-@op("GlobalAveragePool", "GlobalMaxPool")
+@op("GlobalAveragePool 1-22", "GlobalMaxPool 1-22")
 def pooling_of_all(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Write the mean or the largest entry of each channel."""
     x = first(inputs)
@@ -24,7 +24,7 @@ def pooling_of_all(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     return [reduce_axes(low, x, list(range(2, len(x.shape))), node.outputs[0], kind)]
 
 
-@op("MaxPool")
+@op("MaxPool 1-22 auto_pad ceil_mode dilations kernel_shape pads storage_order strides")
 def largest(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Write the largest entry of each window."""
     x = first(inputs)
@@ -36,7 +36,7 @@ def largest(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     return [_reduced(low, x, windows, node.outputs[0], "ReduceMax")]
 
 
-@op("AveragePool")
+@op("AveragePool 7-22 auto_pad ceil_mode count_include_pad dilations kernel_shape pads strides")
 def mean(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Write the mean of each window; entries around the tensor count if `count_include_pad` says so."""
     x = first(inputs)

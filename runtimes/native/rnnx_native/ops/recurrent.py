@@ -27,7 +27,12 @@ FITS = 1 << 19
 Results = tuple[Value, Value, Value | None]  # y [time, batch, units]; h and c [batch, units]
 
 
-@op("RNN", "GRU", "LSTM")
+@op(
+    "RNN 7-22 activation_alpha activation_beta activations clip direction hidden_size layout",
+    "GRU 7-22 activation_alpha activation_beta activations clip direction hidden_size layout "
+    "linear_before_reset",
+    "LSTM 7-22 activation_alpha activation_beta activations clip direction hidden_size input_forget layout",
+)
 def recurrent(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Write a recurrent node, one direction after the other."""
     count = 2 if node.attributes.get("direction", "forward") == "bidirectional" else 1

@@ -12,6 +12,7 @@ from rnnx_native.lower import Inputs, Lowering, need, op
 from rnnx_native.ops.elementwise import extreme_of, typed
 from rnnx_native.ops.shapes import first, ints
 from rnnx_native.read import Node
+from rnnx_native.refuse import refuse
 from rnnx_native.values import Value, contiguous, literal
 
 # start, step, end: {0} is the running result, {1} an entry, {n} their number.
@@ -25,6 +26,13 @@ _REDUCTIONS = {
     "ReduceLogSum": ("0", "{0} + {1}", "log@({0})"),
 }
 _EXTREMES = {"ReduceMax": ">", "ReduceMin": "<"}
+_SAME = (
+    "ReduceSum",
+    "ReduceMean",
+    "ReduceProd",
+    "ReduceMax",
+    "ReduceMin",
+)  # one entry is its own result
 
 
 def reduce_axes(
@@ -88,12 +96,18 @@ def reduce_windows(
     program.emit(nest(sizes, body), [value], [out])
 
 
-@op(*_REDUCTIONS, *_EXTREMES)
+@op(
+    *(f"{name} 1-18 axes keepdims noop_with_empty_axes" for name in _REDUCTIONS if name != "ReduceSum"),
+    *(f"{name} 1-20 axes keepdims noop_with_empty_axes" for name in _EXTREMES),
+    "ReduceSum 1-13 axes keepdims noop_with_empty_axes",
+)
 def reduction(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Write a reduction over axes, all of them if none are given."""
     value = first(inputs)
     axes = ints(node, inputs, 1, "axes")
     if not axes and node.attributes.get("noop_with_empty_axes", 0):
+        if node.op not in _SAME:
+            raise refuse(node, "noop_with_empty_axes")
         return [view(value, value.shape, name=node.outputs[0])]
     rank = len(value.shape)
     chosen = sorted(axis % rank for axis in axes) if axes else list(range(rank))
@@ -101,11 +115,13 @@ def reduction(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     return [reduce_axes(low, value, chosen, node.outputs[0], node.op, keep=keep)]
 
 
-@op("ReduceLogSumExp")
+@op("ReduceLogSumExp 1-18 axes keepdims noop_with_empty_axes")
 def log_sum_exp(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Write log(sum(exp(x))), the largest entry taken out first so that nothing overflows."""
     value, program, name = first(inputs), low.program, node.outputs[0]
     axes = ints(node, inputs, 1, "axes")
+    if not axes and node.attributes.get("noop_with_empty_axes", 0):
+        raise refuse(node, "noop_with_empty_axes")
     rank = len(value.shape)
     chosen = sorted(axis % rank for axis in axes) if axes else list(range(rank))
     top = reduce_axes(low, value, chosen, f"{name}.max", "ReduceMax")
@@ -120,11 +136,14 @@ def log_sum_exp(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     return [out if node.attributes.get("keepdims", 1) else view(out, kept)]
 
 
-@op("Softmax", "LogSoftmax")
+@op("Softmax 1-13 axis", "LogSoftmax 1-13 axis")
 def softmax(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Write a softmax along one axis, the largest entry taken out first."""
     value, program, name = first(inputs), low.program, node.outputs[0]
-    axis = node.attributes.get("axis", -1) % len(value.shape)
+    rank = len(value.shape)
+    axis = node.attributes.get("axis", -1 if node.version >= 13 else 1) % rank
+    if node.version < 13 and math.prod(value.shape[axis + 1 :]) != 1:
+        raise refuse(node, "of all axes from one on, as before operator set 13")
     top = reduce_axes(low, value, [axis], f"{name}.max", "ReduceMax")
     shifted = program.new(f"{name}.shifted", value.dtype, value.shape)
     elementwise(program, shifted, [value, top], "{0} - {1}")
@@ -140,7 +159,7 @@ def softmax(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     return [out]
 
 
-@op("CumSum")
+@op("CumSum 11-14 exclusive reverse")
 def running_sum(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Write a running sum along an axis."""
     value, program = first(inputs), low.program
@@ -163,7 +182,7 @@ def running_sum(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     return [out]
 
 
-@op("ArgMax", "ArgMin")
+@op("ArgMax 1-13 axis keepdims select_last_index", "ArgMin 1-13 axis keepdims select_last_index")
 def extreme(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Write the place of the largest or smallest entry along an axis."""
     value, program = first(inputs), low.program
@@ -193,7 +212,7 @@ def extreme(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     return [out if node.attributes.get("keepdims", 1) else view(out, kept)]
 
 
-@op("TopK")
+@op("TopK 10-24 axis largest sorted")
 def top_entries(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Write the k largest or smallest entries along an axis in order, equal ones by their place."""
     value, program = first(inputs), low.program

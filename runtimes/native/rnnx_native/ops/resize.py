@@ -23,7 +23,10 @@ _NEAREST: dict[str, Callable[[Array], Array]] = {
 }
 
 
-@op("Resize")
+@op(
+    "Resize 11-19 antialias axes coordinate_transformation_mode cubic_coeff_a exclude_outside "
+    "extrapolation_value keep_aspect_ratio_policy mode nearest_mode"
+)
 def resize(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Write a change of size, nearest, linear or cubic, along one axis after the other."""
     value, name = first(inputs), node.outputs[0]

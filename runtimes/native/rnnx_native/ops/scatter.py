@@ -34,7 +34,7 @@ def _update(node: Node) -> str:
     return _UPDATES[reduction]
 
 
-@op("ScatterElements")
+@op("ScatterElements 11-18 axis reduction")
 def scatter_elements(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Write one entry for each index, along an axis."""
     value, indices, updates, program = first(inputs), inputs[1], inputs[2], low.program
@@ -70,7 +70,7 @@ def _places(low: Lowering, indices: Value, shape: tuple[int, ...], steps: list[i
     return lines
 
 
-@op("ScatterND")
+@op("ScatterND 11-18 reduction")
 def scatter_slices(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Write whole slices at places given by rows of indices."""
     value, indices, updates, program = first(inputs), inputs[1], inputs[2], low.program
@@ -91,7 +91,7 @@ def scatter_slices(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     return [out]
 
 
-@op("GatherND")
+@op("GatherND 11-13 batch_dims")
 def gather_slices(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Take whole slices at places given by rows of indices."""
     value, indices, program = first(inputs), inputs[1], low.program

@@ -28,7 +28,7 @@ def first(inputs: Inputs) -> Value:
     return inputs[0]
 
 
-@op("Reshape", "Squeeze", "Unsqueeze", "Flatten")
+@op("Reshape 5-25 allowzero", "Squeeze 1-25 axes", "Unsqueeze 1-25 axes", "Flatten 1-25 axis")
 def reshape(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Give the same memory another shape."""
     value = first(inputs)
@@ -54,7 +54,7 @@ def reshape(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     return [view(value, shape, name=node.outputs[0])]
 
 
-@op("Transpose")
+@op("Transpose 1-25 perm")
 def transpose(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Reorder axes."""
     value = first(inputs)
@@ -62,7 +62,7 @@ def transpose(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     return [permuted(low.program, value, order, node.outputs[0])]
 
 
-@op("DepthToSpace", "SpaceToDepth")
+@op("DepthToSpace 1-13 blocksize mode", "SpaceToDepth 1-13 blocksize")
 def rearrange(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Move channels into blocks of an image, or back."""
     value, side = first(inputs), node.attributes["blocksize"]
@@ -80,7 +80,7 @@ def rearrange(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     return [view(permuted(low.program, view(value, parts), order, node.outputs[0]), shape)]
 
 
-@op("Expand", "Tile")
+@op("Expand 8-13", "Tile 6-13")
 def expand(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Repeat entries: by broadcasting, or whole tiles."""
     value = first(inputs)
@@ -97,7 +97,7 @@ def expand(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     return [view(tiled, [count * extent for count, extent, _ in pairs])]
 
 
-@op("Slice")
+@op("Slice 1-13 axes ends starts")
 def take_slice(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Take ranges along axes."""
     value = first(inputs)
@@ -118,7 +118,7 @@ def take_slice(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     return [strided(low.program, value, shape, strides, offset, node.outputs[0])]
 
 
-@op("Split")
+@op("Split 2-18 axis num_outputs split")
 def split(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Cut along an axis."""
     value = first(inputs)
@@ -136,14 +136,14 @@ def split(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     return results
 
 
-@op("Concat")
+@op("Concat 4-13 axis")
 def concat(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Join along an axis. Where nothing lies before that axis, parts are computed in their place."""
     parts = [value for value in inputs if value is not None and value.size]
     return [joined(low.program, parts, node.attributes["axis"], node.outputs[0])]
 
 
-@op("Pad")
+@op("Pad 11-25 mode")
 def pad(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Put entries around a tensor: a constant, its edge, or its mirror image."""
     value = first(inputs)
@@ -233,7 +233,7 @@ def _runs(places: list[int]) -> list[tuple[int, int, int]]:
     return runs
 
 
-@op("Trilu")
+@op("Trilu 14 upper")
 def triangle(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Keep the upper or lower triangle of matrices."""
     value = first(inputs)

@@ -15,6 +15,8 @@ from typing import Annotated, TextIO
 
 import typer
 
+from rnnx.foreign_text import in_terminal
+
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print nothing but errors, and JSON where asked for.")
 ]
@@ -30,27 +32,21 @@ def has_colour(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def plain(text: str) -> str:
-    """Return `text`, its control characters spelt out: a terminal would obey those in names from a file."""
-    shown = (char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text)
-    return "".join(shown)
-
-
 def bold(text: str, stream: TextIO | None = None) -> str:
     """Return `text` in bold where `stream` (standard output unless given) shows it."""
-    text = plain(text)
+    text = in_terminal(text)
     return f"\033[1m{text}\033[0m" if has_colour(stream or sys.stdout) else text
 
 
 def remark(text: str, *, quiet: bool = False) -> None:
     """Print a line that is no result on standard error."""
     if not quiet:
-        print(plain(text), file=sys.stderr, flush=True)
+        print(in_terminal(text), file=sys.stderr, flush=True)
 
 
 def table(rows: Sequence[Sequence[str]], *, indent: int = 2) -> str:
     """Return rows of text as aligned columns, without a line end after the last."""
-    rows = [[plain(cell).replace("\n", "\\n") for cell in row] for row in rows]
+    rows = [[in_terminal(cell).replace("\n", "\\n") for cell in row] for row in rows]
     widths = [max((len(row[column]) for row in rows), default=0) for column in range(max(map(len, rows)))]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip()
