@@ -390,7 +390,7 @@ def test_writing_that_stops_half_way(place: Path, writer: str, event: str) -> No
         assert ended.stderr.count("\n") == 1
     else:
         assert ended.returncode == -signal.SIGKILL, ended.stderr
-        # Nobody is left to remove what was being written; it has a name that nobody takes for a result.
+        # What was being written has a name that nobody takes for a result; the next writer removes it.
         after = {path: data for path, data in after.items() if not Path(path).match(".*.tmp")}
     assert after == before
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import rnnx
 from rnnx.errors import FileError
 from rnnx.files import check_output, read_bytes, write_bytes, writing
 
@@ -164,3 +165,100 @@ def test_a_device_without_end_is_not_read() -> None:
 def test_a_folder_that_cannot_be_written_is_told_first(tmp_path: Path) -> None:
     tmp_path.chmod(0o555)
     assert code(lambda: check_output(tmp_path / "y.npy")) == "cannot-write"
+
+
+@posix
+def test_what_a_killed_process_left_is_removed_by_the_next_writer(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    program = """
+        import os, signal, sys
+        from rnnx.files import writing
+        with writing(sys.argv[1]) as temporary:
+            temporary.write_bytes(b"half of the new one")
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    run(program, path)
+    assert len(list(tmp_path.iterdir())) == 1
+    write_bytes(tmp_path / "outer", b"of another name")
+    assert len(list(tmp_path.iterdir())) == 2
+    write_bytes(path, b"new")
+    assert {found.name for found in tmp_path.iterdir()} == {"out", "outer"}
+
+
+@posix
+def test_what_another_process_is_writing_stays(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    with writing(path) as temporary:
+        temporary.write_bytes(b"the later one")
+        run("import sys, rnnx.files; rnnx.files.write_bytes(sys.argv[1], b'the earlier one')", path)
+        assert path.read_bytes() == b"the earlier one"
+    assert path.read_bytes() == b"the later one"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@posix
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o755])
+def test_a_files_mode_survives_replacing_it(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "out"
+    path.write_bytes(b"old")
+    path.chmod(mode)
+    with writing(path) as temporary:
+        assert temporary.stat().st_mode & 0o777 & ~mode == 0, "what is secret is secret while it is written"
+        temporary.write_bytes(b"new")
+    assert path.stat().st_mode & 0o777 == mode
+
+
+@posix
+@pytest.mark.skipif(os.geteuid() != 0, reason="not run: only root may give files away")
+def test_a_files_owner_survives_replacing_it(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    path.write_bytes(b"old")
+    os.chown(path, 1234, 1235)
+    write_bytes(path, b"new")
+    assert (path.stat().st_uid, path.stat().st_gid) == (1234, 1235)
+
+
+@posix
+def test_the_umask_is_never_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the whole process's: for a moment other threads would write files that all may read and write."""
+    monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("changed"))
+    write_bytes(tmp_path / "out", b"new")
+
+
+@posix
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_signals_that_end_a_command_leave_nothing_half_written(tmp_path: Path, name: str) -> None:
+    program = f"""
+        import os, signal, sys
+        from rnnx.cli.group import guarded
+        from rnnx.files import writing
+
+        def command():
+            with writing(sys.argv[1]) as temporary:
+                temporary.write_bytes(b"half")
+                os.kill(os.getpid(), signal.{name})
+
+        sys.exit(guarded(command, show_traceback=False))
+    """
+    ended = run(program, tmp_path / "out")
+    assert ended.returncode == 128 + getattr(signal, name)
+    assert ended.stderr == f"rnnx: ended by {name}\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@posix
+def test_who_ignores_a_signal_goes_on_doing_so(tmp_path: Path) -> None:
+    program = """
+        import os, signal, sys
+        from rnnx.cli.group import guarded
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup
+        sys.exit(guarded(lambda: os.kill(os.getpid(), signal.SIGHUP) or 7, show_traceback=False))
+    """
+    assert run(program).returncode == 7
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800.onnx"])
+def test_names_that_no_file_can_have_are_told(name: str) -> None:
+    assert code(lambda: read_bytes(name, what="a model")) == "name-invalid"
+    assert code(lambda: check_output(name)) == "name-invalid"
+    assert code(lambda: rnnx.load(name)) == "name-invalid"

@@ -9,13 +9,22 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
+import secrets
 import shutil
-import tempfile
+import stat
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rnnx.errors import FileError
 
+try:
+    import fcntl
+except ImportError:  # Windows, where a file that is open cannot be removed
+    fcntl = None  # type: ignore[assignment]
+
+_JUST_MADE_SECONDS = 60
 _LONGEST = 255  # bytes of a name, in every file system in use
 
 
@@ -31,6 +40,7 @@ def check_output(path: str | os.PathLike[str], *, inputs: tuple[str | os.PathLik
             `cannot-write` or `output-is-input`.
     """
     path = Path(path)
+    check_name(path)
     if len(os.fsencode(path.name)) > _LONGEST:
         raise FileError(
             "name-too-long",
@@ -74,6 +84,21 @@ def check_output(path: str | os.PathLike[str], *, inputs: tuple[str | os.PathLik
     return path
 
 
+def check_name(path: Path) -> None:
+    """Refuse what no file can be called. Raises FileError `name-invalid`."""
+    try:
+        wrong = "\0" in str(path) or not os.fsencode(path)
+    except UnicodeEncodeError:  # half of a pair that stands for one character
+        wrong = True
+    if wrong:
+        raise FileError(
+            "name-invalid",
+            expected="a name that a file can have",
+            found=ascii(str(path)[:80]),
+            fix="choose another name",
+        )
+
+
 @contextlib.contextmanager
 def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it into place when the block ends well.
@@ -85,22 +110,62 @@ def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
     # A symbolic link stays one: what it names is replaced.
     final = final.resolve()
     try:
-        # Cut, because a name may be as long as the file system allows already.
-        handle, name = tempfile.mkstemp(prefix=f".{final.name[:40]}.", suffix=".tmp", dir=final.parent)
+        before = final.stat() if final.exists() else None
+        _clear_abandoned(final)
+        temporary, handle = _make_temporary(final, 0o666 if before is None else before.st_mode & 0o666)
     except OSError as error:
         raise write_error(final, error) from error
-    os.close(handle)
-    temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+        if before is not None:
+            _dress(temporary, before)
+        os.fsync(handle)
         temporary.replace(final)
     except OSError as error:
         raise write_error(final, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _make_temporary(final: Path, mode: int) -> tuple[Path, int]:
+    """Return a new empty file beside `final`, open and locked; the system takes the umask off its mode."""
+    while True:
+        # Cut, because a name may be as long as the file system allows already.
+        path = final.with_name(f".{final.name[:40]}.{secrets.token_hex(4)}.tmp")
+        try:
+            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_BINARY", 0), mode)
+        except FileExistsError:
+            continue
+        if fcntl is not None:
+            with contextlib.suppress(OSError):  # not every file system has locks
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return path, handle
+
+
+def _clear_abandoned(final: Path) -> None:
+    """Remove what killed processes left half written for `final`: temporaries that nobody holds locked."""
+    if fcntl is None:
+        return
+    ours = re.compile(re.escape(f".{final.name[:40]}.") + "[0-9a-f]{8}[.]tmp")
+    for path in final.parent.iterdir():
+        if not ours.fullmatch(path.name):
+            continue
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            found = os.fstat(file.fileno())
+            # Another writer may be between making its file and locking it.
+            if found.st_size or time.time() - found.st_mtime > _JUST_MADE_SECONDS:
+                path.unlink()
+
+
+def _dress(path: Path, like: os.stat_result) -> None:
+    """Give a file mode and owner of the one that it replaces, as far as the user may."""
+    found = path.stat()
+    if hasattr(os, "chown") and (found.st_uid, found.st_gid) != (like.st_uid, like.st_gid):
+        with contextlib.suppress(PermissionError):
+            os.chown(path, like.st_uid, like.st_gid)
+    path.chmod(stat.S_IMODE(like.st_mode))
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes | memoryview) -> None:
@@ -130,6 +195,7 @@ def read_bytes(path: str | os.PathLike[str], *, what: str) -> bytes:
     Raises:
         FileError: `file-missing`, or `cannot-read` for anything else that stops it.
     """
+    check_name(Path(path))
     with _read_errors(path, what):
         if Path(path).is_char_device():  # /dev/zero never ends
             raise OSError(errno.EINVAL, "a device")
@@ -138,6 +204,7 @@ def read_bytes(path: str | os.PathLike[str], *, what: str) -> bytes:
 
 def read_lines(path: str | os.PathLike[str], *, what: str) -> Iterator[bytes]:
     """Yield the lines of the file at `path`, read as they are asked for. Raises as `read_bytes`."""
+    check_name(Path(path))
     with _read_errors(path, what), Path(path).open("rb") as file:
         yield from file
 
@@ -157,12 +224,6 @@ def _read_errors(path: str | os.PathLike[str], what: str) -> Iterator[None]:
         ) from error
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 def write_error(path: Path, error: OSError) -> FileError:
     """Return the error for a file or folder that cannot be written: `disk-full` or `cannot-write`."""
     if isinstance(error, shutil.Error):  # of a whole folder: (source, target, text) for each file
@@ -170,9 +231,10 @@ def write_error(path: Path, error: OSError) -> FileError:
         number = errno.ENOSPC if os.strerror(errno.ENOSPC) in reason else None
         error = OSError(number, reason) if number else OSError(reason)
     full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+    mend = "free some space" if full else "see to it that you may write there"
     return FileError(
         "disk-full" if full else "cannot-write",
         expected=f"to write {path}",
         found=error.strerror or str(error),
-        fix="free some space or choose another place; nothing was changed",
+        fix=f"{mend}, or choose another place; nothing was changed",
     )

@@ -20,6 +20,7 @@ bits, the product could round up to the total; sums below 2^-1000 are refused. S
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ class Sampler:
 
     def __init__(self, seed: int = 0, temperature: float = 1.0) -> None:
         is_number = isinstance(temperature, (int, float, np.number)) and not isinstance(temperature, bool)
-        if not (is_number and math.isfinite(temperature) and temperature >= 0):
+        if not (is_number and 0 <= temperature <= sys.float_info.max):
             raise UsageError(
                 "temperature-invalid",
                 expected="a finite temperature of 0 or more",

@@ -9,7 +9,9 @@ import importlib
 import inspect
 import os
 import re
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
@@ -109,6 +111,34 @@ class Group(TyperGroup):
         sys.exit(guarded(call, show_traceback=wanted))
 
 
+class _Ended(BaseException):
+    """A signal that asks a process to end came: what is open is left as an interrupt would leave it."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+@contextlib.contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise within the block, unless somebody else deals with them (nohup does)."""
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    found = [getattr(signal, name) for name in names]
+    ours = [number for number in found if signal.getsignal(number) == signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():
+        ours = []
+
+    def end(number: int, frame: Any) -> None:
+        raise _Ended(number)
+
+    for number in ours:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+
+
 class _ReaderLeftError(Exception):
     """Whoever read our standard output has closed it: `rnnx run ... | head`."""
 
@@ -160,9 +190,13 @@ def guarded(call: Callable[[], Any], *, show_traceback: bool) -> int:
     sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")  # noqa: SIM115
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     try:
-        code = call()
+        with _ending_in_order():
+            code = call()
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
+    except _Ended as ended:
+        print(f"rnnx: ended by {signal.Signals(ended.number).name}", file=sys.stderr)
+        return 128 + ended.number
     except (BrokenPipeError, _ReaderLeftError):
         _abandon_stdout()
         return 141
@@ -195,6 +229,13 @@ def as_rnnx_error(error: Exception) -> RnnxError:
             expected=f"the package {package}",
             found="it is not installed",
             fix=f"pip install 'rnnx[{_EXTRAS[package]}]'",
+        )
+    if isinstance(error, FileNotFoundError) and error.filename is None:
+        return FileError(
+            "cannot-open",
+            expected="the working directory to be there",
+            found=error.strerror or type(error).__name__,
+            fix="change to a folder that is",
         )
     if isinstance(error, OSError) and error.strerror and error.filename is None:
         return FileError(
