@@ -15,7 +15,7 @@ from rnnx.checking import check_parity, make_request
 from rnnx.report import to_html
 from rnnx.verdict import Finding, Parity
 from rnnx_export.localise import Localiser
-from rnnx_export.reference import StepReference
+from rnnx_export.module_reference import StepReference
 from rnnx_export.truth import open_truth
 
 

@@ -35,7 +35,8 @@ from rnnx_export.carried import made_to_step
 from rnnx_export.discover import STARTS_FROM_INPUT, discover
 from rnnx_export.lookups import found_ranges
 from rnnx_export.plan import Plan
-from rnnx_export.prove import ProofError, prove
+from rnnx_export.proof_setting import ProofError
+from rnnx_export.prove import prove
 from rnnx_export.refusals import location
 from rnnx_export.spec import boundary_dtype
 from rnnx_export.streaming import UNCARRIED

@@ -73,6 +73,9 @@ def _captured(plan: Plan, way: str) -> torch.export.ExportedProgram:
 
 def _dead(plan: Plan, exported: torch.export.ExportedProgram) -> set[str]:
     """Return the states that were found, not declared, and that no output depends on, now or later."""
+    if any(_writes(node) for node in exported.graph.nodes):
+        with quiet():
+            exported = exported.run_decompositions({})  # what is written in place is read from then on
     user = set(exported.graph_signature.user_inputs)
     given = [node for node in exported.graph.nodes if node.op == "placeholder" and node.name in user]
     given = given[len(plan.subject.inputs) :]
@@ -94,9 +97,15 @@ def _dead(plan: Plan, exported: torch.export.ExportedProgram) -> set[str]:
                 live.add(state.name)
                 pending.append(ends[state.name])
     groups = [set(lift.names) for lift in plan.lifts.values()]
-    declared = {state.name for state in plan.states if isinstance(state.origin, tuple)}
+    declared = {state.name for state in plan.states if state.is_declared}
     dead = {state.name for state in plan.states} - live - declared
     return {name for name in dead if not any(name in group and group & live for group in groups)}
+
+
+def _writes(node: torch.fx.Node) -> bool:
+    """Whether a node of a captured program writes to one of its arguments."""
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and bool(schema.is_mutable)
 
 
 def example_arguments(plan: Plan, way: str) -> list[torch.Tensor]:

@@ -12,14 +12,15 @@ from torch import Tensor
 from rnnx_export import memory, refusals
 from rnnx_export.explore import Exploration, Run, alike, narrow_start
 from rnnx_export.folds import AnyFold, split
-from rnnx_export.kept import constant, measured, remembered
+from rnnx_export.kept import constant, measured, remembered, unique
 from rnnx_export.memory import Place
-from rnnx_export.pairing import pair, part_names
-from rnnx_export.plan import IN_PLACE, Output, Plan, Program, State
+from rnnx_export.pairing import Feedback, Observed, pair, part_names
+from rnnx_export.plan import Argument, Convention, Output, Plan, Program, State
 from rnnx_export.site_kinds import LOOKS_EVERYWHERE, PASTS, POSITIONS, RECURRENT, SHIFTS, SLOTS
 from rnnx_export.sites import Lift, Visit
 from rnnx_export.spec import TensorSpec
-from rnnx_export.structure import Path, copied, flatten, part_at, shape_of
+from rnnx_export.streaming import why_not_stepped
+from rnnx_export.structure import Path, copied, flatten, matched_leaves, part_at, tensors
 from rnnx_export.subject import Subject, quiet
 
 STARTS_FROM_INPUT = "starts from a state computed from an input"
@@ -44,28 +45,37 @@ def discover(subject: Subject, returns: Any = None, *, resorts: Collection[str] 
     with quiet():
         seen = Exploration(subject)
         pairs = _pairs(seen, returns)
+        origins = _origins(subject, pairs)
         if any(spec is None for spec in subject.states.values()):
-            for name, path in pairs.items():
+            for name, origin in origins.items():
                 if subject.states[name] is None:
-                    subject.states[name] = _spec_of_result(seen, name, path)
+                    subject.states[name] = _spec_of_result(seen, name, origin)
             seen = Exploration(subject)
-        states = [*_declared(seen, pairs), *remembered(seen)]
-        taken = {state.name for state in states} | set(subject.inputs)
+        taken = {*subject.inputs, *subject.states}
+        states = [*_declared(seen, origins), *remembered(seen, taken)]
         lifts, lifted, loops, more = _hidden(seen, taken, resorts)
-        outputs, reason = _outputs(seen, returns, pairs)
+        outputs, reason = _outputs(seen, returns, origins)
         whole_only = reason or _looks_everywhere(seen, states)
         places = [state.origin for state in states if isinstance(state.origin, Place)]
         shapes = memory.templates(seen.base.module, places)
         every = [*states, *lifted]
-        plan = Plan(subject, outputs, every, lifts, None, loops, seen.notes, shapes, seen.sizes, more)
+        convention = Convention(subject, pairs, outputs)
+        plan = Plan(
+            subject, convention, outputs, every, lifts, None, loops, seen.notes, shapes, seen.sizes, more
+        )
+        if lifts and states and not whole_only:
+            # What the module carries by itself, call by call, need not be carried once more.
+            bare = dataclasses.replace(plan, states=states, lifts={}, loops=False)
+            if why_not_stepped(bare) is None:
+                return bare
         plan.hint = _start_in_loop(seen)
         if whole_only:
             plan.make_whole(whole_only)
-        _drop_returned_states(plan, seen, returns, pairs)
+        _drop_returned_states(plan, seen, returns)
         return plan
 
 
-def _drop_returned_states(plan: Plan, seen: Exploration, returns: Any, pairs: Mapping[str, Path]) -> None:
+def _drop_returned_states(plan: Plan, seen: Exploration, returns: Any) -> None:
     """Take results that are the next values of lifted states out of the outputs: they are states now."""
     if not plan.lifts or plan.loops:
         return
@@ -78,36 +88,60 @@ def _drop_returned_states(plan: Plan, seen: Exploration, returns: Any, pairs: Ma
         if len(kept) == 1 and kept[0].path not in names:
             kept = [dataclasses.replace(kept[0], name=names.get((), "y"))]
         plan.outputs = kept
+        plan.convention = dataclasses.replace(plan.convention, outputs=kept)
 
 
-def _pairs(seen: Exploration, returns: Any) -> dict[str, Path]:
-    """Return the path of each declared state's next value in the result, by flat state name."""
+def _pairs(seen: Exploration, returns: Any) -> dict[str, Feedback]:
+    """Return where the next value of each state argument is; one that began as None gets its structure."""
     subject = seen.subject
-    given = {
-        parameter: {(name,): seen.base.given[name] for name in subject.state_names(parameter)}
-        for parameter in subject.state_trees()
-    }
-    known: dict[str, dict[Path, Tensor]] = {
-        p: {k: v for k, v in values.items() if v is not None} for p, values in given.items()
-    }
-    mutated = {p for p in given if any(name in seen.base.first.mutated for name in subject.state_names(p))}
+    observed = {parameter: _observed(seen, parameter) for parameter in subject.state_trees()}
     method = getattr(type(subject.original), subject.method, None)
-    result = seen.base.first.result
-    settled = pair(subject.state_trees(), known, result, mutated, returns, method, _takes(seen))
-    pairs: dict[str, Path] = {}
-    for parameter, path in settled.items():
-        leaves = _leaves(result, path)
-        if path != IN_PLACE and not known[parameter]:
-            inside = [leaf[len(path) :] for leaf in leaves]
-            subject.adopt_structure(parameter, result, path, inside)
-        for index, name in enumerate(subject.state_names(parameter)):
-            pairs[name] = IN_PLACE if path == IN_PLACE else leaves[index]
-    return pairs
+    results = [seen.base.first.result, seen.other.first.result]
+    settled = pair(observed, results, returns, method, _takes(seen))
+    for parameter, feedback in settled.items():
+        if feedback.part is not None and not observed[parameter].given:
+            subject.adopt_structure(parameter, results[0], feedback.part, list(feedback.leaves))
+    return settled
+
+
+def _observed(seen: Exploration, parameter: str) -> Observed:
+    """Return what calls did with a state argument."""
+    subject = seen.subject
+    paths = {name: subject.place(name)[1] for name in subject.state_names(parameter)}
+    runs = (seen.base, seen.other)
+    given = {path: value for name, path in paths.items() if (value := seen.base.given[name]) is not None}
+    written = frozenset(
+        path
+        for name, path in paths.items()
+        if any(name in call.written for run in runs for call in (run.first, run.second))
+    )
+    for run in runs:
+        found = run.first.left[parameter]
+        gone = [path for path in given if not isinstance(found.get(path), Tensor)]
+        count = sum(isinstance(leaf, Tensor) for leaf in found.values())
+        # An entry that began as None may be filled.
+        if given and (gone or not len(given) <= count <= len(paths)):
+            name = ".".join((parameter, *gone[0])) if gone else parameter
+            raise refusals.argument_varies(subject, name, len(given), count)
+    # Two calls from the same states with other inputs.
+    left = [call.left[parameter] for call in (seen.base.first, seen.base.second)]
+    takes_in = any(not torch.equal(left[0][path], left[1][path]) for path in written)
+    every = [run.first.left[parameter] for run in runs]
+    return Observed(subject.state_trees()[parameter], given, every, written, takes_in)
+
+
+def _origins(subject: Subject, pairs: Mapping[str, Feedback]) -> dict[str, Path | Argument]:
+    """Return where the next value of each declared state is, by flat name."""
+    places = {name: subject.place(name) for name in subject.states}
+    return {
+        name: pairs[parameter].leaves.get(inside, Argument(parameter, inside))
+        for name, (parameter, inside) in places.items()
+    }
 
 
 def _leaves(result: Any, path: Path) -> list[Path]:
     """Return the paths of the tensors in the part of a result at `path`."""
-    return [leaf for leaf, _ in flatten(result) if leaf[: len(path)] == path]
+    return [leaf for leaf, _ in tensors(result) if leaf[: len(path)] == path]
 
 
 def _takes(seen: Exploration) -> Callable[[str, Path], bool]:
@@ -131,20 +165,25 @@ def _takes(seen: Exploration) -> Callable[[str, Path], bool]:
             back = part_at(again, path)
         except Exception:  # forward may refuse what it does not take in any way it likes
             return False
-        sizes = [[value.dim() for _, value in flatten(tree)] for tree in (part, back)]
-        return shape_of(part) == shape_of(back) and sizes[0] == sizes[1]
+        sizes = [[value.dim() for _, value in tensors(tree)] for tree in (part, back)]
+        return matched_leaves(part, back) is not None and sizes[0] == sizes[1]
 
     return takes
 
 
-def _spec_of_result(seen: Exploration, name: str, path: Path) -> TensorSpec:
-    shape = seen.shape(lambda run: run.first.leaf(path))
+def _spec_of_result(seen: Exploration, name: str, origin: Path | Argument) -> TensorSpec:
+    def pick(run: Run) -> Any:
+        if isinstance(origin, Argument):
+            return run.first.left[origin.parameter][origin.inside]
+        return run.first.leaf(origin)
+
+    shape = seen.shape(pick)
     if isinstance(shape, str):
         raise refusals.state_shape(seen.subject, name, shape)
-    return TensorSpec(seen.base.first.leaf(path).dtype, shape)
+    return TensorSpec(pick(seen.base).dtype, shape)
 
 
-def _declared(seen: Exploration, pairs: Mapping[str, Path]) -> list[State]:
+def _declared(seen: Exploration, origins: Mapping[str, Path | Argument]) -> list[State]:
     """Return the declared states; those that may start as None are measured."""
     subject = seen.subject
     states = []
@@ -152,7 +191,7 @@ def _declared(seen: Exploration, pairs: Mapping[str, Path]) -> list[State]:
         assert spec is not None
         if spec.has("time"):
             raise refusals.state_shape(subject, name, "it has a time axis, so it would grow")
-        states.append(State(name, spec, constant(spec, 0.0), pairs[name]))
+        states.append(State(name, spec, constant(spec, 0.0), origins[name]))
     unmeasured = {state.name: state for state in states if subject.starts_as_none(state.name)}
     if not unmeasured:
         return states
@@ -202,7 +241,7 @@ def _hidden(
         if visit.kind in PASTS and visit.axes[axis or 0] == 0:
             continue
         loops = loops or (looped and has_time)
-        names = tuple(_unique(f"{visit.path}.{slot}".strip("."), taken) for slot in SLOTS[visit.kind])
+        names = tuple(unique(f"{visit.path}.{slot}".strip("."), taken) for slot in SLOTS[visit.kind])
         lift = lifts[visit.key] = Lift(visit.key, visit.kind, -1 if axis is None else axis, names)
         states += [_site_state(seen, visit, lift, slot) for slot in range(len(names))]
     return lifts, states, loops, frozenset(more)
@@ -242,11 +281,13 @@ def _site_state(seen: Exploration, visit: Visit, lift: Lift, slot: int) -> State
     return State(name, spec, narrow_start(name, full, spec), lift.key, fold)
 
 
-def _outputs(seen: Exploration, returns: Any, pairs: Mapping[str, Path]) -> tuple[list[Output], str | None]:
+def _outputs(
+    seen: Exploration, returns: Any, origins: Mapping[str, Path | Argument]
+) -> tuple[list[Output], str | None]:
     """Return the outputs, and why they cannot be given step by step if so."""
     result = seen.base.first.result
     names = part_names(result, returns)
-    states = {path: name for name, path in pairs.items() if path != IN_PLACE}
+    states = {origin: name for name, origin in origins.items() if isinstance(origin, tuple)}
     leaves = [(path, leaf) for path, leaf in flatten(result) if isinstance(leaf, Tensor)]
     if not leaves:
         raise refusals.no_outputs(seen.subject, result)
@@ -266,9 +307,7 @@ def _outputs(seen: Exploration, returns: Any, pairs: Mapping[str, Path]) -> tupl
             reason = f"output {name!r}: {shape}"
             sizes = tuple(seen.base.first.leaf(path).shape)
             shape = _partly_named(seen, path, sizes)
-        outputs.append(
-            Output(_unique(name, taken), TensorSpec(seen.base.first.leaf(path).dtype, shape), path)
-        )
+        outputs.append(Output(unique(name, taken), TensorSpec(seen.base.first.leaf(path).dtype, shape), path))
     return outputs, reason
 
 
@@ -322,12 +361,3 @@ def _rows_alike(start: tuple[Tensor, ...]) -> bool:
 def _returned(path: Path) -> Callable[[Run], Tensor]:
     """Return what picks the part of a run's first result at `path`."""
     return lambda run: run.first.leaf(path)
-
-
-def _unique(name: str, taken: set[str]) -> str:
-    candidate, count = name, 1
-    while candidate in taken:
-        count += 1
-        candidate = f"{name}_{count}"
-    taken.add(candidate)
-    return candidate

@@ -18,7 +18,7 @@ from rnnx_export.memory import Place
 from rnnx_export.plan import infer_shape
 from rnnx_export.sites import Visit, Watch
 from rnnx_export.spec import TensorSpec
-from rnnx_export.structure import flatten
+from rnnx_export.structure import Path, flatten
 from rnnx_export.subject import Subject
 
 _ROUNDING = 64  # roundings by which rows of a batch that get the same may differ
@@ -27,12 +27,18 @@ _FREE = (5, 11, 13, 17, 19, 23)
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """One call of a module: what went in, what came out, what was intercepted, what it left behind."""
+    """One call of a module: what went in, what came out, what was intercepted, what it left behind.
+
+    Attributes:
+        left: by state argument, what lay at each path in it afterwards.
+        written: the states, by flat name, that forward wrote to or put other tensors in the place of.
+    """
 
     inputs: dict[str, Tensor]
     result: Any
     visits: list[Visit]
-    mutated: frozenset[str]
+    left: dict[str, dict[Path, Any]]
+    written: frozenset[str]
     memory: dict[Place, Any]
 
     def leaf(self, path: tuple[str, ...]) -> Any:
@@ -76,6 +82,8 @@ class Exploration:
         self.notes: list[str] = []
         self._first_row: Run | None = None
         self.base = self._run(self.sizes, 0)
+        if subject.find_remembering(self.base.module):
+            self.base = self._run(self.sizes, 0)
         self.other = self._run(self.sizes, 1)
         self._refuse_varying(self._run(self.sizes, 0))
         self.variants = {
@@ -207,17 +215,22 @@ class Exploration:
                     inputs[name].narrow(axis, 0, 1).copy_(value.narrow(axis, 0, 1))
             states = {name: None if value is None else value.clone() for name, value in given.items()}
             versions = {name: value._version for name, value in states.items() if value is not None}
+            arguments = subject.arguments(inputs, states)
             try:
                 with Watch(module) as watch:
-                    result = subject.call(module, inputs, states)
+                    result = subject.invoke(module, arguments)
             except RnnxError:
                 raise
             except Exception as error:  # the user's own code may fail in any way
                 raise refusals.forward_fails(subject, error, inputs, states, before) from error
-            mutated = frozenset(
-                name for name, version in versions.items() if _version(states[name]) != version
+            left = {name: dict(flatten(arguments[name])) for name in subject.state_trees()}
+            places = {name: subject.place(name) for name in versions}
+            written = frozenset(
+                name
+                for name, (parameter, path) in places.items()
+                if left[parameter].get(path) is not states[name] or _version(states[name]) != versions[name]
             )
-            calls.append(Call(inputs, result, watch.visits, mutated, memory.snapshot(module)))
+            calls.append(Call(inputs, result, watch.visits, left, written, memory.snapshot(module)))
         return Run(given, before, memory.written(stamps, module), calls[0], calls[1], module)
 
     def _refuse_varying(self, again: Run) -> None:

@@ -21,8 +21,13 @@ from rnnx_export.structure import flatten
 from rnnx_export.subject import Subject
 
 
-def remembered(seen: Exploration) -> list[State]:
-    """Return the states that lie in buffers and attributes."""
+def remembered(seen: Exploration, taken: set[str]) -> list[State]:
+    """Return the states that lie in buffers and attributes.
+
+    Args:
+        seen: the runs.
+        taken: names that others have; those of the states are added.
+    """
     subject, base = seen.subject, seen.base
     states: list[State] = []
     unmeasured: dict[str, TensorSpec] = {}
@@ -40,14 +45,16 @@ def remembered(seen: Exploration) -> list[State]:
         if spec.has("time"):
             seen.notes.append(f"{place.name!r} holds frames of the last call and is not carried")
             continue
+        name = unique(place.name, taken)
         start = base.memory.get(place)
-        if isinstance(start, Tensor):
+        empty = isinstance(start, Tensor) and not start.numel() and second.numel()
+        if isinstance(start, Tensor) and not empty:
             initial = _broadcast(subject, place, split(start, fold), spec)
-        else:
+        else:  # forward makes the start itself
             initial = constant(spec, 0.0)
-            unmeasured[place.name], places[place.name] = spec, place
-        folds[place.name] = fold
-        states.append(State(place.name, spec, initial, place, fold))
+            unmeasured[name], places[name] = spec, place
+        folds[name] = fold
+        states.append(State(name, spec, initial, place, fold))
     if not unmeasured:
         return states
 
@@ -55,6 +62,14 @@ def remembered(seen: Exploration) -> list[State]:
         inputs, given = seen.draw(seed)
         module = subject.fresh()
         given_places = {places[n]: merge(v, folds[n]) for n, v in values.items() if v is not None}
+        # What else lies in the same attribute begins as it does.
+        attributes = {(place.module, place.attribute) for place in given_places}
+        for state in states:
+            place = state.origin
+            if isinstance(place, Place) and (place.module, place.attribute) in attributes:
+                start = base.memory.get(place)
+                if isinstance(start, Tensor):
+                    given_places.setdefault(place, start.clone())
         memory.write(module, given_places, memory.templates(base.module, list(given_places)))
         result = subject.call(module, inputs, given)
         after = [memory.read(module, place) for place in places.values()]
@@ -130,7 +145,7 @@ def measured(
     states: list[State], run: Any, specs: Mapping[str, TensorSpec], seen: Exploration
 ) -> list[State]:
     """Return states with the start that the module makes of None, for those in `specs`."""
-    shapes = {name: torch.empty(spec.sizes(seen.sizes), dtype=spec.dtype) for name, spec in specs.items()}
+    shapes = {name: torch.zeros(spec.sizes(seen.sizes), dtype=spec.dtype) for name, spec in specs.items()}
     starts = measure_start(run, shapes)
     return [
         dataclasses.replace(state, initial=narrow_start(state.name, starts[state.name], state.spec))
@@ -138,6 +153,16 @@ def measured(
         else state
         for state in states
     ]
+
+
+def unique(name: str, taken: set[str]) -> str:
+    """Return the name, with a number where others have it; it is taken then."""
+    candidate, count = name, 1
+    while candidate in taken:
+        count += 1
+        candidate = f"{name}_{count}"
+    taken.add(candidate)
+    return candidate
 
 
 def constant(spec: TensorSpec, value: float) -> np.ndarray[Any, Any]:

@@ -37,10 +37,13 @@ from rnnx_export.graph_values import (
     flat_graph,
     float64_values,
 )
-from rnnx_export.reference import StepReference, open_reference
+from rnnx_export.module_reference import StepReference
+from rnnx_export.reference import open_reference
 from rnnx_export.timeloop import with_time
 
 _CHUNK = 32
+_WORSE = 10.0  # how many times the root mean square of its rounding the largest of a value's errors may be
+_RUNTIME = "computes something else from the same inputs and weights, so the runtime is at fault"
 _SAME = 1e-6  # two evaluations in float64, one of which was handed float32 states, agree to this
 
 
@@ -92,8 +95,9 @@ class Localiser:
         places = [] if contract.whole_only else [_single(self.reference, contract, request, failure)]
         if contract.has_time:
             places.append(_several(self.reference, contract, request, failure))
+        within = failure is not None and failure.ratio is not None
         for place in places:
-            found = _in_graph(session, suspect, self.good, self.reference, request, place)
+            found = _in_graph(session, suspect, self.good, self.reference, request, place, within=within)
             if found is not None:
                 return _with_type(found, self.module)
         return None
@@ -174,8 +178,10 @@ def _in_graph(
     reference: Any,
     request: Request,
     place: _Place,
+    *,
+    within: bool,
 ) -> Finding | None:
-    """Return the first value of the file's graph that departs in some steps."""
+    """Return the first value of the file's graph that departs in some steps, if only `within` tolerance."""
     contract = session.contract
     feeds = _feeds(contract, request, place)
     single = place.end - place.begin == 1
@@ -185,6 +191,9 @@ def _in_graph(
         said = "a new export of the network departs from it as well, so the export is at fault"
         return Finding(place.begin, "", "", "", "", "", float("inf"), said)
     got = engine_values(suspect, feeds, session.provider)
+    if within:
+        same = engine_values(good, feeds, session.provider)
+        return _in_rounding(suspect, good, true, got, same, place.begin)
     levels = default_levels(session)
     widest = max(levels[f"output.{spec.name}"].step.absolute for spec in contract.outputs)
     # A fault may show in a sum only; the value that first carries it then lies within the tolerance.
@@ -194,6 +203,36 @@ def _in_graph(
                 if name in true and name in got and _departs(allowed, true[name], got[name]):
                     return _finding(suspect, good, node, name, true, got, place.begin)
     return None
+
+
+def _in_rounding(
+    suspect: onnx.ModelProto, good: onnx.ModelProto, true: Values, got: Values, same: Values, step: int
+) -> Finding | None:
+    """Return the first value that differs from the good graph's on the same engine, and is not as good.
+
+    Up to the fault the two graphs compute the same to the bit, if one exporter made them. If not, a value
+    may differ by rounding: then its node has to be another one, or its error many times the good graph's.
+    """
+    for node in suspect.graph.node:
+        for name in node.output:
+            if not all(name in values for values in (true, got, same)):
+                continue
+            if got[name].shape == same[name].shape and np.array_equal(got[name], same[name], equal_nan=True):
+                continue
+            found = _finding(suspect, good, node, name, true, got, step)
+            if found.detail != _RUNTIME or _rounds_worse(true[name], got[name], same[name]):
+                return found
+    return None
+
+
+def _rounds_worse(true: np.ndarray[Any, Any], got: np.ndarray[Any, Any], same: np.ndarray[Any, Any]) -> bool:
+    """Whether a value is further from the truth than rounding it in another order explains."""
+    if got.shape != same.shape or got.dtype.kind != "f":
+        return True
+    wide = np.asarray(true, np.float64)
+    own = float(np.sqrt(np.mean((same - wide) ** 2)))
+    rounding = float(np.finfo(got.dtype).eps) * float(np.sqrt(np.mean(wide**2)))
+    return bool(np.abs(got - wide).max() > _WORSE * max(own, rounding))
 
 
 def _feeds(contract: Contract, request: Request, place: _Place) -> Values:
@@ -324,7 +363,7 @@ def _difference(
                     f"its {name} differs in {int(different.sum()):,} of {different.size:,} entries, first at "
                     f"{first}: {have[tuple(first)]:.7g}, the network's {wanted[tuple(first)]:.7g}"
                 )
-    return "computes something else from the same inputs and weights, so the runtime is at fault"
+    return _RUNTIME
 
 
 def _with_type(found: Finding, module: nn.Module) -> Finding:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Handler = Callable[..., Any]
 _LARGEST = 32  # rows of a matrix whose elimination is spelt out
+_MOST_SLICES = 64
 
 
 def _spelt(rule: Callable[..., Any]) -> Handler:
@@ -39,6 +40,14 @@ def _spelt(rule: Callable[..., Any]) -> Handler:
         return func(*args, **kwargs) if result is None else result
 
     return handle
+
+
+def _unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...] | None:
+    """Its slices one by one: what is written through one view of many freezes all sizes when captured."""
+    size = input.shape[dim]
+    if not isinstance(size, int) or size > _MOST_SLICES:
+        return None
+    return tuple(input.select(dim, index) for index in range(size))
 
 
 def _hypot(input: Tensor, other: Tensor) -> Tensor:
@@ -287,6 +296,7 @@ _RULES: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("linalg_inv", "inverse"), _inverse),
     **dict.fromkeys(("linalg_det", "det"), _determinant),
     **dict.fromkeys(("linalg_slogdet", "slogdet"), _slogdet),
+    "unbind": _unbind,
     **dict.fromkeys(("linalg_cholesky", "cholesky"), _cholesky),
 }
 HANDLERS: dict[str, Handler] = {"rrelu": _rrelu, **{name: _spelt(rule) for name, rule in _RULES.items()}}

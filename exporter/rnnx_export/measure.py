@@ -38,6 +38,7 @@ def measure_start(run: Run, shapes: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name in shapes:
         if name not in starts[0] or name not in starts[1]:
             raise _refuse("start-unknown", name, "a start that no call of forward shows")
+        starts = [{**start, name: _broadcast(start[name], shapes[name])} for start in starts]
         if starts[0][name].shape != shapes[name].shape:
             raise _refuse("start-unknown", name, f"a start of shape {tuple(starts[0][name].shape)}")
         if not torch.equal(starts[0][name], starts[1][name]):
@@ -49,10 +50,18 @@ def measure_start(run: Run, shapes: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return starts[0]
 
 
+def _broadcast(start: Tensor, like: Tensor) -> Tensor:
+    """Return a start in the shape that it has from the first step on, as it is where that cannot be."""
+    try:
+        return start.expand(like.shape).clone()
+    except RuntimeError:
+        return start
+
+
 def _same(run: Run, nothing: Mapping[str, Tensor | None], values: Mapping[str, Tensor]) -> bool:
     for seed in (0, 1):
         try:
-            got = run(values, seed)
+            got = run({name: value.clone() for name, value in values.items()}, seed)
         except Exception:  # a module may refuse a tensor in this place in any way it likes
             return False
         expected = run(nothing, seed)
@@ -84,7 +93,7 @@ def _aligned(run: Run, shapes: Mapping[str, Tensor], seed: int) -> dict[str, Ten
         first -= 1
     starts: dict[str, Tensor] = {}
     for index in range(first, len(given.calls)):
-        mine, theirs = given.calls[index][1], without.calls[index + shift][1]
+        mine, theirs = given.calls[index][1], without.calls[index + shift][2]
         for value, start in zip(mine, theirs, strict=False):
             for name, tensor in known.items():
                 if value is tensor and isinstance(start, Tensor):
@@ -93,16 +102,17 @@ def _aligned(run: Run, shapes: Mapping[str, Tensor], seed: int) -> dict[str, Ten
 
 
 class _Log(TorchFunctionMode):
-    """Records the name and tensor arguments of every call."""
+    """Records the name and tensor arguments of every call, themselves and as they were."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.calls: list[tuple[str, list[Any]]] = []
+        self.calls: list[tuple[str, list[Tensor], list[Tensor]]] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         leaves = [leaf for leaf in _pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        self.calls.append((getattr(func, "__name__", str(func)), leaves))
+        copies = [leaf.clone() for leaf in leaves]  # forward may write to them later
+        self.calls.append((getattr(func, "__name__", str(func)), leaves, copies))
         return func(*args, **kwargs)
 
 

@@ -76,7 +76,7 @@ def written(before: dict[Place, tuple[Tensor, int]], module: nn.Module) -> list[
 
 def changed(before: dict[Place, Any], after: dict[Place, Any]) -> list[Place]:
     """Return the places whose value differs, in the order of `after`, then those that vanished."""
-    places = [place for place, value in after.items() if place not in before or _differ(before[place], value)]
+    places = [place for place, value in after.items() if place not in before or differ(before[place], value)]
     return places + [place for place in before if place not in after]
 
 
@@ -132,6 +132,15 @@ def unregister(module: nn.Module, places: list[Place]) -> None:
             object.__setattr__(part, place.attribute, value)
 
 
+def as_buffer(module: nn.Module, name: str) -> None:
+    """Make a parameter a buffer, which may change."""
+    path, _, attribute = name.rpartition(".")
+    part = module.get_submodule(path)
+    value = part._parameters.pop(attribute)
+    assert value is not None
+    part.register_buffer(attribute, value.detach())
+
+
 def _mine(name: str) -> bool:
     """Whether an attribute with a leading underscore belongs to the user, not to nn.Module."""
     return name not in _TORCH_NAMES
@@ -151,7 +160,8 @@ def _leaves(value: Any) -> list[tuple[Path, Any]]:
     return flatten(value)
 
 
-def _differ(old: Any, new: Any) -> bool:
+def differ(old: Any, new: Any) -> bool:
+    """Whether two values are not the same; NaN is NaN."""
     if isinstance(old, Tensor) and isinstance(new, Tensor):
         if old.shape != new.shape or old.dtype != new.dtype:
             return True

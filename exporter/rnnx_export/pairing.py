@@ -1,40 +1,75 @@
-"""Which part of forward's result is a declared state's next value: settled by name and structure."""
+"""Which part of forward's result is a declared state's next value: settled by name, structure and evidence.
+
+A state argument is handed back by its caller in one of two ways: as the part of the result that is its next
+value, just as it came; or as the very object that was passed, which forward has changed. Both are seen in a
+call: which parts of the result have the state's structure, and which of its tensors were written.
+"""
 
 from __future__ import annotations
 
 import ast
+import dataclasses
 import inspect
 import re
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from rnnx.errors import RnnxError, UsageError
-from rnnx_export.plan import IN_PLACE
 from rnnx_export.refusals import growing_argument
-from rnnx_export.structure import Path, children, flatten, shape_of
+from rnnx_export.structure import Path, children, flatten, matched_leaves
 
 _AFFIX = re.compile(r"^(new|next|out|updated)_|_(new|next|out|n|t|1|updated)$|(?<=[a-z])(n|t|1)$")
 
 
+@dataclasses.dataclass(frozen=True)
+class Feedback:
+    """Where the next value of a state argument is, once forward has returned.
+
+    Attributes:
+        part: the part of the result that is handed back as it came; None where it is the argument itself.
+        leaves: by leaf of the argument, the path of its next value in the result. Those that are missing
+            lie in the argument, where forward left them.
+    """
+
+    part: Path | None
+    leaves: Mapping[Path, Path]
+
+
+@dataclasses.dataclass(frozen=True)
+class Observed:
+    """A state argument in several calls, each from the same structure.
+
+    Attributes:
+        tree: its structure.
+        given: the tensors that were passed in the first call by path; empty where it was None.
+        left: for each call, what lay in it afterwards by path.
+        written: paths of the tensors that some call wrote to, or put another in the place of.
+        takes_in: whether what was written depends on the inputs.
+    """
+
+    tree: Any
+    given: Mapping[Path, Tensor]
+    left: Sequence[Mapping[Path, Any]]
+    written: frozenset[Path]
+    takes_in: bool
+
+
 def pair(
-    trees: Mapping[str, Any],
-    given: Mapping[str, dict[Path, Tensor]],
-    result: Any,
-    mutated: set[str],
+    arguments: Mapping[str, Observed],
+    results: Sequence[Any],
     returns: Any,
     function: Any,
     takes: Callable[[str, Path], bool],
-) -> dict[str, Path]:
-    """Return for each state parameter the path of its next value in `result`, or IN_PLACE.
+) -> dict[str, Feedback]:
+    """Return for each state argument where its next value is.
 
     Args:
-        trees: structure of each state argument.
-        given: the tensors passed for it, by path inside; empty where it was None.
-        result: what forward returned.
-        mutated: parameters whose tensors forward changed in place.
+        arguments: what calls did with each of them.
+        results: what forward returned in those calls.
         returns: the caller's names for the parts of the result, or None.
         function: the method, whose return statements may name the parts.
         takes: whether forward takes the part at a path for a state that began as None.
@@ -42,37 +77,113 @@ def pair(
     Raises:
         UsageError: `state-ambiguous` lists the candidates, `state-without-next` says there is none.
     """
-    nodes = _nodes(result)
+    result = results[0]
+    nodes = dict(_nodes(result))
     names = _names(result, returns, function)
     candidates = {
-        p: [path for path, node in nodes if _fits(tree, given[p], node, result)] for p, tree in trees.items()
+        name: _distinct([path for path, node in nodes.items() if _fits(seen, node, result)], nodes)
+        for name, seen in arguments.items()
     }
-    settled: dict[str, Path] = {}
-    known = dict(nodes)
-    for parameter, paths in candidates.items():
-        if len({tuple(id(leaf) for _, leaf in flatten(known[path])) for path in paths}) == 1:
-            # The same tensors more than once: any of them is the state, the first is the output.
-            candidates[parameter] = paths[-1:]
-    for parameter in trees:
-        named = [path for path in candidates[parameter] if _same_name(names.get(path), parameter)]
+    settled: dict[str, Feedback] = {}
+    for name, seen in arguments.items():
+        paths = candidates[name]
+        named = [path for path in paths if _same_name(names.get(path), name)]
+        holding = [path for path in paths if seen.written and _holds(seen, results, path)]
         if len(named) == 1:
-            settled[parameter] = named[0]
-        elif parameter in mutated and returns is None:
-            settled[parameter] = IN_PLACE
-        elif not given[parameter] and len(candidates[parameter]) > 1:
-            fit = _outermost([path for path in candidates[parameter] if takes(parameter, path)])
-            candidates[parameter] = fit or candidates[parameter]
+            settled[name] = _returned(seen, nodes, named[0])
+        elif len(holding) == 1:
+            settled[name] = _returned(seen, nodes, holding[0])
+        elif seen.written and (seen.takes_in or not paths):
+            settled[name] = _left_behind(name, seen, result, paths, named_all=returns is not None)
+        elif not seen.given and len(paths) > 1:
+            fit = _outermost([path for path in paths if takes(name, path)])
+            candidates[name] = fit or paths
     while True:
-        taken = [path for path in settled.values() if path != IN_PLACE]
-        open_ = {p: [c for c in candidates[p] if not _overlaps(c, taken)] for p in trees if p not in settled}
+        taken = [leaf for feedback in settled.values() for leaf in feedback.leaves.values()]
+        open_ = {
+            p: [c for c in candidates[p] if not _overlaps(c, taken)] for p in arguments if p not in settled
+        }
         single = {p: paths[0] for p, paths in open_.items() if len(paths) == 1}
         if not single:
             break
-        parameter, path = next(iter(single.items()))
-        settled[parameter] = path
-    for parameter, paths in open_.items():
-        raise _unsettled(parameter, trees, given, paths, nodes)
+        name, path = next(iter(single.items()))
+        settled[name] = _returned(arguments[name], nodes, path)
+    for name, paths in open_.items():
+        raise _unsettled(name, arguments, paths, nodes)
     return settled
+
+
+def _distinct(paths: list[Path], nodes: Mapping[Path, Any]) -> list[Path]:
+    """Return the paths of different parts; where tensors stand twice, the last: the first is an output."""
+    tensors = {path: [id(leaf) for _, leaf in flatten(nodes[path])] for path in paths}
+    return [
+        path
+        for index, path in enumerate(paths)
+        if not any(tensors[path] == tensors[o] and not _overlaps(path, [o]) for o in paths[index + 1 :])
+    ]
+
+
+def _returned(seen: Observed, nodes: Mapping[Path, Any], path: Path) -> Feedback:
+    """Return that a state's next value is the part of the result at `path`."""
+    pairs = None if seen.tree is None else matched_leaves(seen.tree, nodes[path])
+    if pairs is None:  # it began as None, and has the structure in which it comes back
+        pairs = {leaf: leaf for leaf, value in flatten(nodes[path]) if isinstance(value, Tensor)}
+    return Feedback(path, {own: (*path, *theirs) for own, theirs in pairs.items()})
+
+
+def _holds(seen: Observed, results: Sequence[Any], path: Path) -> bool:
+    """Whether a part of each result has, in its own place, all that was written to the argument."""
+    for result, left in zip(results, seen.left, strict=True):
+        leaves = dict(flatten(result))
+        pairs = matched_leaves(seen.tree, dict(_nodes(result)).get(path)) or {}
+        for own in seen.written:
+            theirs = leaves.get((*path, *pairs.get(own, ("",))))
+            if not isinstance(theirs, Tensor) or not _same(theirs, left[own]):
+                return False
+    return True
+
+
+def _left_behind(name: str, seen: Observed, result: Any, paths: list[Path], *, named_all: bool) -> Feedback:
+    """Return where a state is that forward changed, and that no part of the result has as it was left.
+
+    A part of the result that could be its next value too makes two readings of one call: the argument goes
+    in again, or that part does. They are told apart where the result is one tensor, the only output, and
+    where the caller named the parts. An argument that takes nothing in is no memory, and not seen here.
+
+    Raises:
+        UsageError: `state-ambiguous`.
+    """
+    nodes = dict(_nodes(result))
+    if paths and not named_all and not isinstance(result, Tensor):
+        raise _two_readings(name, paths, nodes)
+    leaves: dict[Path, Path] = {}
+    for own in seen.given:
+        if own in seen.written:
+            continue
+        # It stays what it is, unless a tensor of its own comes back for it.
+        alike = [path for path, node in nodes.items() if _alike(seen.given[own], node)]
+        called = [path for path in alike if own and _same_name(_key(path), own[-1])]
+        if len(called) == 1:
+            leaves[own] = called[0]
+        elif alike and not isinstance(result, Tensor):
+            raise _two_readings(".".join((name, *own)), alike, nodes)
+    return Feedback(None, leaves)
+
+
+def _key(path: Path) -> str | None:
+    return path[-1] if path else None
+
+
+def _alike(given: Tensor, node: Any) -> bool:
+    return isinstance(node, Tensor) and node.shape == given.shape and node.dtype == given.dtype
+
+
+def _same(left: Tensor, right: Any) -> bool:
+    if left is right:
+        return True
+    if not isinstance(right, Tensor) or left.shape != right.shape or left.dtype != right.dtype:
+        return False
+    return torch.equal(torch.nan_to_num(left), torch.nan_to_num(right))
 
 
 def part_names(result: Any, returns: Any) -> dict[Path, str]:
@@ -164,21 +275,19 @@ def _same_name(name: str | None, parameter: str) -> bool:
     return name is not None and (name == parameter or _AFFIX.sub("", name) == _AFFIX.sub("", parameter))
 
 
-def _fits(tree: Any, given: dict[Path, Tensor], node: Any, whole: Any) -> bool:
+def _fits(seen: Observed, node: Any, whole: Any) -> bool:
     """Whether a part of the result has the structure, dtypes and sizes of a state's value."""
-    leaves = flatten(node)
-    if not all(isinstance(leaf, Tensor) for _, leaf in leaves):
+    leaves = dict(flatten(node))
+    # A layer without memory has None in its place.
+    if not all(leaf is None or isinstance(leaf, Tensor) for leaf in leaves.values()):
         return False
-    if not given:
+    if not any(isinstance(leaf, Tensor) for leaf in leaves.values()):
+        return False
+    if seen.tree is None:
         # A state that starts as None shows its structure only here; the whole result is never one.
         return node is not whole
-    if shape_of(tree) != shape_of(node):
-        return False
-    values = list(given.values())
-    return all(
-        leaf.shape == value.shape and leaf.dtype == value.dtype
-        for (_, leaf), value in zip(leaves, values, strict=True)
-    )
+    pairs = matched_leaves(seen.tree, node)
+    return pairs is not None and all(_alike(value, leaves[pairs[own]]) for own, value in seen.given.items())
 
 
 def _grown(before: Tensor, after: Tensor) -> bool:
@@ -199,34 +308,46 @@ def _overlaps(path: Path, taken: list[Path]) -> bool:
 
 
 def _unsettled(
-    parameter: str,
-    trees: Mapping[str, Any],
-    given: Mapping[str, dict[Path, Tensor]],
-    paths: list[Path],
-    nodes: list[tuple[Path, Any]],
+    parameter: str, arguments: Mapping[str, Observed], paths: list[Path], nodes: Mapping[Path, Any]
 ) -> RnnxError:
-    def describe(path: Path, node: Any) -> str:
-        place = f"result{''.join(f'[{part}]' for part in path)}"
-        tensors = [leaf for _, leaf in flatten(node) if isinstance(leaf, Tensor)]
-        return f"{place} {tuple(tensors[0].shape) if len(tensors) == 1 else f'of {len(tensors)} tensors'}"
-
-    example = ", ".join(repr(name) for name in ("y", *trees))
+    example = ", ".join(repr(name) for name in ("y", *arguments))
     if paths:
-        listed = "; ".join(describe(path, node) for path, node in nodes if path in paths)
         return UsageError(
             "state-ambiguous",
             expected=f"one part of forward's result that is the next value of state {parameter!r}",
-            found=f"{len(paths)} that fit: {listed}",
+            found=f"{len(paths)} that fit: {_listed(paths, nodes)}",
             fix=f"name the parts in order: returns=({example})",
         )
-    values = list(given[parameter].values())
-    for path, node in nodes:
+    values = list(arguments[parameter].given.values())
+    for path, node in nodes.items():
         if len(values) == 1 and isinstance(node, Tensor) and _grown(values[0], node):
-            return growing_argument(parameter, f"{tuple(values[0].shape)} in, {describe(path, node)} out")
-    listed = "; ".join(describe(path, node) for path, node in nodes if children(node) is None)
+            return growing_argument(parameter, f"{tuple(values[0].shape)} in, {_described(path, node)} out")
+    leaves = [path for path, node in nodes.items() if children(node) is None]
     return UsageError(
         "state-without-next",
         expected=f"forward to return the next value of state {parameter!r} in the same shapes",
-        found=f"no part of the result fits: {listed}",
+        found=f"no part of the result fits: {_listed(leaves, nodes)}",
         fix=f"return it as well, and name the parts if need be: returns=({example})",
     )
+
+
+def _two_readings(state: str, paths: list[Path], nodes: Mapping[Path, Any]) -> UsageError:
+    parts = [path for path, node in nodes.items() if path and children(node) is None]
+    names = [state if path == paths[0] else f"y{index or ''}" for index, path in enumerate(parts)]
+    return UsageError(
+        "state-ambiguous",
+        expected=f"one next value of state {state!r}: what forward left in the argument, or what it returned",
+        found=f"both, and they differ: {_listed(paths, nodes)} could be it too",
+        fix=f"name the parts of the result: returns=({', '.join(map(repr, names))}) if that part is the "
+        "state, other names if it is an output",
+    )
+
+
+def _listed(paths: list[Path], nodes: Mapping[Path, Any]) -> str:
+    return "; ".join(_described(path, nodes[path]) for path in paths)
+
+
+def _described(path: Path, node: Any) -> str:
+    place = f"result{''.join(f'[{part}]' for part in path)}"
+    tensors = [leaf for _, leaf in flatten(node) if isinstance(leaf, Tensor)]
+    return f"{place} {tuple(tensors[0].shape) if len(tensors) == 1 else f'of {len(tensors)} tensors'}"

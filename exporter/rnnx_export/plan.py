@@ -16,12 +16,19 @@ from rnnx.contract import Axis, Dimension
 from rnnx_export import memory
 from rnnx_export.folds import AnyFold, merge, split
 from rnnx_export.memory import Place
+from rnnx_export.pairing import Feedback
 from rnnx_export.sites import Lift, Watch
 from rnnx_export.spec import TensorSpec
 from rnnx_export.structure import Path, flatten
 from rnnx_export.subject import Subject, in_precision
 
-IN_PLACE: Path = ("(in place)",)
+
+@dataclasses.dataclass(frozen=True)
+class Argument:
+    """A leaf of a state argument: where forward leaves the next value if it changes the argument."""
+
+    parameter: str
+    inside: Path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,16 +39,21 @@ class State:
         name: its name in the contract.
         spec: dtype and shape; no time axis.
         initial: its start, broadcastable to the shape with every named axis of size 1.
-        origin: where it comes from: the path of its next value in forward's result (or IN_PLACE), the
-            place in the module that holds it, or the key of the call that carries it.
+        origin: where its next value is: a path in forward's result, the leaf of the argument that forward
+            changes, the place in the module that holds it, or the key of the call that carries it.
         fold: how the module has it, where that is not as the contract does.
     """
 
     name: str
     spec: TensorSpec
     initial: np.ndarray[Any, Any]
-    origin: Path | Place | str
+    origin: Path | Argument | Place | str
     fold: AnyFold | None = None
+
+    @property
+    def is_declared(self) -> bool:
+        """Whether forward takes it as an argument."""
+        return isinstance(self.origin, tuple | Argument)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,12 +65,33 @@ class Output:
     path: Path
 
 
+@dataclasses.dataclass(frozen=True)
+class Convention:
+    """How the author of a module calls it: settled before any state is looked for.
+
+    Attributes:
+        subject: the module and its arguments.
+        feedback: by state argument, what is handed back for it after a call.
+        outputs: the parts of the result that are outputs.
+    """
+
+    subject: Subject
+    feedback: Mapping[str, Feedback]
+    outputs: Sequence[Output]
+
+    @property
+    def has_time(self) -> bool:
+        """Whether a call takes a whole chunk of steps."""
+        return any(spec.has("time") for spec in self.subject.inputs.values())
+
+
 @dataclasses.dataclass
 class Plan:
     """Everything an export needs to know about a module, found by running it.
 
     Attributes:
         subject: the module and its arguments.
+        convention: how its author calls it, which the proof drives it by.
         outputs, states: in contract order.
         lifts: calls that take their memory from states.
         whole_only: why the model cannot be stepped, or None.
@@ -72,6 +105,7 @@ class Plan:
     """
 
     subject: Subject
+    convention: Convention
     outputs: list[Output]
     states: list[State]
     lifts: dict[str, Lift]
@@ -154,11 +188,12 @@ class Program(nn.Module):
         names = list(self.plan.subject.inputs)
         inputs = dict(zip(names, flat, strict=False))
         given = {s.name: merge(v, s.fold) for s, v in zip(self.plan.states, flat[len(names) :], strict=True)}
-        declared = {s.name: given[s.name].clone() for s in self.plan.states if isinstance(s.origin, tuple)}
+        declared = {s.name: given[s.name].clone() for s in self.plan.states if s.is_declared}
         placed = {s.origin: given[s.name].clone() for s in self.plan.states if isinstance(s.origin, Place)}
         with Watch(self.module, self.plan.lifts, given) as watch:
             memory.write(self.module, placed, self.plan.templates)
-            result = self.plan.subject.call(self.module, inputs, declared)
+            arguments = self.plan.subject.arguments(inputs, declared)
+            result = self.plan.subject.invoke(self.module, arguments)
             kept = {place: memory.read(self.module, place) for place in placed}
             memory.put_back(self.module, list(placed), self._held)
         leaves = dict(flatten(result))
@@ -166,22 +201,24 @@ class Program(nn.Module):
         self.returned = {path for path, leaf in leaves.items() if id(leaf) in ends}
         return (
             *(leaves[output.path] for output in self.plan.outputs),
-            *(self._next(state, leaves, declared, kept, watch) for state in self.plan.states),
+            *(self._next(state, leaves, arguments, kept, watch) for state in self.plan.states),
         )
 
     @staticmethod
     def _next(
         state: State,
         leaves: dict[Path, Tensor],
-        declared: dict[str, Tensor],
+        arguments: Mapping[str, Any],
         kept: dict[Place, Any],
         watch: Watch,
     ) -> Tensor:
         value: Tensor
         if isinstance(state.origin, Place):
             value = kept[state.origin]
+        elif isinstance(state.origin, Argument):
+            value = dict(flatten(arguments[state.origin.parameter]))[state.origin.inside]
         elif isinstance(state.origin, tuple):
-            value = declared[state.name] if state.origin == IN_PLACE else leaves[state.origin]
+            value = leaves[state.origin]
         else:
             if state.name not in watch.next_states:
                 raise RuntimeError(f"the call that {state.name!r} belongs to is not made at this length")

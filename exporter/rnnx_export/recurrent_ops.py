@@ -28,7 +28,7 @@ def _define() -> torch.library.Library:
     for name, schema in _SCHEMAS.items():
         if not hasattr(torch.ops.rnnx, name):
             library.define(schema)
-            library.impl(name, _IMPLEMENTATIONS[name], "CompositeExplicitAutograd")
+            library.impl(name, IMPLEMENTATIONS[name], "CompositeExplicitAutograd")
             torch.library.register_fake(f"rnnx::{name}", _FAKES[name], lib=library)  # type: ignore[arg-type]
     return library
 
@@ -109,6 +109,6 @@ def _rnn_fake(x, h, weights, bias, layers, bidirectional, batch_first, lengths, 
     return _fake(x, h, bidirectional=bidirectional)
 
 
-_IMPLEMENTATIONS = {"lstm": _lstm, "gru": _gru, "rnn": _rnn}
+IMPLEMENTATIONS = {"lstm": _lstm, "gru": _gru, "rnn": _rnn}
 _FAKES = {"lstm": _lstm_fake, "gru": _gru_fake, "rnn": _rnn_fake}
 _LIBRARY = _define()

@@ -72,6 +72,27 @@ def growing_argument(name: str, grown: str) -> RefusedError:
     )
 
 
+def argument_varies(subject: Subject, name: str, before: int, after: int) -> RefusedError:
+    """Return the refusal of a state argument that forward puts tensors into, or takes them out of."""
+    return RefusedError(
+        "growing-state",
+        expected=f"state {name!r} of {location(subject)} to keep its {before} tensors",
+        found=f"{after} after the call" if after != before else f"none at {name!r} after the call",
+        fix="keep as many tensors as there were: `state.append(new); state.pop(0)`, or a deque with maxlen",
+    )
+
+
+def stands_still(subject: Subject, name: str, output: str) -> RefusedError:
+    """Return the refusal of a state that no call changes, beside an output that could be its next value."""
+    return RefusedError(
+        "state-ambiguous",
+        expected=f"state {name!r} of {location(subject)} to change from call to call",
+        found=f"the same value after every call, and output {output!r} of its shape",
+        fix=f"if {output!r} is its next value, name it so: returns=('y', {name.split('.')[0]!r}); "
+        f"if {name!r} is a constant, pass it as an input",
+    )
+
+
 def state_shape(subject: Subject, name: str, why: str) -> RefusedError:
     """Return the refusal of a state whose shape is no list of numbers and names."""
     return RefusedError(

@@ -131,6 +131,8 @@ class Watch(TorchFunctionMode):
         pair = f"{path}:{kind}"
         count = self._counts[pair] = self._counts.get(pair, 0) + 1
         key = f"{pair}:{count}"
+        if not self.lifts:
+            start = tuple(value.clone() for value in start)  # forward may write to them later
         visit = Visit(key, kind, path, start, like, dict(axes), fill, site_kinds.caller())
         self.visits.append(visit)
         return self.lifts.get(key)

@@ -77,6 +77,8 @@ def rebuild(value: Any, parts: list[Any]) -> Any:
     if isinstance(value, tuple | list):
         return type(value)(parts)
     copy = object.__new__(type(value))
+    for name, attribute in getattr(value, "__dict__", {}).items():  # set in __post_init__, say
+        object.__setattr__(copy, name, attribute)
     for field, part in zip(dataclasses.fields(value), parts, strict=True):
         object.__setattr__(copy, field.name, part)
     return copy
@@ -110,14 +112,31 @@ def copied(value: Any) -> Any:
     return replace(value, {path: leaf.clone() for path, leaf in tensors(value)})
 
 
-def shape_of(value: Any) -> Any:
-    """Return what two structures must share to be the same but for their leaves."""
-    parts = children(value)
-    if parts is None:
+def matched_leaves(value: Any, other: Any) -> dict[Path, Path] | None:
+    """Return which leaf of `other` stands for which of `value`; None if the two are built differently.
+
+    Parts with names are matched by name whatever their order, parts of tuples and lists by position.
+    """
+    mine, theirs = children(value), children(other)
+    if mine is None or theirs is None:
+        return {(): ()} if mine is None and theirs is None else None
+    if len(mine) != len(theirs) or _is_named(value) != _is_named(other):
         return None
-    kind = "mapping" if isinstance(value, dict) else "sequence"
-    named = kind == "mapping" or not isinstance(value, list | tuple | deque) or hasattr(value, "_fields")
-    return (named, tuple((name if named else None, shape_of(part)) for name, part in parts))
+    if _is_named(value) and {name for name, _ in mine} != {name for name, _ in theirs}:
+        return None
+    by_name = dict(theirs)
+    pairs: dict[Path, Path] = {}
+    for index, (name, part) in enumerate(mine):
+        found = (name, by_name[name]) if _is_named(value) else theirs[index]
+        inside = matched_leaves(part, found[1])
+        if inside is None:
+            return None
+        pairs |= {(name, *own): (found[0], *their) for own, their in inside.items()}
+    return pairs
+
+
+def _is_named(value: Any) -> bool:
+    return not isinstance(value, tuple | list | deque) or hasattr(value, "_fields")
 
 
 def tensors(value: Any) -> list[tuple[Path, torch.Tensor]]:

@@ -17,7 +17,7 @@ from rnnx.errors import UsageError
 from rnnx_export import memory
 from rnnx_export.plain_loops import plain_loops
 from rnnx_export.spec import TensorSpec, parse_tree
-from rnnx_export.structure import Path, part_at, replace
+from rnnx_export.structure import Path, flatten, part_at, replace
 
 
 class _Parameter(NamedTuple):
@@ -54,7 +54,10 @@ class Subject:
         constants: Mapping[str, Any] | None = None,
     ) -> None:
         module = self.original = _uncompiled(require_module(module))
-        self.bfloat16 = any(value.dtype == torch.bfloat16 for value in module.state_dict().values())
+        self.bfloat16 = any(
+            isinstance(value, Tensor) and value.dtype == torch.bfloat16
+            for value in module.state_dict().values()
+        )
         self.method = method
         self.trees = {
             "input": mapping("inputs", inputs, "specs by parameter"),
@@ -66,6 +69,12 @@ class Subject:
         self.states: dict[str, TensorSpec | None] = {}
         self._places: dict[str, tuple[str, Path]] = {}
         self._none_states: set[str] = set()
+        self._none_inside = {
+            name
+            for name, tree in self.trees["state"].items()
+            if tree is not None and any(leaf is None for _, leaf in flatten(tree))
+        }
+        self._remembering: list[str] = []
         for parameter in self.order:
             for kind in ("input", "state"):
                 if parameter in self.trees[kind]:
@@ -86,6 +95,8 @@ class Subject:
                 setattr(part, name, _uncompiled(child))
         for parameter in module.parameters():
             parameter.requires_grad_(False)
+        for name in self._remembering:
+            memory.as_buffer(module, name)
         if dtype is None and self.bfloat16:
             # Computed in float32: engines have few bfloat16 kernels, and float32 holds every bfloat16.
             dtype = torch.float32
@@ -96,6 +107,19 @@ class Subject:
                 # Its checks turn sizes into plain numbers, which would freeze them when captured.
                 part.check_forward_args = functools.partial(_check_width, part.input_size)  # type: ignore[method-assign]
         return module
+
+    def find_remembering(self, module: nn.Module) -> bool:
+        """Note the parameters that calls of `module` changed: they hold memory, and are buffers from now on.
+
+        Returns:
+            Whether there are any that were not known yet.
+        """
+        fresh = dict(self.fresh().named_parameters())
+        changed = [
+            name for name, value in module.named_parameters() if memory.differ(fresh[name].data, value.data)
+        ]
+        self._remembering += changed
+        return bool(changed)
 
     def call(
         self,
@@ -108,9 +132,13 @@ class Subject:
 
         Args:
             module: a copy of the module.
-            inputs, states: tensors by flat name.
+            inputs, states: tensors by flat name; forward may write to the states.
             whole: arguments by parameter, taken as they are, in place of what `states` has for them.
         """
+        return self.invoke(module, self.arguments(inputs, states) | dict(whole or {}))
+
+    def arguments(self, inputs: Mapping[str, Tensor], states: Mapping[str, Tensor | None]) -> dict[str, Any]:
+        """Return the arguments by parameter that named tensors stand for."""
         leaves: dict[str, dict[Path, Any]] = {}
         for name, value in {**inputs, **states}.items():
             parameter, path = self._places[name]
@@ -118,10 +146,12 @@ class Subject:
         values = dict(self.constants)
         for parameter, found in leaves.items():
             tree = self.trees["input"].get(parameter, self.trees["state"].get(parameter))
-            values[parameter] = (
-                None if all(value is None for value in found.values()) else replace(tree, found)
-            )
-        values.update(whole or {})
+            none = parameter not in self._none_inside and all(value is None for value in found.values())
+            values[parameter] = None if none else replace(tree, found)
+        return values
+
+    def invoke(self, module: nn.Module, values: Mapping[str, Any]) -> Any:
+        """Call the method of `module` with arguments by parameter, each taken as it is."""
         positional, keyword = [], {}
         gap = False
         for name in self.order:
@@ -137,6 +167,10 @@ class Subject:
         function = module if self.method == "forward" else getattr(module, self.method)
         with plain_loops():
             return function(*positional, **keyword)
+
+    def place(self, name: str) -> tuple[str, Path]:
+        """Return the parameter that a named tensor belongs to, and its path inside."""
+        return self._places[name]
 
     def state_trees(self) -> dict[str, Any]:
         """Return the structures of the declared states by parameter name."""
@@ -155,7 +189,7 @@ class Subject:
     def starts_as_none(self, name: str) -> bool:
         """Whether a declared state begins as None: its spec says so, or its parameter's default does."""
         parameter = self._places[name][0]
-        return parameter in self._none_states or self.order[parameter].default is None
+        return name in self._none_states or self.order[parameter].default is None
 
     def adopt_structure(self, parameter: str, result: Any, path: Path, inside: list[Path]) -> None:
         """Give a state that was declared as None the structure of its next value in `result`.
@@ -164,9 +198,8 @@ class Subject:
             parameter: the state's parameter.
             result: what forward returned.
             path: where in it the state's next value is.
-            inside: paths of its leaves below that.
+            inside: paths of its tensors below that.
         """
-        self._none_states.add(parameter)
         self.trees["state"][parameter] = part_at(result, path)
         for name in self.state_names(parameter):
             del self.states[name], self._places[name]
@@ -174,6 +207,7 @@ class Subject:
             name = ".".join((parameter, *leaf))
             self._places[name] = (parameter, leaf)
             self.states[name] = None
+            self._none_states.add(name)
 
     def _add(self, kind: str, parameter: str) -> None:
         for path, spec in parse_tree(self.trees[kind][parameter], parameter).items():
@@ -184,6 +218,8 @@ class Subject:
                 spec = dataclasses.replace(spec, dtype=torch.float32)
             if kind == "state":
                 self.states[name] = spec
+                if spec is None:
+                    self._none_states.add(name)
             elif spec is None:
                 raise UsageError(
                     "bad-spec",

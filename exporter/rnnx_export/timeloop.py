@@ -64,6 +64,7 @@ def with_time(plan: Plan) -> Plan:
     looped.states = [dataclasses.replace(entry, initial=starts[entry.name]) for entry in looped.states]
     looped.notes = plan.notes
     looped.resorts = frozenset()
+    looped.convention = plan.convention
     return looped
 
 

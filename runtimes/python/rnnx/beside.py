@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from rnnx.contract import Contract, axis_index, step_shape
-from rnnx.drift import WORSE, Track
+from rnnx.drift import WORSE, Curve, Track
 from rnnx.errors import UsageError
 from rnnx.reference import Inputs, States, Values
+from rnnx.rounding import WINDOW, Excess, Meter
 from rnnx.rows import BLOCK
 from rnnx.session import Session
 from rnnx.shapes import Array, chunk_shape, from_steps, has_steps, to_steps
@@ -34,9 +35,13 @@ class Failure:
         step: 0 for the first.
         tensor: `output.NAME` or `state.NAME`.
         index: of the worst value in that tensor at that step, [] for a scalar.
-        expected, got: the values there.
+        expected, got: the values there; what was expected is the true value where `ratio` is set.
         max_error: largest error in that tensor at that step, relative to 1 + |expected|.
         absolute, relative: what was allowed.
+        ratio: where each step is within the tolerance but a window of steps is further from the truth than
+            rounding explains: how many times PyTorch's own error, as root mean squares. Else None.
+        allowed_ratio: how many times are allowed.
+        window: the window's first step, and the one after its last.
     """
 
     way: str
@@ -48,10 +53,19 @@ class Failure:
     max_error: float
     absolute: float
     relative: float
+    ratio: float | None = None
+    allowed_ratio: float | None = None
+    window: tuple[int, int] | None = None
 
     def __str__(self) -> str:
         """Return it as one line."""
         place = f"{self.tensor}{self.index}" if self.index else self.tensor
+        if self.ratio is not None and self.window is not None:
+            return (
+                f"steps {self.window[0]} to {self.window[1] - 1}, {place} ({self.way}): "
+                f"{self.ratio:.3g} times PyTorch's own error against float64, {self.allowed_ratio:g} "
+                f"allowed; most at step {self.step}: expected {self.expected:.9g}, got {self.got:.9g}"
+            )
         return (
             f"step {self.step}, {place} ({self.way}): expected {self.expected:.9g}, got {self.got:.9g}, "
             f"max error {self.max_error:.3g}, allowed {self.absolute:g} + {self.relative:g} * |expected|"
@@ -81,6 +95,25 @@ class Setting:
     lenient: bool = False
 
 
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """What a runtime is held against at one step; each pair is outputs and next states.
+
+    Attributes:
+        outputs, after: the reference's.
+        true: the truth's, whose states run free; None where nobody knows it.
+        true_fed: the truth's from the states that the reference had before the step; None where it cannot.
+        rough, rough_fed: the same of further good runs.
+    """
+
+    outputs: Values
+    after: States
+    true: tuple[Values, States] | None = None
+    true_fed: tuple[Values, States] | None = None
+    rough: Sequence[tuple[Values, States]] = ()
+    rough_fed: Sequence[tuple[Values, States]] = ()
+
+
 class Beside:
     """One runtime of a comparison: keeps the largest errors, the first failure and the worst value.
 
@@ -101,6 +134,8 @@ class Beside:
         self.worst: Failure | None = None
         self.drift = Track({name: level.drift.relative for name, level in levels.items()})
         self._setting, self._levels, self._own = setting, levels, own
+        self.ratios: dict[str, Curve] = {}
+        self._meters = {way: Meter(self.contract) for way in ("fed", "free", "chunks")}
         # A whole-only model cannot be stepped: it runs as one chunk.
         steps = self.contract.whole_only is None
         self._fed = self._open() if steps else None
@@ -108,13 +143,15 @@ class Beside:
         self._chunks = self._open()
         self._before: States = {}
         self._last: dict[str, Array] = {}
-        # Outputs of the reference, and the true ones, since the latest chunk began.
-        self._pending: list[tuple[Values, Values]] = []
+        self._pending: list[Step] = []  # since the latest chunk began
         self._cuts = _cuts(setting.steps, setting.seed, whole=not steps)
         self._cut = next(self._cuts)
 
     def close(self) -> None:
-        """Let go of all buffers."""
+        """Judge the last steps, and let go of all buffers."""
+        for way, meter in self._meters.items():
+            for excess in meter.rest():
+                self._judge(way, excess)
         for stream in (self._fed, self._free, self._chunks):
             if stream is not None:
                 stream.close()
@@ -125,23 +162,24 @@ class Beside:
         for name, value in self._chunks.state.items() if compare else ():
             self._note("start", 0, f"state.{name}", start[name], value)
 
-    def advance(
-        self, step: int, outputs: Values, after: States, truth: tuple[Values, States] | None = None
-    ) -> None:
+    def advance(self, step: int, given: Step) -> None:
         """Compare step `step` with what the reference gave, and drift with the truth where it is known."""
+        outputs, after = given.outputs, given.after
         if set(after) != set(self._before):
             self._fed = None
         if self._fed is not None:
             self._fed.state.update(self._before)
             got = self._fed.step(self.step_inputs(step))
             self._compare("fed", step, outputs, after, got, self._fed)
+            self._measure("fed", step, given, got, self._fed)
             self._before = after
         if self._free is not None:
             got = self._free.step(self.step_inputs(step) | self._last)
             self._last = {name: got[output] for name, output in self._setting.loops.items()}
             self._compare("free", step, outputs, after, got, self._free)
-            self._note_drift(step, got, *(truth or (outputs, after)))
-        self._pending.append((outputs, truth[0] if truth else outputs))
+            self._measure("free", step, given, got, self._free)
+            self._note_drift(step, got, *(given.true or (outputs, after)))
+        self._pending.append(given)
         if step + 1 == self._cut:
             self._run_chunk(step + 1, after)
 
@@ -152,6 +190,59 @@ class Beside:
         for tensor, (expected, value) in pairs.items():
             pair = self._valid_rows(step, tensor, np.asarray(expected), value)
             self.drift.add(step, tensor, relative_error(*pair))
+
+    def _measure(self, way: str, step: int, given: Step, got: Values, stream: Stream) -> None:
+        """Measure a step in units of rounding."""
+        true, rough = (given.true_fed, given.rough_fed) if way == "fed" else (given.true, given.rough)
+        if true is None:
+            return
+        for name, value in given.outputs.items():
+            self._gauge(
+                way, step, f"output.{name}", true[0][name], got[name], value, [r[0][name] for r in rough]
+            )
+        for name, value in given.after.items():
+            others = [run[1][name] for run in rough]
+            self._gauge(way, step, f"state.{name}", true[1][name], stream.state[name], value, others)
+
+    def _gauge(
+        self, way: str, step: int, tensor: str, true: Array, got: Array, own: Array, rough: Sequence[Array]
+    ) -> None:
+        if self._levels[tensor].rounding is None:
+            return
+        true, got = self._valid_rows(step, tensor, np.asarray(true), got)
+        own, *others = (self._valid_rows(step, tensor, np.asarray(each), got)[0] for each in (own, *rough))
+        excess = self._meters[way].add(step, tensor, true, got, own, others)
+        if excess is not None:
+            self._judge(way, excess)
+
+    def _judge(self, way: str, excess: Excess) -> None:
+        """Take what a window of steps shows, unless the reference was lost in it."""
+        if way != "fed" and excess.end > self._lost():
+            return
+        self.ratios.setdefault(excess.tensor, Curve(WINDOW)).add(excess.begin, excess.ratio)
+        level = self._levels[excess.tensor]
+        assert level.rounding is not None
+        if excess.ratio <= level.rounding or self.failure is not None:
+            return
+        bound = level.step if way == "fed" else level.drift
+        self.failure = Failure(
+            way=way,
+            step=excess.step,
+            tensor=excess.tensor,
+            index=excess.index,
+            expected=excess.expected,
+            got=excess.got,
+            max_error=relative_error(np.asarray(excess.expected), np.asarray(excess.got)),
+            absolute=bound.absolute,
+            relative=bound.relative,
+            ratio=excess.ratio,
+            allowed_ratio=level.rounding,
+            window=(excess.begin, excess.end),
+        )
+
+    def _lost(self) -> float:
+        """Return the step at which the reference itself has left the tolerance."""
+        return min(self._own.left.values(), default=math.inf) if self._own is not None else math.inf
 
     def _run_chunk(self, end: int, after: States) -> None:
         begin = end - len(self._pending)
@@ -166,13 +257,18 @@ class Beside:
 
     def _compare_rows(self, begin: int, name: str, shape: Any, value: Array) -> None:
         tensor, end = f"output.{name}", begin + len(self._pending)
-        if name not in self._pending[-1][0]:
+        if name not in self._pending[-1].outputs:
             return
         timeless = axis_index(shape, "time") is None  # one value, that of the last step
         first, rows = (end - 1, value[None]) if timeless else (begin, to_steps(value, shape))
         for step, row in zip(range(first, end), rows, strict=True):
-            expected, true = (values[name] for values in self._pending[step - begin])
+            given = self._pending[step - begin]
+            expected = given.outputs[name]
+            true = expected if given.true is None else given.true[0][name]
             self._note("chunks", step, tensor, expected, row)
+            if given.true is not None:
+                others = [run[0][name] for run in given.rough]
+                self._gauge("chunks", step, tensor, true, row, expected, others)
             if self._free is None:
                 pair = self._valid_rows(step, tensor, np.asarray(true), row)
                 self.drift.add(step, tensor, relative_error(*pair))
@@ -221,7 +317,9 @@ class Beside:
         if self.worst is None or error > self.worst.max_error:
             self.worst = found
         # Of one step, what was fed comes first: it shows the cause, where free shows what follows from it.
-        earlier = self.failure is None or (self.failure.way != "start" and step < self.failure.step)
+        # What leaves the tolerance comes before what does so only in units of rounding.
+        before = self.failure if self.failure is None or self.failure.ratio is None else None
+        earlier = before is None or (before.way != "start" and step < before.step)
         if failed and earlier:
             self.failure = found
 
@@ -233,7 +331,7 @@ class Beside:
         if way not in ("free", "chunks") and not lenient:
             return False
         # Past the step at which PyTorch itself has left the tolerance, trajectories cannot be compared.
-        lost = step >= min(self._own.left.values(), default=math.inf)
+        lost = step >= self._lost()
         return (lost and not lenient) or error <= WORSE * self._own.maximum
 
     def _valid_rows(self, step: int, tensor: str, expected: Array, got: Array) -> tuple[Array, Array]:

@@ -15,7 +15,7 @@ from rnnx.compare import Comparison, compare_runtimes, count_steps, default_leve
 from rnnx.contract import Contract
 from rnnx.environment import machine, package_versions
 from rnnx.errors import InputError
-from rnnx.reference import Inputs, Reference, States
+from rnnx.reference import Inputs, Reference, States, Truth
 from rnnx.rows import KINDS, drawn_inputs, recorded_inputs
 from rnnx.session import Session
 from rnnx.symbols import check_text
@@ -118,7 +118,7 @@ def check_parity(
     reference: Reference,
     request: Request,
     *,
-    truth: Reference | None = None,
+    truth: Truth | None = None,
     command: str = "",
     digests: Mapping[str, str] | None = None,
     advanced: Callable[[int], None] | None = None,
@@ -196,7 +196,7 @@ def _check(
     reference: Reference,
     request: Request,
     levels: Sequence[Mapping[str, Level]],
-    truth: Reference | None,
+    truth: Truth | None,
     steps: int,
 ) -> None:
     """Add to `checks`, for each session, what is checked beside the long comparison."""
@@ -238,6 +238,7 @@ def _comparable(compared: Sequence[Comparison]) -> int:
 
 def _runtime(result: Comparison, levels: Mapping[str, Level], checks: list[Check]) -> Runtime:
     ratios = [drift.ratio for drift in result.drift.values() if drift.ratio is not None]
+    allowed = [level.rounding for level in levels.values() if level.rounding is not None]
     return Runtime(
         provider=result.provider,
         tolerance=list(dict.fromkeys(level.name for level in levels.values())),
@@ -247,6 +248,7 @@ def _runtime(result: Comparison, levels: Mapping[str, Level], checks: list[Check
         worst=result.worst,
         drift=dict(result.drift),
         ratio=max(ratios, default=None),
+        allowed_ratio=max(allowed, default=None) if ratios else None,
         checks=checks,
     )
 

@@ -12,17 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from rnnx.beside import Beside, Failure, Setting, ended_rows
+from rnnx.beside import Beside, Failure, Setting, Step
 from rnnx.contract import Contract
 from rnnx.drift import Drift, Track
 from rnnx.errors import InputError, ParityError, UsageError
-from rnnx.noise import Noisy
-from rnnx.reference import Inputs, Reference, States, TraceReference, Values
+from rnnx.reference import Inputs, Reference, States, TraceReference, Truth, Values
 from rnnx.rows import fed_back, push
 from rnnx.session import Session
 from rnnx.shapes import has_steps
-from rnnx.tolerance import Level, coarser, level_of, relative_error
+from rnnx.tolerance import Level, coarser, level_of
 from rnnx.trace_file import Trace, trace_sizes
+from rnnx.yardstick import Yardstick
 
 _NOISY_RUNS = 8
 
@@ -146,22 +146,23 @@ def compare_runtimes(
     initial: States | None = None,
     seed: int | None = None,
     levels: Sequence[Mapping[str, Level]] | None = None,
-    truth: Reference | None = None,
+    truth: Truth | None = None,
     loops: Mapping[str, str] | None = None,
     lenient: bool = False,
     advanced: Callable[[int], None] | None = None,
 ) -> list[Comparison]:
     """Compare several runtimes of one model with one reference, which is computed once.
 
-    Ctrl-C ends the comparison early: what was compared until then is returned. Where only the free run
-    disagrees, the truth is known and the reference resumes, it is done again with more runs of the
-    reference, whose states are nudged by a rounding at each step: what chaos does to those is no fault.
+    Ctrl-C ends the comparison early: what was compared until then is returned. Where the truth is known, a
+    runtime is held to it in units of the reference's own error too. If only that disagrees, or only the free
+    run, it is done again with more runs of the network, which round as another engine may: what chaos and
+    coarser functions do to those is no fault.
 
     Args:
         sessions: one for each runtime.
         reference, inputs, sizes, initial, seed: as `compare_steps`.
         levels: for each session, the tolerance by tensor; None takes them from the table.
-        truth: the reference in float64, to measure drift against, and to know chaos from a fault.
+        truth: the reference in float64, to measure errors against, and to know chaos from a fault.
         loops: inputs (name -> output) that take what came out a step before: the reference's own where
             states are fed, their own where they run free. They are compared in steps only.
         lenient: measure single steps too by the reference's own error: the inputs are extreme.
@@ -176,9 +177,9 @@ def compare_runtimes(
     found = run.compare(sessions, tables, advanced=advanced)
     for index, session in enumerate(sessions):
         failure = found[index].failure
-        if truth is None or not reference.resumes or failure is None or found[index].interrupted:
+        if truth is None or failure is None or found[index].interrupted:
             continue
-        if failure.way in ("start", "fed"):
+        if failure.way == "start" or (failure.way == "fed" and failure.ratio is None and not lenient):
             continue
         # One run of PyTorch may have been lucky: chaos enlarges whatever rounding it meets.
         again = run.compare([session], [tables[index]], runs=_NOISY_RUNS, until_failure=True)[0]
@@ -196,7 +197,7 @@ class _Run:
     sizes: Mapping[str, int]
     initial: States | None
     seed: int | None
-    truth: Reference | None
+    truth: Truth | None
     loops: dict[str, str]
     lenient: bool
 
@@ -213,32 +214,38 @@ class _Run:
 
         Args:
             sessions, levels, advanced: as `compare_runtimes`.
-            runs: further runs of the reference, each with rounding of its own, to measure its own error by.
+            runs: further runs of the network, each with rounding of its own, to measure its own error by.
             until_failure: stop at the first disagreement.
         """
         contract, truth = sessions[0].contract, self.truth
-        given, truths = fed_back(self.inputs, self.loops), fed_back(self.inputs, self.loops)
+        given = fed_back(self.inputs, self.loops)
         start = dict(self.reference.start(self.sizes) if self.initial is None else self.initial)
         steps = count_steps(contract, self.inputs)
         setting = Setting(given, self.sizes, self.initial, self.seed or 0, steps, self.loops, self.lenient)
-        own = Track({name: level.drift.relative for name, level in levels[0].items()}) if truth else None
+        resumes = self.reference.resumes
+        yardstick = (
+            None
+            if truth is None
+            else Yardstick(
+                truth, contract, self.inputs, self.loops, start, levels[0], resumes=resumes, runs=runs
+            )
+        )
+        own = yardstick.own if yardstick else None
         besides = [
             Beside(session, setting, table, own) for session, table in zip(sessions, levels, strict=True)
         ]
-        noisy = [Noisy(self.reference, contract, start, number) for number in range(runs)]
         interrupted, done = False, 0
         try:
             for beside in besides:
                 beside.begin(start, compare=self.initial is None)
-            true_steps = iter(truth.steps(truths, start)) if truth else None
+            before: States = start
             for outputs, after in _exactly(self.reference.steps(given, start), steps):
-                true = next(true_steps) if true_steps else None
-                if own is not None and true is not None:
-                    for result in ((outputs, after), *(each.step(given, done) for each in noisy)):
-                        _note_own(own, contract, given, done, *result, true)
-                    push(truths, self.loops, true[0])
+                found = Step(outputs, after)
+                if yardstick is not None:
+                    found = yardstick.measure(given, done, outputs, after, before)
                 for beside in besides:
-                    beside.advance(done, outputs, after, true)
+                    beside.advance(done, found)
+                before = after
                 push(given, self.loops, outputs)
                 done += 1
                 if advanced is not None:
@@ -277,17 +284,9 @@ def _comparison(
         max_errors=run.max_errors,
         failure=run.failure,
         worst=run.failure or run.worst,
-        drift=run.drift.against(own, _floors(run.contract)),
+        drift=run.drift.against(own, run.ratios),
         interrupted=interrupted,
     )
-
-
-def _floors(contract: Contract) -> dict[str, float]:
-    """Return by tensor the error of rounding a value once; 0 for whole numbers, which have none."""
-    dtypes = {f"output.{spec.name}": spec.dtype for spec in contract.outputs}
-    dtypes |= {f"state.{spec.name}": spec.dtype for spec in contract.states}
-    kinds = {name: np.dtype(dtype) for name, dtype in dtypes.items()}
-    return {name: float(np.finfo(d).eps) / 2 if d.kind == "f" else 0.0 for name, d in kinds.items()}
 
 
 def _exactly(steps: Any, wanted: int) -> Iterator[tuple[Values, States]]:
@@ -306,25 +305,6 @@ def _exactly(steps: Any, wanted: int) -> Iterator[tuple[Values, States]]:
         )
 
 
-def _note_own(
-    own: Track,
-    contract: Contract,
-    inputs: Inputs,
-    step: int,
-    outputs: Values,
-    after: States,
-    truth: tuple[Values, States],
-) -> None:
-    """Measure the reference's own error against the truth."""
-    pairs = {f"output.{name}": (truth[0][name], value) for name, value in outputs.items()}
-    pairs |= {f"state.{name}": (truth[1][name], value) for name, value in after.items()}
-    for tensor, (expected, got) in pairs.items():
-        ended = ended_rows(contract, inputs, step, tensor)
-        if ended is not None:
-            expected, got = np.where(ended, 0, expected), np.where(ended, 0, got)
-        own.add(step, tensor, relative_error(np.asarray(expected), np.asarray(got)))
-
-
 def default_levels(
     session: Session, *, dtype: str | None = None, quantisation: str | None = None
 ) -> dict[str, Level]:
@@ -339,10 +319,14 @@ def default_levels(
     stored = stored_weights(session)  # what its numbers can be held to
     dtype = dtype or ("float16" if stored == "f16" else None)
     quantisation = quantisation or ("int8" if stored == "int8" else None)
-    return {
+    levels = {
         name: level_of(dtype or found if found.startswith("float") else found, session.provider, quantisation)
         for name, found in computed_dtypes(contract).items()
     }
+    if stored == "f32":
+        return levels
+    # Other weights than the network's: PyTorch's own error is no measure of what they cost.
+    return {name: dataclasses.replace(level, rounding=None) for name, level in levels.items()}
 
 
 def computed_dtypes(contract: Contract) -> dict[str, str]:

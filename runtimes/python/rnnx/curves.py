@@ -24,24 +24,54 @@ def draw(tensor: str, drifts: Mapping[str, Drift], steps: int, colours: Mapping[
         colours: by runtime, which of the colours.
     """
     one = next(iter(drifts.values()))
-    values = [error for drift in drifts.values() for _, error in (*drift.curve, *drift.reference)]
-    finite = [error for error in (*values, one.bound) if 0 < error < math.inf] or [1e-8]
+    lines = {name: drift.curve for name, drift in drifts.items()}
+    label = f"Error of {tensor} over the steps"
+    left = [drift.left for drift in drifts.values() if drift.left is not None]
+    return _chart(label, lines, steps, colours, one.bound, band=one.reference, left=left)
+
+
+def draw_ratios(
+    tensor: str, lines: Mapping[str, Points], steps: int, colours: Mapping[str, int], allowed: float
+) -> str:
+    """Return the errors of one tensor in units of rounding as an SVG element.
+
+    Args:
+        tensor, steps, colours: as `draw`.
+        lines: by runtime, (first step, error) of stretches of steps.
+        allowed: the largest that agrees.
+    """
+    label = f"Error of {tensor} in units of PyTorch's own, over the steps"
+    return _chart(label, lines, steps, colours, allowed)
+
+
+def _chart(
+    label: str,
+    lines: Mapping[str, Points],
+    steps: int,
+    colours: Mapping[str, int],
+    bound: float,
+    *,
+    band: Points = (),
+    left: Sequence[int] = (),
+) -> str:
+    values = [error for points in (*lines.values(), band) for _, error in points]
+    finite = [error for error in (*values, bound) if 0 < error < math.inf] or [1e-8]
     low, high = math.floor(math.log10(min(finite))), math.ceil(math.log10(max(finite)))
     scale = _Scale(max(steps - 1, 1), low, max(high, low + 1))
     parts = [
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="Error of {tensor} over the steps">',
-        *(_band(scale, one.reference) if one.reference else []),
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">',
+        *(_band(scale, band) if band else []),
         *_grid(scale, steps),
     ]
-    if one.bound > 0:
-        y = scale.y(one.bound)
+    if bound > 0:
+        y = scale.y(bound)
         parts.append(f'<line class="bound" x1="{_LEFT}" x2="{_RIGHT}" y1="{y}" y2="{y}"/>')
-    for name, drift in drifts.items():
+    for name, points in lines.items():
         colour = f"stroke: var(--c{colours[name]})"
-        parts.append(f'<path class="curve" style="{colour}" d="{_line(scale, drift.curve)}"/>')
-        if drift.left is not None:
-            x = scale.x(drift.left)
-            parts.append(f'<line class="left" x1="{x}" x2="{x}" y1="{_TOP}" y2="{_BOTTOM}"/>')
+        parts.append(f'<path class="curve" style="{colour}" d="{_line(scale, points)}"/>')
+    for step in left:
+        x = scale.x(step)
+        parts.append(f'<line class="left" x1="{x}" x2="{x}" y1="{_TOP}" y2="{_BOTTOM}"/>')
     return "".join([*parts, "</svg>"])
 
 

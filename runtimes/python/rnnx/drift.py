@@ -1,7 +1,7 @@
 """Drift: how an error grows over a run whose states run free.
 
-The truth is the same network in float64. An error against it says little by itself; over the error that
-PyTorch's own float32 makes against it, it does: 1 is as good as PyTorch, a fault gives thousands.
+The truth is the same network in float64. An error against it says little by itself; in units of the error
+that PyTorch's own float32 makes against it (`rnnx.rounding`), it does: 1 is as good as PyTorch.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-# More times the reference's own error than rounding in another order gives: see docs/tolerances.md.
+# How many times PyTorch's largest error of a run one error may be that leaves the tolerance: single errors
+# scatter more than the root mean squares that `rnnx.rounding` judges. See docs/tolerances.md.
 WORSE = 30.0
 _POINTS = 256
 _FLAT = 1e-9
@@ -21,8 +22,8 @@ _FLAT = 1e-9
 class Curve:
     """The largest errors over the steps, in at most 256 stretches of equal length: memory stays bounded."""
 
-    def __init__(self) -> None:
-        self.width = 1  # steps in a stretch
+    def __init__(self, width: int = 1) -> None:
+        self.width = width  # steps in a stretch
         self.largest: list[float] = []
         self.maximum = 0.0
 
@@ -33,10 +34,8 @@ class Curve:
             self.largest = [max(self.largest[i : i + 2]) for i in range(0, len(self.largest), 2)]
             self.width *= 2
             place = step // self.width
-        if place < len(self.largest):
-            self.largest[place] = max(self.largest[place], error)
-        else:
-            self.largest.append(error)
+        self.largest += [0.0] * (place + 1 - len(self.largest))
+        self.largest[place] = max(self.largest[place], error)
         self.maximum = max(self.maximum, error)
 
     def points(self) -> list[tuple[int, float]]:
@@ -72,7 +71,9 @@ class Drift:
         curve: (first step, largest error) of stretches of steps, relative to 1 + |true value|.
         reference: the same for the reference's own error, empty where nobody knows the truth.
         largest: of all errors.
-        ratio: largest over the reference's largest; None without truth.
+        ratio: the largest of `ratios`; None where there is none.
+        ratios: (first step, error in units of the reference's own) of stretches of steps, the larger of fed,
+            free and chunks: what `rnnx.rounding` measures, up to the step at which the reference is lost.
         growth_per_step: powers of e by which the error grows a step, 0 for an error that stays.
         bound: the tolerance.
         left: the step at which the error leaves the tolerance, None if it never does.
@@ -83,6 +84,7 @@ class Drift:
     reference: list[tuple[int, float]]
     largest: float
     ratio: float | None
+    ratios: list[tuple[int, float]]
     growth_per_step: float
     bound: float
     left: int | None
@@ -108,23 +110,23 @@ class Track:
         """The largest error of any tensor so far."""
         return max((curve.maximum for curve in self.curves.values()), default=0.0)
 
-    def against(self, reference: Track | None, floors: Mapping[str, float]) -> dict[str, Drift]:
+    def against(self, reference: Track | None, ratios: Mapping[str, Curve]) -> dict[str, Drift]:
         """Return the drift of each tensor.
 
         Args:
             reference: the reference's own errors against the truth.
-            floors: by tensor, the error that rounding one value gives: no ratio is taken of less.
+            ratios: by tensor, the errors in units of rounding.
         """
         found = {}
         for tensor, curve in self.curves.items():
             own = reference.curves.get(tensor) if reference else None
-            floor = floors[tensor]
-            ratio = max(curve.maximum, floor) / max(own.maximum, floor) if own and floor else None
+            ratio = ratios.get(tensor)
             found[tensor] = Drift(
                 curve=curve.points(),
                 reference=own.points() if own else [],
                 largest=curve.maximum,
-                ratio=None if ratio is None or math.isnan(ratio) else ratio,
+                ratio=ratio.maximum if ratio else None,
+                ratios=ratio.points() if ratio else [],
                 growth_per_step=curve.growth(),
                 bound=self.bounds[tensor],
                 left=self.left.get(tensor),

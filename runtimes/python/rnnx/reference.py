@@ -48,6 +48,13 @@ class Reference(Protocol):
         """
 
 
+class Truth(Reference, Protocol):
+    """A reference in float64, which errors are measured against."""
+
+    def rough(self, seed: int) -> Reference:
+        """Return the same network with rounding of its own, as another engine may have it."""
+
+
 class TraceReference:
     """A trace as a reference: it gives what it recorded, and takes no other inputs than its own."""
 

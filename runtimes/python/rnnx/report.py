@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from rnnx.beside import Failure
 from rnnx.contract import to_json
-from rnnx.curves import COLOURS, draw
+from rnnx.curves import COLOURS, draw, draw_ratios
 from rnnx.drift import Drift
+from rnnx.foreign_text import in_html
+from rnnx.rounding import WINDOW
 from rnnx.verdict import Parity, Runtime, why
 
 _WAYS = (
@@ -63,23 +65,28 @@ def _verdict(found: Parity) -> str:
 
 def _runtimes(found: Parity) -> str:
     rows = [
-        ["runtime", "verdict", "stepwise", "running free", "in chunks", "drift", "grows", "leaves tolerance"]
+        [
+            *("runtime", "verdict", "stepwise", "running free", "in chunks"),
+            *("against float64", "grows", "leaves tolerance"),
+        ]
     ]
     for runtime in found.runtimes:
         errors = [
             f"{_largest(runtime, way):.1e}" if way in runtime.max_errors else "-"
             for way in ("fed", "free", "chunks")
         ]
-        ratio = "-" if runtime.ratio is None else f"{runtime.ratio:.2g} times PyTorch's own"
+        ratio = "-"
+        if runtime.ratio is not None:
+            ratio = f"{runtime.ratio:.2g} times PyTorch's own, {runtime.allowed_ratio:g} allowed"
         word = '<span class="good">agrees</span>' if runtime.agrees else '<span class="bad">DISAGREES</span>'
         rows.append(
             [_text(runtime.provider), word, *errors, ratio, growth(runtime.drift.values()), horizon(runtime)]
         )
     note = (
-        "Largest errors, relative to 1 + |expected|. Drift is the error against the network in float64 over "
-        "the error that PyTorch's own float32 makes: 1 is as good as PyTorch, a fault gives thousands."
+        "Largest errors, relative to 1 + |expected|. Against float64: the error over a window of steps in "
+        "units of the error that PyTorch itself makes there: 1 is as good as PyTorch."
         if found.truth
-        else "Largest errors, relative to 1 + |expected|. No float64 network was there to measure drift by."
+        else "Largest errors, relative to 1 + |expected|. No float64 network was there to measure errors by."
     )
     levels = ", ".join(dict.fromkeys(name for runtime in found.runtimes for name in runtime.tolerance))
     more = f" Tolerance: {_text(levels)}."
@@ -92,7 +99,7 @@ def _worst(found: Parity) -> str:
     for runtime in found.runtimes:
         worst = runtime.failure or runtime.worst
         if worst is not None:
-            allowed = _allowed(worst.absolute, worst.relative)
+            allowed = _allowed(worst)
             rows.append(
                 [
                     *map(_text, (runtime.provider, ways[worst.way], f"{worst.step:,}", worst.tensor)),
@@ -142,6 +149,26 @@ def _curves(found: Parity) -> str:
     return (
         f'<h2>Error over the steps, running free</h2><p class="soft">{against}; logarithmic</p>'
         f'<div class="legend">{"".join(keys)}</div><div class="charts">{"".join(charts)}</div>{rest}'
+        + _ratios(found, tensors[:_MOST_CHARTS], colours)
+    )
+
+
+def _ratios(found: Parity, tensors: Sequence[str], colours: Mapping[str, int]) -> str:
+    charts = []
+    allowed = max((r.allowed_ratio for r in found.runtimes if r.allowed_ratio is not None), default=None)
+    for tensor in tensors:
+        measured = {r.provider: r.drift[tensor] for r in found.runtimes if tensor in r.drift}
+        lines = {name: drift.ratios for name, drift in measured.items() if drift.ratios}
+        if lines and allowed is not None:
+            chart = draw_ratios(_text(tensor), lines, found.steps, colours, allowed)
+            charts.append(f"<figure><figcaption>{_text(tensor)}</figcaption>{chart}</figure>")
+    if not charts:
+        return ""
+    return (
+        "<h2>The same in units of PyTorch's own error</h2>"
+        f'<p class="soft">over windows of {WINDOW} steps, the largest of stepwise, free and in chunks, '
+        f"as far as PyTorch itself stays within the tolerance; {allowed:g} are allowed</p>"
+        f'<div class="charts">{"".join(charts)}</div>'
     )
 
 
@@ -189,10 +216,16 @@ def horizon(runtime: Runtime) -> str:
     return ", ".join(parts)
 
 
-def _allowed(absolute: float, relative: float) -> str:
-    if absolute == relative:
-        return f"{absolute:g} (1 + |expected|)"
-    return f"{absolute:g} + {relative:g} |expected|"
+def _allowed(worst: Failure) -> str:
+    if worst.ratio is not None and worst.window is not None:
+        begin, end = worst.window
+        return (
+            f"{worst.allowed_ratio:g} times PyTorch's own error; it is {worst.ratio:.3g} times over the "
+            f"steps {begin:,} to {end - 1:,}"
+        )
+    if worst.absolute == worst.relative:
+        return f"{worst.absolute:g} (1 + |expected|)"
+    return f"{worst.absolute:g} + {worst.relative:g} |expected|"
 
 
 def _largest(runtime: Runtime, way: str) -> float:
@@ -215,4 +248,4 @@ def _table(rows: Sequence[Sequence[str]], *, wide: int | None = None) -> str:
 
 
 def _text(value: str) -> str:
-    return html.escape(str(value))
+    return in_html(str(value))

@@ -62,7 +62,9 @@ class Runtime:
         failure: the first disagreement.
         worst: where the largest error was, or the first failure.
         drift: by tensor.
-        ratio: the largest ratio of a tensor's drift over the reference's own, None without float64.
+        ratio: the largest error of a tensor over a window of steps, in units of the reference's own; None
+            without the network in float64, in a run of fewer steps than a window, or with other weights.
+        allowed_ratio: the largest that agrees.
         checks: behaviour, extremes, text.
     """
 
@@ -74,6 +76,7 @@ class Runtime:
     worst: Failure | None
     drift: dict[str, Drift]
     ratio: float | None
+    allowed_ratio: float | None
     checks: list[Check]
 
 
@@ -90,7 +93,7 @@ class Parity:
         reference: what the model was compared with.
         digests: SHA-256 of the files that the network was read from, by name.
         steps, batch, seed, inputs: the size of the comparison, and where its inputs came from.
-        truth: whether the network in float64 was there to measure drift against.
+        truth: whether the network in float64 was there to measure errors against.
         runtimes: one entry each.
         finding: where the disagreement begins, if that was asked for.
         contract: as it stands in the file.
@@ -135,8 +138,8 @@ def summarise(found: Parity) -> str:
     stopped = " (interrupted: so far)" if found.interrupted else ""
     if found.agrees:
         ratios = [runtime.ratio for runtime in found.runtimes if runtime.ratio is not None]
-        drift = f", drift {max(ratios):.2g} times PyTorch's own" if ratios else ""
-        return f"agrees with {found.reference}{stopped}: {size}{drift}"
+        errors = f", errors {max(ratios):.2g} times PyTorch's own" if ratios else ""
+        return f"agrees with {found.reference}{stopped}: {size}{errors}"
     return f"DISAGREES with {found.reference}{stopped}: {size}: {why(found)}"
 
 

@@ -68,9 +68,10 @@ def parity(
     """Compare a model with its reference, outputs and every state, at every step.
 
     Each step runs from the reference's states (fed), then all of them from the model's own (free), then in
-    chunks; the drift is measured against the network in float64. Then its behaviour: chunkings, resets,
-    batches, snapshots, extreme inputs. Exits with 0 if all agree, with 1 if not, with 2 if it cannot be
-    compared, with 130 if it was interrupted, after saying what was found until then.
+    chunks; where the network runs in float64, errors are measured against that, in units of PyTorch's own.
+    Then its behaviour: chunkings, resets, batches, snapshots, extreme inputs. Exits with 0 if all agree,
+    with 1 if not, with 2 if it cannot be compared, with 130 if it was interrupted, after saying what was
+    found until then.
 
     Example:
 
@@ -249,16 +250,20 @@ def show(found: Parity) -> str:
     """Return the verdict as a line and a table for people."""
     from rnnx.report import growth, horizon
 
-    rows = [["", "verdict", "start", "fed", "free", "chunks", "drift", "grows", "leaves tolerance"]]
+    rows = [["", "verdict", "start", "fed", "free", "chunks", "PyTorch's", "grows", "leaves tolerance"]]
     for runtime in found.runtimes:
         ways = [runtime.max_errors.get(way) for way in ("start", "fed", "free", "chunks")]
         errors = ["-" if not errors else f"{max(errors.values()):.1e}" for errors in ways]
-        ratio = "-" if runtime.ratio is None else f"{runtime.ratio:.2g}x"
+        ratio = "-" if runtime.ratio is None else f"{runtime.ratio:.2g}x of {runtime.allowed_ratio:g}x"
         word = "agrees" if runtime.agrees else "DISAGREES"
         rows.append(
             [runtime.provider, word, *errors, ratio, growth(runtime.drift.values()), horizon(runtime)]
         )
     lines = [bold(found.summary), "largest errors, relative to 1 + |expected|:", table(rows)]
+    if any(runtime.ratio is not None for runtime in found.runtimes):
+        lines.append(
+            "PyTorch's: the error against float64 in units of PyTorch's own, and how many are allowed"
+        )
     for runtime in found.runtimes:
         held = [check.name for check in runtime.checks if check.holds]
         if held:

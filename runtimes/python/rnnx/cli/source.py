@@ -12,7 +12,7 @@ from rnnx.errors import UsageError
 if TYPE_CHECKING:
     from torch import nn
 
-    from rnnx_export.reference import ModuleReference
+    from rnnx_export.module_reference import ModuleReference
 
 
 @dataclasses.dataclass(frozen=True)
