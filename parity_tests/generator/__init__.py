@@ -1,0 +1,1 @@
+"""Random networks with memory, and what each of them gives, known without the exporter."""
