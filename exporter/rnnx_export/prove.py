@@ -268,13 +268,15 @@ class _Prover:
 
     def _from_other_arguments(self, sizes: Mapping[str, int], inputs: Mapping[str, Any], seed: int) -> None:
         """Begin from random values of the states that forward takes; the module is handed them as its own."""
-        convention = self.plan.convention
-        assert convention is not None
         generator = torch.Generator().manual_seed(seed + 1)
-        specs = {name: spec for name, spec in convention.subject.states.items() if spec is not None}
-        if specs:
-            driven = DrivenReference(self.plan, from_none=False)
-            drawn = {name: to_numpy(spec.random(sizes, generator)) for name, spec in specs.items()}
+        specs = self.plan.convention.subject.states
+        drawn = {name: to_numpy(spec.random(sizes, generator)) for name, spec in specs.items() if spec}
+        driven = DrivenReference(self.plan, from_none=False)
+        try:
+            rows = [part for row in driven.steps(inputs, drawn) for part in row] if drawn else []
+        except InputError:  # such a state the module cannot have: an index beyond its table
+            return
+        if rows and all(np.isfinite(value).all() for part in rows for value in part.values()):
             self._compare(driven, inputs, sizes, seed, "from other arguments", initial=drawn)
 
 
