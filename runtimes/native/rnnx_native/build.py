@@ -66,15 +66,26 @@ def build(
     values = Lowering(program).run(graph, bound)
     gives: dict[str, Shape] = {}
     for output in contract.outputs:
-        value = values[output.name]
+        value = _result(values, output.name)
         _check(output, value, dims)
         _taken(program, f"output.{output.name}", output.dtype, value, parameters)
         gives[output.name] = value.shape
     for state in contract.states:
-        value = values[state.output]
+        value = _result(values, state.output)
         _check(state, value, dims)
         _taken(program, f"next.{state.name}", state.dtype, value, parameters)
     return Built(batch, time, program, parameters, gives)
+
+
+def _result(values: Mapping[str, Value], name: str) -> Value:
+    if name not in values:
+        raise ModelError(
+            "cannot-compile",
+            expected=f"a node that gives the graph's output {name!r}",
+            found="none",
+            fix="export the model again",
+        )
+    return values[name]
 
 
 def _given(program: Program, name: str, dtype: str, shape: Shape, parameters: dict[str, int]) -> Value:

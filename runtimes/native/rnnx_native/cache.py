@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from rnnx.errors import ProviderError
+from rnnx.errors import ProviderError, first_line
 
 FLAGS = ("-std=c99", "-O2", "-ftree-vectorize", "-fPIC", "-shared", "-fvisibility=hidden")
 _PACKAGE = Path(__file__).parent
@@ -57,14 +57,23 @@ def compiler() -> list[str]:
     Raises:
         ProviderError: `compiler-missing`.
     """
-    chosen = shlex.split(os.environ.get("CC", ""))
+    words = os.environ.get("CC", "")
+    try:
+        chosen = shlex.split(words)
+    except ValueError as error:
+        raise _no_compiler(f"CC={words!r}, which no shell could read ({error})") from error
     for command in [chosen] if chosen else [["cc"], ["gcc"], ["clang"]]:
         if shutil.which(command[0]):
+            _version(tuple(command))
             return command
-    raise ProviderError(
+    raise _no_compiler(f"none called {chosen[0]!r}" if chosen else "none")
+
+
+def _no_compiler(found: str) -> ProviderError:
+    return ProviderError(
         "compiler-missing",
         expected="a C compiler for the native provider: cc, gcc or clang, or the one that CC names",
-        found=f"none called {chosen[0]!r}" if chosen else "none",
+        found=found,
         fix="install the package gcc ('apt install gcc', 'dnf install gcc', 'apk add gcc musl-dev'; on macOS "
         "'xcode-select --install'), or use provider cpu",
     )
@@ -82,8 +91,11 @@ def fingerprint() -> str:
 
 @functools.lru_cache(maxsize=8)
 def _version(command: tuple[str, ...]) -> str:
-    """Return what a compiler says of itself."""
-    result = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False)
+    """Return what a compiler says of itself. Raises ProviderError `compiler-missing` if it cannot start."""
+    try:
+        result = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False)
+    except (OSError, ValueError) as error:
+        raise _no_compiler(f"{command[0]!r}, which cannot be started ({first_line(error)})") from error
     return result.stdout.partition("\n")[0]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 
 from rnnx.contract import Contract
-from rnnx.errors import FileError, ModelError, UsageError
+from rnnx.errors import FileError, ModelError, UsageError, first_line
 from rnnx.files import read_bytes, write_all, write_error
 from rnnx.lengths import RECURRENT, GraphNode, lengths_of, sources
 from rnnx.model_file import ModelFile, read_contract, read_model
@@ -260,9 +260,19 @@ def _require_counted_lengths(graph: Graph, contract: Contract) -> None:
 
 
 def _onnx_model(model: ModelFile) -> onnx.ModelProto:
-    if model.external and model.path is not None:
-        return onnx.load(str(model.path))
-    return onnx.load_model_from_string(model.data)
+    try:
+        if model.external and model.path is not None:
+            return onnx.load(str(model.path))
+        return onnx.load_model_from_string(model.data)
+    except MemoryError:
+        raise
+    except Exception as error:  # of protobuf and of onnx, which have no class in common
+        raise ModelError(
+            "not-onnx",
+            expected=f"an ONNX model that the package onnx can read in {model.label}",
+            found=first_line(error),
+            fix="export it again",
+        ) from error
 
 
 def _folder(path: Path) -> Path:

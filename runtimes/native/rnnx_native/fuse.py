@@ -22,20 +22,20 @@ def fuse(graph: Graph, around: Mapping[str, Array] | None = None) -> Graph:
     constants = {**(around or {}), **graph.constants}
     uses = Counter(name for node in graph.nodes for name in node.inputs) + Counter(graph.outputs)
     makers = {name: node for node in graph.nodes for name in node.outputs}
-    joined: dict[str, Node] = {}  # by the name of the node that disappears, or changes
+    joined: dict[int, Node] = {}  # by the node that disappears, or changes; names may be the same
     for node in graph.nodes:
         found = _bias_after_product(constants, node, makers, uses) if node.op == "Add" else None
         if found is not None:
             product, bias = found
-            joined[node.name] = dataclasses.replace(
+            joined[id(node)] = dataclasses.replace(
                 product, op=DENSE, inputs=(*product.inputs, bias), outputs=node.outputs
             )
-            joined[product.name] = product
+            joined[id(product)] = product
     nodes = []
     for node in graph.nodes:
-        if node.name in joined and node.op == "MatMul":
+        if id(node) in joined and node.op == "MatMul":
             continue  # its place is that of the bias
-        nodes.append(joined.get(node.name, _inside(node, constants)))
+        nodes.append(joined.get(id(node), _inside(node, constants)))
     return dataclasses.replace(graph, nodes=nodes)
 
 
@@ -52,9 +52,17 @@ def _bias_after_product(
     constants: Mapping[str, Array], node: Node, makers: dict[str, Node], uses: Counter[str]
 ) -> tuple[Node, str] | None:
     """Return the product and the bias that a sum consists of, if nothing else uses the product."""
+    if len(node.inputs) != 2:
+        return None
     for value, other in (node.inputs, node.inputs[::-1]):
         product, bias = makers.get(value), constants.get(other)
-        if product is None or product.op != "MatMul" or bias is None or uses[value] != 1:
+        if (
+            product is None
+            or product.op != "MatMul"
+            or len(product.inputs) != 2
+            or bias is None
+            or uses[value] != 1
+        ):
             continue
         weight = constants.get(product.inputs[1])
         if weight is not None and weight.ndim == 2 and bias.shape == weight.shape[1:]:

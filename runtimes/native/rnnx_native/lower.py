@@ -7,20 +7,19 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from rnnx.errors import RnnxError, first_line
 from rnnx.foreign_text import in_source
 from rnnx_native.fold import fold
 from rnnx_native.program import Program
 from rnnx_native.read import Graph, Node
 from rnnx_native.refuse import refuse
+from rnnx_native.standard import WITH_GRAPHS, check_node, check_results
 from rnnx_native.values import Array, Value
 
 Inputs = Sequence[Value | None]
 Writer = Callable[["Lowering", Node, Inputs], Sequence[Value]]
 OPS: dict[str, Writer] = {}
 KNOWN: dict[str, Known] = {}
-
-# Folding these would need their subgraphs; their results are rarely constants.
-_NEVER_FOLDED = ("Scan", "Loop", "If")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,8 +112,19 @@ class Lowering:
         for name, array in graph.constants.items():
             values[name] = constant(name, array, learned=name in graph.learned)
         for node in graph.nodes:
+            for name in node.inputs:
+                if name and name not in values:
+                    raise refuse(node, f"an input that nothing before it gives, {name!r}")
             inputs = [values[name] if name else None for name in node.inputs]
-            results = self._node(graph, node, inputs, values)
+            try:
+                results = self._node(graph, node, inputs, values)
+            except (RnnxError, MemoryError, RecursionError):
+                raise
+            except Exception as error:  # what the standard's rules let through, as in graphs inside a node
+                reason = (
+                    f"its inputs or attributes do not fit it ({type(error).__name__}: {first_line(error)})"
+                )
+                raise refuse(node, reason) from error
             if any(node.outputs[len(results) :]):
                 raise refuse(node, f"an output that C does not have, {node.outputs[len(results)]!r}")
             for name, value in zip(node.outputs, results, strict=False):
@@ -124,6 +134,7 @@ class Lowering:
 
     def _node(self, graph: Graph, node: Node, inputs: Inputs, values: Mapping[str, Value]) -> Sequence[Value]:
         require_known(node)
+        expected = check_node(node, inputs, graph.opset)
         folded = self._fold(graph, node, inputs)
         if folded is not None:
             return folded
@@ -136,6 +147,7 @@ class Lowering:
             results = writer(self, node, inputs)
         except OverflowError as error:
             raise refuse(node, str(error), fix="use float32 weights") from error
+        check_results(node, results, expected)
         made = self.program.statements[before:]
         if made:
             self.program.statements[before:] = []
@@ -145,9 +157,9 @@ class Lowering:
 
     def _fold(self, graph: Graph, node: Node, inputs: Inputs) -> list[Value] | None:
         """Return the outputs of a node whose inputs are all known, else None."""
-        if node.op == "Shape":
-            return [constant(node.outputs[0], _shape(node, inputs))]
-        if node.op in _NEVER_FOLDED or any(value is not None and value.const is None for value in inputs):
+        if node.op == "Shape" and inputs[0] is not None:
+            return [constant(node.outputs[0], _shape(inputs[0], node))]
+        if node.op in WITH_GRAPHS or any(value is not None and value.const is None for value in inputs):
             return None
         try:
             arrays = fold(node, [known(value) for value in inputs], graph.opset)
@@ -164,10 +176,9 @@ class Lowering:
         ]
 
 
-def _shape(node: Node, inputs: Inputs) -> Array:
-    assert inputs[0] is not None
+def _shape(value: Value, node: Node) -> Array:
     start, end = node.attributes.get("start", 0), node.attributes.get("end")
-    return np.array(inputs[0].shape[slice(start, end)], np.int64)
+    return np.array(value.shape[slice(start, end)], np.int64)
 
 
 def _describe(node: Node, results: Sequence[Value]) -> str:

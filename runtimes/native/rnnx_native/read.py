@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from rnnx.errors import ModelError
+from rnnx.errors import ModelError, first_line
 from rnnx_native.values import Array
 
 
@@ -61,9 +62,11 @@ def read_graph(model: Any) -> Graph:
     """Return the graph of an onnx.ModelProto whose weights are all inside.
 
     Raises:
-        ModelError: `cannot-compile` for an operator set that nobody here knows.
+        ModelError: `cannot-compile` for an operator set that nobody here knows, and a damaged graph.
     """
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    if not opset:
+        raise _wrong("a version of ONNX's own operators", "a model that imports none")
     newest = onnx.defs.onnx_opset_version()
     if opset > newest:
         raise ModelError(
@@ -76,11 +79,37 @@ def read_graph(model: Any) -> Graph:
 
 
 def _graph(proto: Any, opset: int) -> Graph:
-    constants = {tensor.name: widened(numpy_helper.to_array(tensor)) for tensor in proto.initializer}
+    _require_single_names(proto)
+    constants = {tensor.name: _array(tensor) for tensor in proto.initializer}
     learned = frozenset(name for name, array in constants.items() if _is_learned(name, array))
     nodes = [_node(node, index, opset) for index, node in enumerate(proto.node)]
     inputs = [value.name for value in proto.input if value.name not in constants]
     return Graph(nodes, constants, learned, inputs, [value.name for value in proto.output], opset)
+
+
+def _require_single_names(proto: Any) -> None:
+    """Refuse a graph in which two things give one value: which of them is read would be chance."""
+    inputs = {value.name for value in proto.input}  # an initializer may be the default of one
+    given = [tensor.name for tensor in proto.initializer if tensor.name not in inputs]
+    given += [value.name for value in proto.input]
+    given += [name for node in proto.node for name in node.output if name]
+    twice = next((name for name, count in Counter(given).items() if count > 1), None)
+    if twice is not None:
+        raise _wrong("a graph in which each value is given once", f"{twice!r} twice")
+
+
+def _array(tensor: Any) -> Array:
+    """Return the values of a tensor. Raises ModelError `cannot-compile` where they are none of its shape."""
+    try:
+        return widened(numpy_helper.to_array(tensor))
+    except Exception as error:  # of onnx, ml_dtypes and numpy: ValueError, TypeError, KeyError, ...
+        raise _wrong(
+            "tensors whose values fit their type and shape", f"{tensor.name!r}: {first_line(error)}"
+        ) from error
+
+
+def _wrong(expected: str, found: str) -> ModelError:
+    return ModelError("cannot-compile", expected=expected, found=found, fix="export the model again")
 
 
 def widened(array: Array) -> Array:
@@ -121,11 +150,20 @@ def _version(operator: str, opset: int) -> int:
 
 
 def _attribute(entry: Any, opset: int) -> Any:
+    try:
+        return _attribute_value(entry, opset)
+    except (ValueError, TypeError) as error:  # text that is no UTF-8, a type that does not exist
+        raise _wrong(
+            "attributes with a value of their type", f"{entry.name!r}: {first_line(error)}"
+        ) from error
+
+
+def _attribute_value(entry: Any, opset: int) -> Any:
     value = onnx.helper.get_attribute_value(entry)
     if entry.type == onnx.AttributeProto.GRAPH:
         return _graph(value, opset)
     if entry.type == onnx.AttributeProto.TENSOR:
-        return widened(numpy_helper.to_array(value))
+        return _array(value)
     if entry.type == onnx.AttributeProto.STRING:
         return value.decode()
     if entry.type == onnx.AttributeProto.STRINGS:

@@ -341,7 +341,7 @@ def _check_value(spec: InputSpec | StateSpec, value: Initial) -> None:
         if isinstance(spec, InputSpec) and spec.range is not None and np.dtype(spec.dtype).kind != "f":
             whole = np.rint(array)
             fits = fits and bool(((whole >= spec.range[0]) & (whole <= spec.range[1])).all())
-    except (ValueError, OverflowError):
+    except (ValueError, TypeError, OverflowError):  # also an object in a list
         fits = False
     if not fits:
         raise _invalid(f"initial or default of {spec.name!r} does not fit {describe(spec.dtype, spec.shape)}")

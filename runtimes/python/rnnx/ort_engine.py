@@ -20,6 +20,7 @@ from rnnx.contract import Contract
 from rnnx.engine import Device, Shape
 from rnnx.errors import ModelError, ProviderError, first_line, was_interrupted
 from rnnx.model_file import ModelFile
+from rnnx.node_rules import require_rules
 from rnnx.ort_calls import OrtCall, OrtDeviceCall, no_cuda_graph
 from rnnx.ort_import import import_onnxruntime
 from rnnx.ort_moving import GraphMover, HostMover
@@ -34,6 +35,7 @@ _WHEELS = ("onnxruntime", "onnxruntime-gpu")
 
 def open_engine(model: ModelFile, contract: Contract, provider: str, options: Options) -> OrtEngine:
     """Load `model`. Raises as `rnnx.engine.open_engine` does."""
+    require_rules(model)
     # With weights beside the file, ONNX Runtime has to find them by the file's place.
     source = str(model.path) if model.external and model.path else model.data
     session = _session(source, provider, options, model.label)

@@ -8,6 +8,7 @@ copied beside them; nothing is filled in, and no file has a name that a model ch
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import shutil
 import tempfile
@@ -145,7 +146,10 @@ def _relocated(model: ModelFile, names: Mapping[str, str], folder: Path) -> byte
 
 
 def _check_folder(folder: Path) -> Path:
-    place = folder.resolve()
+    try:
+        place = folder.resolve()
+    except RuntimeError as error:  # a link that leads to itself, up to Python 3.12
+        raise write_error(folder, OSError(errno.ELOOP, os.strerror(errno.ELOOP))) from error
     if not place.parent.is_dir():
         raise FileError(
             "output-folder-missing",

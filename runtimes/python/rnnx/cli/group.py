@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import importlib
 import inspect
+import io
 import os
 import re
 import signal
@@ -14,6 +15,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import typer
@@ -189,6 +191,7 @@ def guarded(call: Callable[[], Any], *, show_traceback: bool) -> int:
     # Python has None for a stream that was closed; there is nothing to read there, and nobody who reads.
     sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")  # noqa: SIM115
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    _print_any_name()
     try:
         with _ending_in_order():
             code = call()
@@ -218,6 +221,13 @@ def guarded(call: Callable[[], Any], *, show_traceback: bool) -> int:
         return told.exit_code
 
 
+def _print_any_name() -> None:
+    """Let file names that are no UTF-8 be printed, the bytes in question as `\\udcff`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() in ("utf-8", "utf8"):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def as_rnnx_error(error: Exception) -> RnnxError:
     """Return `error`, or what an error that is not ours means to a user."""
     if isinstance(error, RnnxError):
@@ -230,27 +240,18 @@ def as_rnnx_error(error: Exception) -> RnnxError:
             found="it is not installed",
             fix=f"pip install 'rnnx[{_EXTRAS[package]}]'",
         )
-    if isinstance(error, FileNotFoundError) and error.filename is None:
-        return FileError(
-            "cannot-open",
-            expected="the working directory to be there",
-            found=error.strerror or type(error).__name__,
-            fix="change to a folder that is",
-        )
-    if isinstance(error, OSError) and error.strerror and error.filename is None:
-        return FileError(
+    if isinstance(error, OSError):
+        return _of_system(error)
+    if isinstance(error, UnicodeEncodeError):
+        return UsageError(
             "cannot-write-output",
-            expected="to write the result to standard output",
-            found=error.strerror,
-            fix="free some space or send it elsewhere",
+            expected=f"letters that the encoding of standard output has, {error.encoding}",
+            found=ascii(error.object[error.start : error.end][:20]),
+            fix="set PYTHONIOENCODING=utf-8",
         )
-    if isinstance(error, OSError) and error.filename is not None:
-        return FileError(
-            "cannot-open",
-            expected=f"to reach {str(error.filename)[:200]}",
-            found=error.strerror or type(error).__name__,
-            fix="check the path",
-        )
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # pathlib, before 3.13
+        what = "links that lead to a file"
+        return FileError("cannot-open", expected=what, found=first_line(error), fix="check the path")
     if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
         return RnnxError(
             "out-of-memory",
@@ -264,6 +265,36 @@ def as_rnnx_error(error: Exception) -> RnnxError:
         found=f"{type(error).__name__}: {error}",
         fix="run it again with --traceback, and report what it shows",
     )
+
+
+def _of_system(error: OSError) -> FileError:
+    """Return what an error of the system means that none of our functions has named."""
+    found = error.strerror or first_line(error)
+    if error.filename is not None:
+        what = f"to reach {str(error.filename)[:200]}"
+        return FileError("cannot-open", expected=what, found=found, fix="check the path")
+    if isinstance(error, FileNotFoundError):
+        what = "the working directory to be there"
+        return FileError("cannot-open", expected=what, found=found, fix="change to a folder that is")
+    if _is_of_printing(error):
+        what, fix = "to write the result to standard output", "free some space or send it elsewhere"
+        return FileError("cannot-write-output", expected=what, found=found, fix=fix)
+    fix = "see to it that there is room, and that you may write there"
+    return FileError("cannot-write", expected="to write a file", found=found, fix=fix)
+
+
+def _is_of_printing(error: Exception) -> bool:
+    """Whether standard output is what fails: what could not be written is still there to be written.
+
+    An unbuffered one keeps nothing; there the error tells by the code that raised it, ours or click's.
+    """
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        return True
+    frames = traceback.extract_tb(error.__traceback__)
+    places = Path(frames[-1].filename).parts if frames else ()
+    return "click" in places or "typer" in places or places[-3:-1] == ("rnnx", "cli")
 
 
 def _interrupted() -> int:
