@@ -199,6 +199,30 @@ class Both(nn.Module):
         return h.sum(1), torch.tanh(h)
 
 
+class Shadowed(nn.Module):
+    """The argument is brought up to date in place, and its name is then used for something else."""
+
+    def forward(self, x: Any, h: Any) -> Any:
+        h.mul_(0.9).add_(x)
+        h = torch.tanh(h)
+        return h  # noqa: RET504 - the name is the point
+
+
+def test_a_name_that_contradicts_what_was_changed_is_not_trusted(tmp_path: Path) -> None:
+    state = {"h": f"float32[batch, {WIDTH}]"}
+    with pytest.raises(RnnxError) as refusal:
+        export(Shadowed(), tmp_path, state)
+    assert refusal.value.code == "state-ambiguous"
+    x = np.random.default_rng(0).standard_normal((20, 1, WIDTH)).astype(np.float32)
+    for names, keeps in (("h", np.tanh), ("squashed", lambda h: h)):
+        made = export(Shadowed(), tmp_path, state, returns=names)
+        stream, h = rnnx.load(made.path).stream(batch=1), 0.0
+        for row in x:
+            h = 0.9 * h + row
+            np.testing.assert_allclose(next(iter(stream.step(row).values())), np.tanh(h), rtol=0, atol=1e-5)
+            h = keeps(h)
+
+
 def test_an_argument_used_as_scratch_paper_is_no_memory(tmp_path: Path) -> None:
     made = export(Scratch(), tmp_path, {"h": f"float32[batch, {WIDTH}]"})
     stream, h = rnnx.load(made.path).stream(batch=1), np.zeros((1, WIDTH))

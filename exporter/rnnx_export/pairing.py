@@ -89,11 +89,14 @@ def pair(
         paths = candidates[name]
         named = [path for path in paths if _same_name(names.get(path), name)]
         holding = [path for path in paths if seen.written and _holds(seen, results, path)]
+        memory = bool(seen.written) and seen.takes_in
+        if len(named) == 1 and memory and named != holding and returns is None:
+            raise _two_readings(name, named, nodes)  # a name that was used again says nothing
         if len(named) == 1:
             settled[name] = _returned(seen, nodes, named[0])
         elif len(holding) == 1:
             settled[name] = _returned(seen, nodes, holding[0])
-        elif seen.written and (seen.takes_in or not paths):
+        elif memory or (seen.written and not paths):
             settled[name] = _left_behind(name, seen, result, paths, named_all=returns is not None)
         elif not seen.given and len(paths) > 1:
             fit = _outermost([path for path in paths if takes(name, path)])
