@@ -150,7 +150,7 @@ def test_sequences_that_make_no_sense_are_refused_by_name() -> None:
     with pytest.raises(InputError):
         run_sequences(session, [], capacity=0)
     assert list(run_sequences(session, [])) == []
-    with pytest.raises(InputError, match="memory for buffers of batch 1, capacity 1000000000000; ") as caught:
+    with pytest.raises(InputError, match="states of batch 1, capacity 1000000000000, twice") as caught:
         list(run_sequences(session, [("a", good)], capacity=10**12))
     assert "in the input of" not in str(caught.value)
 
