@@ -170,9 +170,7 @@ def test_tensor_files_are_what_safetensors_reads_and_writes(entries: dict[str, A
     ],
 )
 def test_headers_that_lie_are_refused(entry: Any) -> None:
-    header = json.dumps({"a": entry}).encode()
-    data = len(header).to_bytes(8, "little") + header + bytes(8)
-    assert code_of(lambda: decode_tensors(data, what="it")) == "not-safetensors"
+    assert code_of(lambda: decode_tensors(header_of({"a": entry}, 8), what="it")) == "not-safetensors"
 
 
 def header_of(entries: dict[str, Any], length: int) -> bytes:

@@ -18,6 +18,14 @@ from rnnx.files import check_output, read_bytes, write_bytes, writing
 
 posix = pytest.mark.skipif(os.name != "posix", reason="not run: limits and signals of POSIX")
 
+KILLED = """
+    import os, signal, sys
+    from rnnx.files import writing
+    with writing(sys.argv[1]) as temporary:
+        temporary.write_bytes(b"half of the new one")
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
 
 def run(program: str, *arguments: Path) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-c", textwrap.dedent(program), *map(str, arguments)]
@@ -78,14 +86,7 @@ def test_full_disk_is_told_and_leaves_the_old_file(tmp_path: Path) -> None:
 def test_killed_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "out"
     path.write_bytes(b"old")
-    program = """
-        import os, signal, sys
-        from rnnx.files import writing
-        with writing(sys.argv[1]) as temporary:
-            temporary.write_bytes(b"half of the new one")
-            os.kill(os.getpid(), signal.SIGKILL)
-    """
-    assert run(program, path).returncode == -signal.SIGKILL
+    assert run(KILLED, path).returncode == -signal.SIGKILL
     assert path.read_bytes() == b"old"
     write_bytes(path, b"new")
     assert path.read_bytes() == b"new"
@@ -170,14 +171,7 @@ def test_a_folder_that_cannot_be_written_is_told_first(tmp_path: Path) -> None:
 @posix
 def test_what_a_killed_process_left_is_removed_by_the_next_writer(tmp_path: Path) -> None:
     path = tmp_path / "out"
-    program = """
-        import os, signal, sys
-        from rnnx.files import writing
-        with writing(sys.argv[1]) as temporary:
-            temporary.write_bytes(b"half of the new one")
-            os.kill(os.getpid(), signal.SIGKILL)
-    """
-    run(program, path)
+    run(KILLED, path)
     assert len(list(tmp_path.iterdir())) == 1
     write_bytes(tmp_path / "outer", b"of another name")
     assert len(list(tmp_path.iterdir())) == 2

@@ -31,6 +31,7 @@ from rnnx_export.module_reference import (
     state_array,
     tensor_of,
 )
+from rnnx_export.pairing import Feedback
 from rnnx_export.plan import Plan
 from rnnx_export.spec import TensorSpec
 from rnnx_export.structure import flatten, part_at, replace
@@ -115,7 +116,7 @@ class DrivenReference(ModuleReference):
 
     def _shown(
         self, module: nn.Module, result: Any, arguments: Mapping[str, Any], length: int
-    ) -> Iterator[tuple[Arrays, Arrays]]:
+    ) -> list[tuple[Arrays, Arrays]]:
         """Return what one call gave: outputs step by step, and at its end the states that can be seen."""
         leaves = dict(flatten(result))
         rows, last = {}, {}
@@ -136,18 +137,16 @@ class DrivenReference(ModuleReference):
                 value = memory.read(module, state.origin)
                 ends[state.name] = state_array(split(value, state.fold), state.spec)
         final = length - 1
-        return iter(
-            [
-                (
-                    {name: each[step] for name, each in rows.items()} | (last if step == final else {}),
-                    ends if step == final else {},
-                )
-                for step in range(length)
-            ]
-        )
+        return [
+            (
+                {name: each[step] for name, each in rows.items()} | (last if step == final else {}),
+                ends if step == final else {},
+            )
+            for step in range(length)
+        ]
 
 
-def _handed_back(result: Any, passed: Any, feedback: Any) -> Any:
+def _handed_back(result: Any, passed: Any, feedback: Feedback) -> Any:
     """Return what the next call takes for a state argument: a part of the result, or the argument itself."""
     if feedback.part is not None:
         return part_at(result, feedback.part)

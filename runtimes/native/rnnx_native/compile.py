@@ -29,37 +29,13 @@ CHUNK = 16
 WEIGHTS = ("f32", "f16", "int8")
 _MOST, _LARGEST = 1 << 16, 1 << 24  # rows, or steps at once; entries of a dimension: what C compilers take
 # Beside the model's own header and example.c: headers of C, which others include, and targets of CMake's own.
-_TAKEN = {
-    *("example", "alloca", "arm_neon", "endian", "features", "immintrin", "intrin"),
-    *(
-        "assert",
-        "complex",
-        "ctype",
-        "errno",
-        "fenv",
-        "float",
-        "inttypes",
-        "iso646",
-        "limits",
-        "locale",
-        "math",
-    ),
-    *(
-        "setjmp",
-        "signal",
-        "stdalign",
-        "stdarg",
-        "stdatomic",
-        "stdbool",
-        "stddef",
-        "stdint",
-        "stdio",
-        "stdlib",
-    ),
-    *("stdlib", "stdnoreturn", "string", "tgmath", "threads", "time", "uchar", "wchar", "wctype"),
-    *("all", "all_build", "clean", "edit_cache", "help", "install", "package", "rebuild_cache", "run_tests"),
-    *("test", "zero_check"),
-}
+_HEADERS = """
+    example alloca arm_neon endian features immintrin intrin assert complex ctype errno fenv float inttypes
+    iso646 limits locale math setjmp signal stdalign stdarg stdatomic stdbool stddef stdint stdio stdlib
+    stdnoreturn string tgmath threads time uchar wchar wctype
+"""
+_TARGETS = "all all_build clean edit_cache help install package rebuild_cache run_tests test zero_check"
+_TAKEN = {*_HEADERS.split(), *_TARGETS.split()}
 MANY = 16  # streams that step together as one batch
 
 

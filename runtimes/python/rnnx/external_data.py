@@ -15,18 +15,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from rnnx import wire
 from rnnx.errors import ModelError
+from rnnx.onnx_messages import INSIDE, entry, walk
 
-# Which fields of a message hold which messages, as far as they lead to tensors.
-_INSIDE: dict[str, dict[int, str]] = {
-    "model": {7: "graph", 20: "training", 25: "function"},
-    "training": {1: "graph", 2: "graph"},
-    "function": {7: "node", 11: "attribute"},
-    "graph": {1: "node", 5: "tensor", 15: "sparse"},
-    "node": {5: "attribute"},
-    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
-    "sparse": {1: "tensor", 2: "tensor"},
-    "tensor": {},
-}
 _BITS = {
     1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64, 12: 32, 13: 64, 14: 64, 15: 128,
     16: 16, 17: 8, 18: 8, 19: 8, 20: 8, 21: 4, 22: 4, 23: 4, 24: 8,
@@ -59,7 +49,7 @@ def external_tensors(data: bytes) -> list[ExternalTensor]:
         ModelError: `external-data-refused` for what no such tensor may say.
         ValueError: the bytes are no model.
     """
-    return [_external(tensor) for tensor in _tensors(memoryview(data), "model") if _is_external(tensor)]
+    return [_external(tensor) for tensor in walk(memoryview(data), "model", "tensor") if _is_external(tensor)]
 
 
 def read_external(folder: Path | None, tensor: ExternalTensor) -> Iterator[bytes]:
@@ -119,31 +109,16 @@ def _relocated(message: memoryview, kind: str, names: Mapping[str, str]) -> byte
     parts = []
     for number, value, start, end in wire.fields(message):
         part = bytes(message[start:end])
-        inside = _INSIDE[kind].get(number)
+        inside = INSIDE[kind].get(number)
         if inside is not None and isinstance(value, memoryview):
             part = wire.encode_bytes(number, _relocated(value, inside, names))
         elif kind == "tensor" and number == _EXTERNAL_DATA and isinstance(value, memoryview):
-            key, location = _entry(value)
+            key, location = entry(value)
             if key == "location":
                 pair = wire.encode_bytes(1, b"location") + wire.encode_bytes(2, names[location].encode())
                 part = wire.encode_bytes(number, pair)
         parts.append(part)
     return b"".join(parts)
-
-
-def _tensors(message: memoryview, kind: str) -> Iterator[memoryview]:
-    """Yield each tensor of a message of some kind."""
-    if kind == "tensor":
-        yield message
-        return
-    found = [
-        (_INSIDE[kind][number], value)
-        for number, value, _, _ in wire.fields(message)
-        if number in _INSIDE[kind] and isinstance(value, memoryview)
-    ]
-    # A graph's own initializers come before those of the graphs inside its nodes.
-    for inside, value in sorted(found, key=lambda part: part[0] == "node"):
-        yield from _tensors(value, inside)
 
 
 def _is_external(tensor: memoryview) -> bool:
@@ -163,7 +138,7 @@ def _external(tensor: memoryview) -> ExternalTensor:
         elif number == 2 and isinstance(value, int):
             bits = _BITS.get(value)
         elif number == _EXTERNAL_DATA and isinstance(value, memoryview):
-            entries.update([_entry(value)])
+            entries.update([entry(value)])
     if bits is None:
         raise _refused("an external tensor of a dtype with a size", "one of another")
     nbytes = (entry_count * bits + 7) // 8
@@ -181,15 +156,6 @@ def _size(name: str, text: str | None, default: int) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 20):
         raise _refused(f"a whole number of bytes as {name} of an external tensor", repr(text[:40]))
     return int(text)
-
-
-def _entry(message: memoryview) -> tuple[str, str]:
-    """Return key and value of an entry of `external_data`."""
-    found = {1: "", 2: ""}
-    for number, value, _, _ in wire.fields(message):
-        if number in found and isinstance(value, memoryview):
-            found[number] = bytes(value).decode()
-    return found[1], found[2]
 
 
 def _place(folder: Path, tensor: ExternalTensor) -> Path:

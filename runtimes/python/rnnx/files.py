@@ -195,7 +195,6 @@ def read_bytes(path: str | os.PathLike[str], *, what: str) -> bytes:
     Raises:
         FileError: `file-missing`, or `cannot-read` for anything else that stops it.
     """
-    check_name(Path(path))
     with _read_errors(path, what):
         if Path(path).is_char_device():  # /dev/zero never ends
             raise OSError(errno.EINVAL, "a device")
@@ -204,13 +203,13 @@ def read_bytes(path: str | os.PathLike[str], *, what: str) -> bytes:
 
 def read_lines(path: str | os.PathLike[str], *, what: str) -> Iterator[bytes]:
     """Yield the lines of the file at `path`, read as they are asked for. Raises as `read_bytes`."""
-    check_name(Path(path))
     with _read_errors(path, what), Path(path).open("rb") as file:
         yield from file
 
 
 @contextlib.contextmanager
 def _read_errors(path: str | os.PathLike[str], what: str) -> Iterator[None]:
+    check_name(Path(path))
     try:
         yield
     except FileNotFoundError as error:

@@ -16,9 +16,10 @@ from rnnx import contract as contract_module
 from rnnx import wire
 from rnnx.contract import Contract, Dimension
 from rnnx.errors import ModelError
-from rnnx.external_data import external_tensors, read_all
+from rnnx.external_data import ExternalTensor, external_tensors, read_all
 from rnnx.files import read_bytes
 from rnnx.lengths import GraphNode, require_kept_states
+from rnnx.onnx_messages import entry
 
 _METADATA_FIELD = 14
 ELEMENT_TYPES = {  # of onnx.proto's TensorProto.DataType
@@ -126,7 +127,7 @@ def write_contract(data: bytes, contract: Contract) -> bytes:
     for number, value, start, end in wire.fields(view):
         if number != _METADATA_FIELD:
             kept.append(bytes(view[start:end]))
-        elif isinstance(value, memoryview) and _entry(value)[0] != contract_module.METADATA_KEY:
+        elif isinstance(value, memoryview) and entry(value)[0] != contract_module.METADATA_KEY:
             entries.append(bytes(view[start:end]))
     pair = wire.encode_bytes(1, contract_module.METADATA_KEY.encode())
     pair += wire.encode_bytes(2, contract_module.to_json(contract).encode())
@@ -135,12 +136,16 @@ def write_contract(data: bytes, contract: Contract) -> bytes:
 
 def model_id(data: bytes, folder: Path | None) -> str:
     """Return `sha256:...` of `data` without its metadata, then of external tensors as they stand in it."""
+    return _identity(data, folder, external_tensors(data))
+
+
+def _identity(data: bytes, folder: Path | None, external: Sequence[ExternalTensor]) -> str:
     view = memoryview(data)
     digest = hashlib.sha256()
     for number, _, start, end in wire.fields(view):
         if number != _METADATA_FIELD:
             digest.update(view[start:end])
-    for block in read_all(folder, external_tensors(data)):
+    for block in read_all(folder, external):
         digest.update(block)
     return f"sha256:{digest.hexdigest()}"
 
@@ -160,13 +165,14 @@ def _parse(data: bytes, path: Path | None) -> ModelFile:
         elif number == 7 and isinstance(value, memoryview):
             graph = value
         elif number == 8 and isinstance(value, memoryview):
-            domain, version = _entry(value, numeric=True)
-            opsets[domain] = int(version)
+            domain, version = entry(value)
+            opsets[domain] = int(version or 0)
         elif number == _METADATA_FIELD and isinstance(value, memoryview):
-            key, text = _entry(value)
+            key, text = entry(value)
             metadata[key] = text
     if graph is None or not ir_version or not opsets:
         raise ValueError("no graph, version or operator set")
+    external = external_tensors(data)
     graphs = list(_graphs(graph))
     names = [node for inner in graphs for message in _messages(inner, 1) for node in _messages(message, 4)]
     operators = Counter(bytes(name).decode() for name in names)
@@ -183,21 +189,9 @@ def _parse(data: bytes, path: Path | None) -> ModelFile:
         operators=dict(sorted(operators.items(), key=lambda item: (-item[1], item[0]))),
         parameters=sum(sum(entries.values()) for entries in initializers),
         metadata=metadata,
-        external=bool(external_tensors(data)),
-        id=model_id(data, path.parent if path else None),
+        external=bool(external),
+        id=_identity(data, path.parent if path else None, external),
     )
-
-
-def _entry(message: memoryview, *, numeric: bool = False) -> tuple[str, str]:
-    """Return fields 1 and 2 of a small message: a metadata entry, or an operator set."""
-    first = second = ""
-    for number, value, _, _ in wire.fields(message):
-        text = str(value) if isinstance(value, int) else bytes(value).decode()
-        if number == 1:
-            first = text
-        elif number == 2:
-            second = text
-    return first, second or ("0" if numeric else "")
 
 
 def _graphs(graph: memoryview) -> Iterator[memoryview]:

@@ -2,16 +2,15 @@
 
 ONNX Runtime checks a graph itself, and says what is wrong with it. Where it does not, and goes on with
 outputs that are not there, the process ends or never comes back: those are refused here. Field numbers are
-those of onnx.proto (ModelProto, GraphProto, NodeProto, AttributeProto, FunctionProto).
+those of onnx.proto (NodeProto, AttributeProto).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from rnnx import wire
 from rnnx.errors import ModelError
 from rnnx.model_file import ModelFile
+from rnnx.onnx_messages import walk
 
 _SPLIT = "Split"
 
@@ -22,7 +21,7 @@ def require_rules(model: ModelFile) -> None:
     Raises:
         ModelError: `engine-refused`.
     """
-    for node in _nodes(memoryview(model.data), (7, 25)):
+    for node in walk(memoryview(model.data), "model", "node"):
         parts = list(wire.fields(node))
         operators = [
             bytes(value) for number, value, _, _ in parts if number == 4 and isinstance(value, memoryview)
@@ -39,21 +38,6 @@ def require_rules(model: ModelFile) -> None:
                     found=f"one with {outputs} in {model.label}",
                     fix="export it again",
                 )
-
-
-def _nodes(message: memoryview, holders: tuple[int, ...]) -> Iterator[memoryview]:
-    """Yield the nodes of a message whose fields `holders` are graphs or functions, those inside nodes too."""
-    for number, holder, _, _ in wire.fields(message):
-        if number not in holders or not isinstance(holder, memoryview):
-            continue
-        place = 1 if number in (6, 7, 11) else 7  # a graph's nodes, a function's
-        for field, node, _, _ in wire.fields(holder):
-            if field != place or not isinstance(node, memoryview):
-                continue
-            yield node
-            for kind, attribute, _, _ in wire.fields(node):
-                if kind == 5 and isinstance(attribute, memoryview):
-                    yield from _nodes(attribute, (6, 11))
 
 
 def _number(attribute: memoryview, name: bytes) -> int | None:
