@@ -27,8 +27,8 @@ from rnnx.contract import Contract
 from rnnx.errors import RefusedError
 from rnnx.model_file import read_contract, read_model, write_contract
 
-NETWORKS = 100
-REFUSED = 5  # per cent that may be refused
+NETWORKS, GROUPS = 100, 10
+REFUSED = 3  # of a group; docs/benchmarks/generator.md has the share of 2,000
 FIRST_SEED = int(os.environ.get("RNNX_GENERATOR_SEED") or secrets.randbelow(2**40))
 
 MIXED = Network(
@@ -43,15 +43,17 @@ def told(network: Network, verdict: Verdict) -> str:
     return f"{verdict.kind} {verdict.code}: {verdict.detail}\n{network}\n{source(network)}"
 
 
-def test_a_hundred_new_networks_are_equal_or_refused() -> None:
-    drawn = {seed: from_seed(seed, QUICK) for seed in range(FIRST_SEED, FIRST_SEED + NETWORKS)}
+@pytest.mark.parametrize("group", range(GROUPS))
+def test_a_hundred_new_networks_are_equal_or_refused(group: int) -> None:
+    first, count = FIRST_SEED + group * NETWORKS // GROUPS, NETWORKS // GROUPS
+    drawn = {seed: from_seed(seed, QUICK) for seed in range(first, first + count)}
     ended = {seed: attempt(network) for seed, network in drawn.items()}
-    again = f"\nsee them again: RNNX_GENERATOR_SEED={FIRST_SEED}"
+    again = f"\nsee them again: RNNX_GENERATOR_SEED={first}, group 0"
     bad = [seed for seed, verdict in ended.items() if verdict.kind in ("wrong", "exception")]
     assert not bad, "\n".join(f"seed {seed}: {told(drawn[seed], ended[seed])}" for seed in bad) + again
     refused = [seed for seed, verdict in ended.items() if verdict.kind == "refused"]
     listed = "\n".join(f"seed {seed}: {ended[seed].detail}" for seed in refused)
-    assert len(refused) <= REFUSED * NETWORKS // 100, f"{len(refused)} refused\n{listed}{again}"
+    assert len(refused) <= REFUSED, f"{len(refused)} refused\n{listed}{again}"
 
 
 @st.composite
