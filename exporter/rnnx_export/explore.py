@@ -54,12 +54,14 @@ class Call:
 class Run:
     """Two calls in a row of a fresh module: the states it was given, its memory before, itself after.
 
-    `written` are the places that forward wrote to, with other values than before or not.
+    `written` are the places that forward wrote to, with other values than before or not, and `parameters`
+    the parameters.
     """
 
     given: dict[str, Tensor | None]
     memory: dict[Place, Any]
     written: list[Place]
+    parameters: list[str]
     first: Call
     second: Call
     module: nn.Module
@@ -82,7 +84,7 @@ class Exploration:
         self.notes: list[str] = []
         self._first_row: Run | None = None
         self.base = self._run(self.sizes, 0)
-        if subject.find_remembering(self.base.module):
+        if subject.note_remembering(self.base.parameters):
             self.base = self._run(self.sizes, 0)
         self.other = self._run(self.sizes, 1)
         self._refuse_varying(self._run(self.sizes, 0))
@@ -205,6 +207,7 @@ class Exploration:
         given = self._states(sizes, generator)
         before = memory.snapshot(module)
         stamps = memory.stamps(module)
+        parameters = memory.parameter_stamps(module)
         calls = []
         other = None if first_row is None else torch.Generator().manual_seed(first_row)
         for _ in range(2):
@@ -231,7 +234,9 @@ class Exploration:
                 if left[parameter].get(path) is not states[name] or _version(states[name]) != versions[name]
             )
             calls.append(Call(inputs, result, watch.visits, left, written, memory.snapshot(module)))
-        return Run(given, before, memory.written(stamps, module), calls[0], calls[1], module)
+        after = memory.parameter_stamps(module)
+        changed = [name for name, stamp in parameters.items() if after.get(name) != stamp]
+        return Run(given, before, memory.written(stamps, module), changed, *calls, module)
 
     def _refuse_varying(self, again: Run) -> None:
         """Refuse a module that gives something else for the same inputs, or shapes that depend on values."""

@@ -74,6 +74,11 @@ def written(before: dict[Place, tuple[Tensor, int]], module: nn.Module) -> list[
     ]
 
 
+def parameter_stamps(module: nn.Module) -> dict[str, tuple[int, int, int]]:
+    """Return by parameter what differs once it was written to or another was put in its place."""
+    return {name: (id(value), value.data_ptr(), value._version) for name, value in module.named_parameters()}
+
+
 def changed(before: dict[Place, Any], after: dict[Place, Any]) -> list[Place]:
     """Return the places whose value differs, in the order of `after`, then those that vanished."""
     places = [place for place, value in after.items() if place not in before or differ(before[place], value)]

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -108,18 +108,15 @@ class Subject:
                 part.check_forward_args = functools.partial(_check_width, part.input_size)  # type: ignore[method-assign]
         return module
 
-    def find_remembering(self, module: nn.Module) -> bool:
-        """Note the parameters that calls of `module` changed: they hold memory, and are buffers from now on.
+    def note_remembering(self, written: Iterable[str]) -> bool:
+        """Note parameters that calls wrote to: they hold memory, and are buffers from now on.
 
         Returns:
             Whether there are any that were not known yet.
         """
-        fresh = dict(self.fresh().named_parameters())
-        changed = [
-            name for name, value in module.named_parameters() if memory.differ(fresh[name].data, value.data)
-        ]
-        self._remembering += changed
-        return bool(changed)
+        new = [name for name in written if name not in self._remembering]
+        self._remembering += new
+        return bool(new)
 
     def call(
         self,
