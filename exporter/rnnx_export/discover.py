@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping
+import itertools
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from rnnx_export.kept import constant, measured, remembered, unique
 from rnnx_export.memory import Place
 from rnnx_export.pairing import Feedback, Observed, pair, part_names
 from rnnx_export.plan import Argument, Convention, Output, Plan, Program, State
-from rnnx_export.site_kinds import LOOKS_EVERYWHERE, PASTS, POSITIONS, RECURRENT, SHIFTS, SLOTS
+from rnnx_export.site_kinds import LOOKS_EVERYWHERE, PASTS, POSITIONS, RECURRENT, RUNNING, SHIFTS, SLOTS
 from rnnx_export.sites import Lift, Visit
 from rnnx_export.spec import TensorSpec
 from rnnx_export.streaming import why_not_stepped
@@ -55,7 +56,6 @@ def discover(subject: Subject, returns: Any = None, *, resorts: Collection[str] 
         states = [*_declared(seen, origins), *remembered(seen, taken)]
         lifts, lifted, loops, more = _hidden(seen, taken, resorts)
         outputs, reason = _outputs(seen, returns, origins)
-        whole_only = reason or _looks_everywhere(seen, states)
         places = [state.origin for state in states if isinstance(state.origin, Place)]
         shapes = memory.templates(seen.base.module, places)
         every = [*states, *lifted]
@@ -63,16 +63,31 @@ def discover(subject: Subject, returns: Any = None, *, resorts: Collection[str] 
         plan = Plan(
             subject, convention, outputs, every, lifts, None, loops, seen.notes, shapes, seen.sizes, more
         )
-        if lifts and states and not whole_only:
+        if lifts and states and reason is None:
             # What the module carries by itself, call by call, need not be carried once more.
-            bare = dataclasses.replace(plan, states=states, lifts={}, loops=False)
-            if why_not_stepped(bare) is None:
-                return bare
+            fewer = _with_fewer_lifts(plan)
+            plan = next((other for other in fewer if why_not_stepped(other) is None), plan)
+        looks = _looks_everywhere(seen, states)
+        if looks is not None and reason is None and why_not_stepped(plan) is not None:
+            reason = looks
         plan.hint = _start_in_loop(seen)
-        if whole_only:
-            plan.make_whole(whole_only)
+        if reason:
+            plan.make_whole(reason)
         _drop_returned_states(plan, seen, returns)
         return plan
+
+
+def _with_fewer_lifts(plan: Plan) -> Iterator[Plan]:
+    """Yield plans without any lifts, then without some of those that sum over time."""
+    running = [key for key, lift in plan.lifts.items() if lift.kind in RUNNING]
+    some = [chosen for count in (1, 2, 3) for chosen in itertools.combinations(running, count)]
+    for left_out in (tuple(plan.lifts), *(chosen for chosen in some if len(chosen) < len(plan.lifts))):
+        names = {name for key in left_out for name in plan.lifts[key].names}
+        fewer = dataclasses.replace(plan)
+        fewer.drop_states(names)
+        fewer.lifts = {key: lift for key, lift in fewer.lifts.items() if key not in left_out}
+        fewer.loops = plan.loops and any(lift.axis < 0 for lift in fewer.lifts.values())
+        yield fewer
 
 
 def _drop_returned_states(plan: Plan, seen: Exploration, returns: Any) -> None:

@@ -88,7 +88,7 @@ class Matcher:
         self._unstacker = Unstacker(exported.graph)
         self._constant: dict[fx.Node, bool] = {}
         self._built: dict[tuple[fx.Node, ...], Any] = {}
-        self._twins = Twins(self._unstacker, self._steps)
+        self._twins = Twins(self._unstacker)
         inputs = [self._graph.placeholder(f"input_{index}") for index in range(count)]
         states = [self._graph.placeholder(f"state_{index}") for index in range(len(plan.states))]
         self._inputs = {
@@ -197,7 +197,7 @@ class Matcher:
     def _follows_states(self, nodes: tuple[fx.Node, ...]) -> bool:
         """Whether later steps have of the given states' next values what the first has of the states."""
         return all(
-            self._twins.same(self._unstacker.replace(nodes[0], after), node, None)
+            self._twins.same(self._unstacker.replace(nodes[0], after), node)
             for after, node in zip(self._after, nodes[1:], strict=False)
         )
 
@@ -271,7 +271,7 @@ class Matcher:
     def _known_slot(self, nodes: tuple[fx.Node, ...]) -> tuple[fx.Node, ...]:
         """Return the key of the slot with the same value at each step seen; of a new one if there is none."""
         for known in self.slots:
-            if all(self._twins.same(a, b, None) for a, b in zip(known, nodes, strict=False)):
+            if all(self._twins.same(a, b) for a, b in zip(known, nodes, strict=False)):
                 return known
         return nodes
 

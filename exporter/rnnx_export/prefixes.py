@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import fx
@@ -17,59 +17,78 @@ aten = torch.ops.aten
 STEP_COUNTS = (3, 4, 6, 9)
 
 
+class Entry(NamedTuple):
+    """One step of two chunks, on which no later step of them has a say."""
+
+    step: int
+    sizes: tuple[int, int]  # how many steps each chunk has
+
+
 class Twins:
     """Expressions of different prefixes that are the same, as long as no step looks ahead.
 
     Args:
         unstacker: of the graph that holds them.
-        steps: how many are compared.
     """
 
-    def __init__(self, unstacker: Unstacker, steps: int) -> None:
+    def __init__(self, unstacker: Unstacker) -> None:
         self._unstacker = unstacker
-        self._steps = steps
-        self._known: dict[tuple[fx.Node, fx.Node, int | None], bool] = {}
+        self._known: dict[tuple[fx.Node, fx.Node, Entry | None], bool] = {}
 
-    def same(self, left: Any, right: Any, entry: int | None) -> bool:
+    def same(self, left: Any, right: Any, entry: Entry | None = None) -> bool:
         """Whether two expressions are the same but for the prefix they come from.
 
         Args:
             left, right: nodes, or arguments of nodes.
-            entry: the step that is asked of a chunk, on which no later step has a say; None for no chunk.
+            entry: what is asked of chunks; None for all of them.
         """
         if not isinstance(left, fx.Node) or not isinstance(right, fx.Node):
             if isinstance(left, list | tuple) and isinstance(right, list | tuple) and len(left) == len(right):
                 return all(self.same(a, b, entry) for a, b in zip(left, right, strict=True))
-            both_sizes = all(isinstance(value, int) and 0 < value <= self._steps for value in (left, right))
-            return (entry is not None and both_sizes) or (type(left) is type(right) and bool(left == right))
+            if type(left) is type(right) and left == right:
+                return True
+            whole = entry is not None and type(left) is int and type(right) is int
+            return whole and left - right == entry.sizes[0] - entry.sizes[1]  # type: ignore[union-attr]
         left, right = self._unstacker.simplify(left), self._unstacker.simplify(right)
         key = (left, right, entry)
         if key not in self._known:
             self._known[key] = left is right or self._same_but_prefix(left, right, entry)
         return self._known[key]
 
-    def _same_but_prefix(self, left: fx.Node, right: fx.Node, entry: int | None) -> bool:
+    def _same_but_prefix(self, left: fx.Node, right: fx.Node, entry: Entry | None) -> bool:
         entries = [node.args[2] for node in (left, right) if node.target is aten.select.int]
         if len(entries) == 2 and isinstance(entries[0], int) and left.args[1:] == right.args[1:]:
-            chunks = [self._unstacker.simplify(node.args[0]) for node in (left, right)]  # type: ignore[arg-type]
-            return chunks[0] is chunks[1] or self._same_call(chunks[0], chunks[1], entries[0])
+            one, other = (self._unstacker.simplify(node.args[0]) for node in (left, right))  # type: ignore[arg-type]
+            sizes = [str(node.meta["val"].shape[left.args[1]]) for node in (one, other)]  # type: ignore[index]
+            if sizes[0] != sizes[1] and all(size.isdigit() for size in sizes):
+                asked = Entry(entries[0], (int(sizes[0]), int(sizes[1])))
+                return self._same_call(one, other, asked)
         if entry is not None and gives_tensor(left) and gives_tensor(right):
-            pair = sorted((left, right), key=lambda node: [str(size) for size in node.meta["val"].shape])
-            axis = grows_along(tuple(pair), self._steps)
+            axis = _differ_along(left, right, entry.sizes)
             if axis is not None:
                 try:
-                    one, other = (self._unstacker.select(node, axis, entry) for node in (left, right))
+                    one, other = (self._unstacker.select(node, axis, entry.step) for node in (left, right))
                 except MismatchError:
                     return False
-                return self.same(one, other, None)
+                return self.same(one, other)
         return self._same_call(left, right, entry)
 
-    def _same_call(self, left: fx.Node, right: fx.Node, entry: int | None) -> bool:
+    def _same_call(self, left: fx.Node, right: fx.Node, entry: Entry | None) -> bool:
         if left.op != "call_function" or left.target != right.target or len(left.args) != len(right.args):
             return False
         return self.same(left.args, right.args, entry) and self.same(
             list(left.kwargs.values()), list(right.kwargs.values()), entry
         )
+
+
+def _differ_along(left: fx.Node, right: fx.Node, sizes: tuple[int, int]) -> int | None:
+    """Return the axis along which two values have so many entries, None if there is none."""
+    shapes = [[str(size) for size in node.meta["val"].shape] for node in (left, right)]
+    if len(shapes[0]) != len(shapes[1]):
+        return None
+    moving = [axis for axis, pair in enumerate(zip(*shapes, strict=True)) if pair[0] != pair[1]]
+    wanted = [str(size) for size in sizes]
+    return moving[0] if len(moving) == 1 and [shape[moving[0]] for shape in shapes] == wanted else None
 
 
 def grows_along(nodes: tuple[fx.Node, ...], steps: int) -> int | None:

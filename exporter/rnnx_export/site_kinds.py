@@ -171,13 +171,24 @@ def _cumulative(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict
     if lift is None:
         return result
     past = watch.states[lift.names[0]].unsqueeze(axis)
-    values = result if isinstance(result, Tensor) else result[0]
-    joined = _RUNNING[name](values, past)
+    spelled_out = name != "cumsum" and isinstance(x.shape[axis], int) and x.shape[axis] <= _SPELLED_OUT
+    if spelled_out:
+        joined = _run_on(_RUNNING[name], x, past, axis)
+    else:
+        joined = _RUNNING[name](result if isinstance(result, Tensor) else result[0], past)
     watch.next_states[lift.names[0]] = joined.select(axis, -1)
     return joined if isinstance(result, Tensor) else type(result)((joined, result[1]))
 
 
 _SPELLED_OUT = 64  # entries of an axis, at most
+
+
+def _run_on(join: Callable[[Tensor, Tensor], Tensor], x: Tensor, past: Tensor, axis: int) -> Tensor:
+    """Return what runs on from the past, entry by entry: each step says the same of the one before."""
+    running: list[Tensor] = []
+    for part in x.split(1, axis):
+        running.append(join(part, running[-1] if running else past))
+    return torch.cat(running, axis)
 
 
 def _products(x: Tensor, axis: int) -> Tensor:
@@ -322,6 +333,17 @@ def delayed(watch: Watch, lift: Lift, x: Tensor) -> Tensor:
     return with_past(watch, lift, x, frames)[slices(x, lift.axis, None, -frames)]
 
 
+def _set(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
+    """`tensor.data = value`: capture does not see it, but a copy into the tensor."""
+    tensor, value = args
+    alike = func == Tensor.data.__set__ and (tensor.shape, tensor.dtype) == (value.shape, value.dtype)  # type: ignore[attr-defined]
+    if not alike:
+        return func(*args, **kwargs)
+    with torch.no_grad():
+        tensor.copy_(value)
+    return None
+
+
 def slices(x: Tensor, axis: int, start: int | None, stop: int | None) -> tuple[slice, ...]:
     """Return an index of `start:stop` along one axis."""
     return tuple(slice(start, stop) if index == axis else slice(None) for index in range(x.dim()))
@@ -343,15 +365,17 @@ def named(args: Call, kwargs: dict[str, Any], names: tuple[str, ...], defaults: 
     return tuple(given.get(name, default) for name, default in zip(names, defaults, strict=True))
 
 
+RUNNING = ("cumsum", "cumprod", "cummax", "cummin", "logcumsumexp")
 HANDLERS: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), _layer),
     **dict.fromkeys(("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"), _cell),
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _convolution),
-    **dict.fromkeys(("cumsum", "cumprod", "cummax", "cummin", "logcumsumexp"), _cumulative),
+    **dict.fromkeys(RUNNING, _cumulative),
     **dict.fromkeys(("cat", "concat", "concatenate"), _cat),
     "pad": _pad,
     "arange": _arange,
     "__getitem__": _index,
+    "__set__": _set,
 }
 
 LOOKS_EVERYWHERE: dict[str, str] = {

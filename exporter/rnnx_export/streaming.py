@@ -24,7 +24,8 @@ UNCARRIED = "uses earlier steps of a call in a way that no state of fixed size c
 
 # A few values of the runs that look for what seldom happens are that many times larger than normal ones.
 _FAR, _FAR_SHARE = 16.0, 0.05
-_CLOSE = {torch.float16: 2e-2, torch.bfloat16: 1e-1, torch.float32: 1e-3, torch.float64: 1e-8}
+# In float64 what is left is the rounding of constant starts, which the file holds in float32.
+_CLOSE = {torch.float16: 2e-2, torch.bfloat16: 1e-1, torch.float32: 1e-3, torch.float64: 1e-6}
 
 
 def why_not_stepped(plan: Plan) -> str | None:

@@ -19,6 +19,7 @@ _NEW = {
     aten.new_ones.default: aten.ones.default,
     aten.new_full.default: aten.full.default,
 }
+_RESHAPES = (aten.expand.default, aten.view.default, aten.reshape.default, aten._unsafe_view.default)
 _COUNTS = (aten.arange.default, aten.arange.start, aten.arange.start_step)
 
 
@@ -52,6 +53,8 @@ class Unstacker:
             return node
         if node.target is aten.clone.default or (node.target is aten.slice.Tensor and _whole(node)):
             return self.simplify(node.args[0])  # type: ignore[arg-type]
+        if node.target in _RESHAPES and _same_shape(node, node.args[0]):
+            return self.simplify(node.args[0])  # type: ignore[arg-type]
         if node.target is aten.copy.default and _same_shape(node.args[0], node.args[1]):
             return self.simplify(node.args[1])  # type: ignore[arg-type]
         if node.target is aten.slice_scatter.default and _whole(node, 1):
@@ -70,6 +73,10 @@ class Unstacker:
             source = node.args[0]
             dim = source.args[1] if len(source.args) > 1 else source.kwargs.get("dim", 0)  # type: ignore[union-attr]
             return self.select(source.args[0], int(dim), node.args[1])  # type: ignore[union-attr, arg-type]
+        if node.target is operator.getitem and _is(node.args[0], aten.split.Tensor):
+            source, size = node.args[0].args[:2]  # type: ignore[union-attr]
+            dim, start = _dim(node.args[0], 2), node.args[1] * size  # type: ignore[arg-type, operator]
+            return self._made(aten.slice.Tensor, (source, dim, start, start + size), node.meta["val"])
         if node.target in (aten.squeeze.dim, aten.squeeze.dims):
             dims = node.args[1] if isinstance(node.args[1], list | tuple) else [node.args[1]]
             if len(dims) == 1 and _size(node.args[0], int(dims[0])) == 1:  # type: ignore[arg-type]
@@ -150,6 +157,11 @@ class Unstacker:
             entry = self.select(args[0], dim, index)  # type: ignore[arg-type]
             before = self._pushed(source, dim, index - 1) if index else self._zeros(entry)
             return self._made(aten.add.Tensor, (before, entry), entry.meta["val"])
+        if (sums := _from_start(source, dim)) is not None:
+            start, part = sums
+            entry = self.select(part, dim, index)
+            before = self._pushed(source, dim, index - 1) if index else self.select(start, dim, 0)
+            return self._made(aten.add.Tensor, (before, entry), entry.meta["val"])
         if target is aten.slice.Tensor and int(args[1]) % source.meta["val"].dim() == dim:  # type: ignore[arg-type]
             start = int(args[2]) if len(args) > 2 and args[2] is not None else 0  # type: ignore[arg-type]
             known = _size(args[0], dim)  # type: ignore[arg-type]
@@ -216,6 +228,20 @@ def _size(node: fx.Node, dim: int) -> int | None:
     """Return the size of an axis where it is a number."""
     size = str(node.meta["val"].shape[dim])
     return int(size) if size.isdigit() else None
+
+
+def _from_start(node: fx.Node, dim: int) -> tuple[fx.Node, fx.Node] | None:
+    """Return start and part of `start + cumsum(part, dim)`, None if a node is no such sum."""
+    if node.target is not aten.add.Tensor or node.kwargs:
+        return None
+    rank = node.meta["val"].dim()
+    for start, sums in (node.args, node.args[::-1]):
+        if not isinstance(start, fx.Node) or not isinstance(sums, fx.Node):
+            return None
+        fits = sums.target is aten.cumsum.default and _dim(sums, 1) % rank == dim and _same_shape(node, sums)
+        if fits and start.meta["val"].dim() == rank and _size(start, dim) == 1:
+            return start, sums.args[0]  # type: ignore[return-value]
+    return None
 
 
 def _same_shape(left: Any, right: Any) -> bool:

@@ -272,6 +272,40 @@ class GivenTime(OtherMethod):
 
 
 @case(
+    "carried_sum_before_layers",
+    "memory",
+    states=["total", "layer.h"],
+    inputs={"x": "float32[batch, time, 6]"},
+    state={"total": "float32[batch, 6]"},
+)
+class CarriedSumBeforeLayers(nn.Module):
+    """The sum over a call is carried by the caller; the layer's state is not."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.GRU(6, 6, batch_first=True)
+
+    def forward(self, x, total):
+        sums = total.unsqueeze(1) + torch.cumsum(x, 1)
+        return self.layer(torch.tanh(0.25 * sums))[0], sums[:, -1]
+
+
+@case(
+    "sum_of_a_call_carried",
+    "memory",
+    states=["total"],
+    inputs={"x": "float32[batch, time, 6]"},
+    state={"total": "float32[batch, 6]"},
+)
+class SumOfACall(nn.Module):
+    """A sum over all steps of a call, which no output of an earlier step sees."""
+
+    def forward(self, x, total):
+        sums = total.unsqueeze(1) + torch.cumsum(x, 1)
+        return torch.tanh(0.25 * sums), total + x.sum(1)
+
+
+@case(
     "growing_argument",
     "memory",
     refused="growing-state",

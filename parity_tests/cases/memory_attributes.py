@@ -116,6 +116,32 @@ class RunningMax(nn.Module):
         return self.best
 
 
+@case("parameter_of_period_two", "memory", states=["place"], inputs=STEP)
+class PeriodTwo(nn.Module):
+    """Two calls leave it as it was."""
+
+    def __init__(self):
+        super().__init__()
+        self.place = nn.Parameter(torch.zeros((), dtype=torch.int64), requires_grad=False)
+
+    def forward(self, x):
+        with torch.no_grad():
+            self.place[...] = (self.place + 1) % 2
+        return x * (self.place + 1)
+
+
+@case("parameter_set_through_data", "memory", states=["level"], inputs={"x": "float32[6]"})
+class ThroughData(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.level = nn.Parameter(torch.full((6,), 0.5), requires_grad=False)
+
+    def forward(self, x):
+        level = self.level * 0.9 + x
+        self.level.data = level
+        return torch.tanh(level)
+
+
 @case("integer_counter", "memory", states=["count"], inputs={"x": "int64[batch] in 0..9"})
 class Counter(nn.Module):
     def __init__(self):

@@ -27,6 +27,94 @@ class AfterCumsum(nn.Module):
         return torch.stack(ys, 1)
 
 
+@case("loop_after_filter_and_shift", "loops", states=["past", "past_2", "carried"], way="scan", inputs=X)
+class AfterFilterAndShift(nn.Module):
+    """What is shifted by a step came out of a convolution, which lets no single step through."""
+
+    def __init__(self):
+        super().__init__()
+        self.filter = nn.Conv1d(6, 6, 3)
+
+    def forward(self, x):
+        seen = self.filter(F.pad(x.transpose(1, 2), (2, 0))).transpose(1, 2)
+        mixed = 0.75 * seen + 0.25 * torch.cat([torch.zeros_like(seen[:, :1]), seen[:, :-1]], 1)
+        h = torch.zeros(x.shape[0], 6)
+        ys = []
+        for t in range(x.shape[1]):
+            h = 0.9 * h + mixed[:, t]
+            ys.append(torch.tanh(h))
+        return torch.stack(ys, 1)
+
+
+@case("loop_after_running_maximum", "loops", states=["max", "carried"], way="scan", inputs=X)
+class AfterRunningMaximum(nn.Module):
+    def forward(self, x):
+        below = x - torch.cummax(x, 1).values
+        h = torch.zeros(x.shape[0], 6)
+        ys = []
+        for t in range(x.shape[1]):
+            h = torch.tanh(below[:, t] + 0.5 * h)
+            ys.append(h)
+        return torch.stack(ys, 1)
+
+
+@case(
+    "loop_after_carried_sum",
+    "loops",
+    states=["total", "level"],
+    way="scan",
+    inputs=X,
+    state={"total": "float32[batch, 6]", "level": "float32[batch, 6]"},
+)
+class AfterCarriedSum(nn.Module):
+    """The sum goes on from a state, and so does the loop."""
+
+    def forward(self, x, total, level):
+        sums = total.unsqueeze(1) + torch.cumsum(x, 1)
+        ys = []
+        for frame in torch.tanh(0.25 * sums).unbind(1):
+            level = 0.9 * level + frame
+            ys.append(torch.tanh(level))
+        return torch.stack(ys, 1), sums[:, -1], level
+
+
+@case("loop_from_a_number", "loops", states=["past", "layer.h", "carried"], way="scan", inputs=X)
+class FromANumber(nn.Module):
+    """A start whose product with the decay has no exact float32."""
+
+    def __init__(self):
+        super().__init__()
+        self.filter = nn.Conv1d(6, 6, 4)
+        self.layer = nn.RNN(6, 6, batch_first=True)
+
+    def forward(self, x):
+        h = torch.full((x.shape[0], 6), 0.5)
+        seen = self.filter(F.pad(x.transpose(1, 2), (3, 0))).transpose(1, 2)
+        ys = torch.zeros_like(seen)
+        for t, frame in enumerate(self.layer(seen)[0].unbind(1)):
+            h = 0.9 * h + frame
+            ys[:, t] = torch.tanh(h)
+        return ys
+
+
+@case("loop_from_one_row", "loops", states=["power"], way="scan", inputs=X)
+class FromOneRow(nn.Module):
+    """An attribute that begins as one row for all rows of the batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.power = torch.full((1, 6), 0.5)
+
+    def forward(self, x):
+        power = self.power.expand(x.shape[0], 6).clone()
+        ys = []
+        for frame in x.unbind(1):
+            power.mul_(0.75).addcmul_(frame, frame, value=0.25)
+            ys.append(frame * torch.rsqrt(power + 0.5))
+        self.power = power
+        return torch.stack(ys, 1)
+
+
 @case("loop_after_token_shift", "loops", way="scan", inputs=X)
 class AfterTokenShift(nn.Module):
     """What a loop takes is mixed from this step and the last, all rows together (Peng et al. 2024)."""
