@@ -236,7 +236,7 @@ class Exploration:
             calls.append(Call(inputs, result, watch.visits, left, written, memory.snapshot(module)))
         after = memory.parameter_stamps(module)
         changed = [name for name, stamp in parameters.items() if after.get(name) != stamp]
-        return Run(given, before, memory.written(stamps, module), changed, *calls, module)
+        return Run(given, before, memory.written(stamps, module), changed, calls[0], calls[1], module)
 
     def _refuse_varying(self, again: Run) -> None:
         """Refuse a module that gives something else for the same inputs, or shapes that depend on values."""

@@ -59,7 +59,7 @@ class Twins:
         entries = [node.args[2] for node in (left, right) if node.target is aten.select.int]
         if len(entries) == 2 and isinstance(entries[0], int) and left.args[1:] == right.args[1:]:
             one, other = (self._unstacker.simplify(node.args[0]) for node in (left, right))  # type: ignore[arg-type]
-            sizes = [str(node.meta["val"].shape[left.args[1]]) for node in (one, other)]  # type: ignore[index]
+            sizes = [str(node.meta["val"].shape[left.args[1]]) for node in (one, other)]
             if sizes[0] != sizes[1] and all(size.isdigit() for size in sizes):
                 asked = Entry(entries[0], (int(sizes[0]), int(sizes[1])))
                 return self._same_call(one, other, asked)

@@ -74,8 +74,9 @@ class Unstacker:
             dim = source.args[1] if len(source.args) > 1 else source.kwargs.get("dim", 0)  # type: ignore[union-attr]
             return self.select(source.args[0], int(dim), node.args[1])  # type: ignore[union-attr, arg-type]
         if node.target is operator.getitem and _is(node.args[0], aten.split.Tensor):
-            source, size = node.args[0].args[:2]  # type: ignore[union-attr]
-            dim, start = _dim(node.args[0], 2), node.args[1] * size  # type: ignore[arg-type, operator]
+            pieces: fx.Node = node.args[0]  # type: ignore[assignment]
+            source, size = pieces.args[0], int(pieces.args[1])  # type: ignore[arg-type]
+            dim, start = _dim(pieces, 2), int(node.args[1]) * size  # type: ignore[arg-type]
             return self._made(aten.slice.Tensor, (source, dim, start, start + size), node.meta["val"])
         if node.target in (aten.squeeze.dim, aten.squeeze.dims):
             dims = node.args[1] if isinstance(node.args[1], list | tuple) else [node.args[1]]
@@ -158,9 +159,9 @@ class Unstacker:
             before = self._pushed(source, dim, index - 1) if index else self._zeros(entry)
             return self._made(aten.add.Tensor, (before, entry), entry.meta["val"])
         if (sums := _from_start(source, dim)) is not None:
-            start, part = sums
+            first, part = sums
             entry = self.select(part, dim, index)
-            before = self._pushed(source, dim, index - 1) if index else self.select(start, dim, 0)
+            before = self._pushed(source, dim, index - 1) if index else self.select(first, dim, 0)
             return self._made(aten.add.Tensor, (before, entry), entry.meta["val"])
         if target is aten.slice.Tensor and int(args[1]) % source.meta["val"].dim() == dim:  # type: ignore[arg-type]
             start = int(args[2]) if len(args) > 2 and args[2] is not None else 0  # type: ignore[arg-type]
