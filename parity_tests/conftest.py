@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.
                 item.add_marker(pytest.mark.skip(reason="not run: long; run it with --slow"))
     gpu_tests = [item for item in items if "cuda" in item.keywords]
     if gpu_tests:
-        from rnnx.engine import availability
+        from rnnx.engines.registry import availability
 
         reason = availability()["cuda"]
         for item in gpu_tests if reason else []:

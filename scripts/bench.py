@@ -16,12 +16,12 @@ import torch
 from torch import nn
 
 import rnnx
-from rnnx.bench import Timing, measure, take_turns
+from rnnx.bench.candidates import Contender, OrtContender, RnnxContender, Step, step_arrays
+from rnnx.bench.measure import Timing, measure, take_turns
 from rnnx.cli.source import Network
-from rnnx.contenders import Contender, OrtContender, RnnxContender, Step, step_arrays
-from rnnx.environment import machine, package_versions
+from rnnx.engines.environment import machine, package_versions
 from rnnx.files import write_bytes
-from rnnx_export.contenders import TorchContender
+from rnnx_export.proof.bench_torch import TorchContender
 from rnnx_models.networks import CharNetwork, NetworkConfig
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -19,10 +19,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cases import onnx_models
-from replay_programs import TOOLS, library, prepare
-from rnnx.contenders import OrtContender, RnnxContender, Step
-from rnnx.environment import machine, package_versions
+from rnnx.bench.candidates import OrtContender, RnnxContender, Step
+from rnnx.engines.environment import machine, package_versions
 from rnnx.files import write_bytes
+from support.replay_programs import TOOLS, library, prepare
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "benchmarks" / "embedding.md"

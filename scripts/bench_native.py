@@ -18,15 +18,15 @@ import onnxruntime
 import torch
 
 import rnnx
-from rnnx.contract import resolve
-from rnnx.environment import machine, package_versions
+from rnnx.engines.environment import machine, package_versions
 from rnnx.files import write_bytes
-from rnnx.model_file import read_contract, read_model
+from rnnx.model.contract import resolve
+from rnnx.model.onnx_file import read_contract, read_model
 from rnnx_models.checkpoint import Checkpoint, export_arguments
 from rnnx_models.networks import CharNetwork, NetworkConfig
-from rnnx_native.cache import compiler
+from rnnx_native.build_cache import compiler
 from rnnx_native.compile import compile_model
-from rnnx_native.floor import Floor
+from rnnx_native.roofline import Floor
 
 ROOT = Path(__file__).resolve().parents[1]
 SYMBOLS = tuple(chr(32 + code) for code in range(96))

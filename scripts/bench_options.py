@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 import rnnx
-from rnnx.bench import take_turns
-from rnnx.environment import machine
+from rnnx.bench.measure import take_turns
+from rnnx.engines.environment import machine
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "parity_tests"))

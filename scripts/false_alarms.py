@@ -29,13 +29,13 @@ from false_alarms_networks import CELLS, arguments
 from torch import nn
 
 import rnnx
-from rnnx.checking import check_parity, make_request
-from rnnx.contract import Contract
-from rnnx.model_file import model_id, write_contract
-from rnnx.verdict import Parity, why
-from rnnx_export.build import build, to_bytes
-from rnnx_export.reference import open_reference
-from rnnx_export.truth import open_truth
+from rnnx.model.contract import Contract
+from rnnx.model.onnx_file import model_id, write_contract
+from rnnx.parity.check import check_parity, make_request
+from rnnx.parity.verdict import Parity, why
+from rnnx_export.graph.build import build, to_bytes
+from rnnx_export.proof.float64_reference import open_truth
+from rnnx_export.proof.reference import open_reference
 
 SIZES, LAYERS, GAINS, BATCHES = (3, 8, 32, 100), (1, 2), (1.0, 1.0, 1.0, 2.0, 4.0), (1, 2, 2, 4)
 STACKED = ("rnn", "lstm", "gru")

@@ -1,7 +1,8 @@
 """Makes parity_tests/golden anew. Run it through scripts/golden.
 
 Weights and inputs are drawn from fixed seeds, so that the same values come out wherever it runs; bytes and
-ids may change with the version of PyTorch. `parity_tests/test_conformance_golden.py` compares by value.
+ids may change with the version of PyTorch.
+`parity_tests/conformance/test_conformance_golden.py` compares by value.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ from torch import nn
 
 import rnnx
 from cases import onnx_models
-from plain_torch import CASES
-from plain_torch import build as build_case
-from rnnx.contract import Contract, InputSpec, OutputSpec, StateSpec, initial_array, resolve, step_shape
-from rnnx.model_file import read_contract, read_model
-from rnnx.recording import record_trace
-from rnnx.sampling import Sampler
-from rnnx.shapes import Array, from_steps, has_steps, to_steps
-from rnnx.synthetic import random_inputs
-from rnnx.trace_file import encode_trace
+from rnnx.formats.trace_file import encode_trace
+from rnnx.model.contract import Contract, InputSpec, OutputSpec, StateSpec, initial_array, resolve, step_shape
+from rnnx.model.onnx_file import read_contract, read_model
+from rnnx.model.shapes import Array, from_steps, has_steps, to_steps
+from rnnx.parity.random_inputs import random_inputs
+from rnnx.parity.record_trace import record_trace
+from rnnx.text.sampling import Sampler
 from rnnx_models.networks import CharNetwork, NetworkConfig, Recurrent
+from support.plain_torch import CASES
+from support.plain_torch import build as build_case
 
 GOLDEN = Path(__file__).resolve().parents[1] / "parity_tests" / "golden"
 STEPS = 12

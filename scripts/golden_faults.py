@@ -14,10 +14,10 @@ import numpy as np
 
 import rnnx
 from rnnx import replay
-from rnnx.contract import Contract, Vocabulary
-from rnnx.model_file import read_contract, read_model, write_contract
-from rnnx.shapes import Array
-from rnnx.tensor_file import decode_tensors, encode_tensors
+from rnnx.formats.safetensors_file import decode_tensors, encode_tensors
+from rnnx.model.contract import Contract, Vocabulary
+from rnnx.model.onnx_file import read_contract, read_model, write_contract
+from rnnx.model.shapes import Array
 
 GRU, FEED, IDS = "gru.onnx", "faults/feed.safetensors", "ids.onnx"
 

@@ -15,11 +15,12 @@ from torch import nn
 
 import rnnx
 from rnnx.arguments import instance, mapping, number, shown
-from rnnx.contract import Contract, InputSpec, OutputSpec, Vocabulary, describe
 from rnnx.errors import RefusedError, UsageError
 from rnnx.files import check_output, write_all, write_bytes
-from rnnx.model_file import model_id, write_contract
-from rnnx_export.build import (
+from rnnx.model.contract import Contract, InputSpec, OutputSpec, Vocabulary, describe
+from rnnx.model.onnx_file import model_id, write_contract
+from rnnx_export.capture.program import CaptureError
+from rnnx_export.graph.build import (
     DIRECT,
     NEWEST_OPSET,
     OPSET,
@@ -30,19 +31,18 @@ from rnnx_export.build import (
     state_specs,
     to_bytes,
 )
-from rnnx_export.capture import CaptureError
-from rnnx_export.carried import made_to_step
-from rnnx_export.discover import STARTS_FROM_INPUT, discover
-from rnnx_export.lookups import found_ranges
-from rnnx_export.plan import Plan
-from rnnx_export.proof_setting import ProofError
-from rnnx_export.prove import prove
+from rnnx_export.graph.index_ranges import found_ranges
+from rnnx_export.loops.unroll import lift_loop
+from rnnx_export.module.spec import boundary_dtype
+from rnnx_export.module.subject import Subject, one_thread
+from rnnx_export.proof.prove import prove
+from rnnx_export.proof.setting import ProofError
 from rnnx_export.refusals import location
-from rnnx_export.spec import boundary_dtype
-from rnnx_export.streaming import UNCARRIED
-from rnnx_export.subject import Subject, one_thread
-from rnnx_export.timeloop import with_time
-from rnnx_export.unroll import lift_loop
+from rnnx_export.states.causality import UNCARRIED
+from rnnx_export.states.discover import STARTS_FROM_INPUT, discover
+from rnnx_export.states.export_plan import Plan
+from rnnx_export.states.time_loop import with_time
+from rnnx_export.stepping import made_to_step
 
 
 @dataclasses.dataclass(frozen=True)

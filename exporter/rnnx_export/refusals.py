@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from rnnx.contract import describe
 from rnnx.errors import InputError, RefusedError
-from rnnx_export.capture import one_line, user_line
-from rnnx_export.memory import Place
-from rnnx_export.spec import TensorSpec
+from rnnx.model.contract import describe
+from rnnx_export.capture.program import one_line, user_line
+from rnnx_export.module.attributes import Place
+from rnnx_export.module.spec import TensorSpec
 
 if TYPE_CHECKING:
-    from rnnx_export.subject import Subject
+    from rnnx_export.module.subject import Subject
 
 
 _FRAMES = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rnnx.vocabulary import IdArray
+from rnnx.text.vocabulary import IdArray
 from rnnx_models.text import too_short
 
 

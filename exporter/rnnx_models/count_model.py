@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from rnnx.errors import UsageError
-from rnnx.vocabulary import IdArray
+from rnnx.text.vocabulary import IdArray
 
 _FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from rnnx.vocabulary import IdArray
+from rnnx.text.vocabulary import IdArray
 from rnnx_models.networks import CharNetwork, cross_entropy
 
 _STEPS_AT_ONCE = 64

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from rnnx.errors import InputError
-from rnnx.sampling import Sampler
-from rnnx.vocabulary import encode
+from rnnx.text.sampling import Sampler
+from rnnx.text.vocabulary import encode
 from rnnx_models.networks import CharNetwork
 
 

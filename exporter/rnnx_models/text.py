@@ -12,7 +12,7 @@ import numpy as np
 
 from rnnx.errors import FileError, UsageError
 from rnnx.files import read_bytes
-from rnnx.vocabulary import IdArray, code_points, encode
+from rnnx.text.vocabulary import IdArray, code_points, encode
 
 SUFFIXES = frozenset(
     {".adoc", ".c", ".cc", ".cpp", ".cs", ".css", ".csv", ".go", ".h", ".hpp", ".html", ".java", ".js"}

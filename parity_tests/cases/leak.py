@@ -8,8 +8,8 @@ import msgspec
 import onnx
 from onnx import TensorProto, helper
 
-from rnnx.contract import Contract, InputSpec, OutputSpec, Proof, StateSpec
-from rnnx.model_file import model_id, write_contract
+from rnnx.model.contract import Contract, InputSpec, OutputSpec, Proof, StateSpec
+from rnnx.model.onnx_file import model_id, write_contract
 
 
 def leak_contract(**changes: Any) -> Contract:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from cases.registry import case
-from rnnx_export.structure import register_structure
+from rnnx_export.module.structure import register_structure
 
 STEP = {"x": "float32[batch, 6]"}
 X = {"x": "float32[batch, time, 6]"}

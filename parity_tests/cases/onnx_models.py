@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from rnnx.contract import Contract, InputSpec, OutputSpec, StateSpec, Vocabulary
-from rnnx.model_file import model_id, write_contract
+from rnnx.model.contract import Contract, InputSpec, OutputSpec, StateSpec, Vocabulary
+from rnnx.model.onnx_file import model_id, write_contract
 
 Nodes = Sequence[onnx.NodeProto]
 

@@ -10,7 +10,7 @@ import zipfile
 import numpy as np
 
 from fuzzing.edits import FLOATS, edit_bytes, edit_json_text, integer, text
-from rnnx.tensor_file import decode_tensors, encode_tensors
+from rnnx.formats.safetensors_file import decode_tensors, encode_tensors
 
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 _TYPES = ("<f4", "<f8", ">f4", "<i8", "|O", "|V8", "<c8", "<U3", "|b1", "<M8[s]", "f", "<f9")

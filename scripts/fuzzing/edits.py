@@ -7,7 +7,7 @@ import json
 import random
 from typing import Any
 
-from foreign_names import PIECES
+from support.foreign_names import PIECES
 
 INTEGERS = [
     0,

@@ -11,8 +11,8 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from fuzzing.edits import FLOATS, edit_bytes, edit_json_text, integer, text
-from rnnx import wire
-from rnnx.contract import METADATA_KEY
+from rnnx.model import protobuf as wire
+from rnnx.model.contract import METADATA_KEY
 
 OPERATORS = sorted({schema.name for schema in onnx.defs.get_all_schemas()})
 _WEIGHTS = {"NodeProto": 6, "AttributeProto": 5, "TensorProto": 3, "GraphProto": 2}

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from cases import onnx_models
-from rnnx.contract import Contract
-from rnnx.model_file import read_contract, read_model
-from rnnx.shapes import chunk_shape
+from rnnx.model.contract import Contract
+from rnnx.model.onnx_file import read_contract, read_model
+from rnnx.model.shapes import chunk_shape
 
 GOLDEN = Path(__file__).resolve().parents[2] / "parity_tests" / "golden"
 LARGEST = 6000  # bytes of a model: edits of a larger one mostly meet its weights
@@ -48,8 +48,8 @@ def seeds() -> tuple[Seed, ...]:
 
 
 def _seed(name: str, data: bytes, trace: bytes) -> Seed:
-    from rnnx.contract_values import value_array
-    from rnnx.snapshot import Snapshot, encode_snapshot
+    from rnnx.formats.snapshot import Snapshot, encode_snapshot
+    from rnnx.model.contract_values import value_array
 
     model = read_model(data)
     contract = read_contract(model)

@@ -15,26 +15,27 @@ from typing import Any
 
 import numpy as np
 
-from c_tokens import tokens
 from fuzzing import arrays, edits, models
 from fuzzing.seeds import seeds
 from fuzzing.worker import RejectionError
-from rnnx import cli, session, trace_file
-from rnnx.array_files import read_arrays
+from rnnx import cli, session
 from rnnx.cli import group
-from rnnx.contract import step_shape
-from rnnx.model_file import read_contract, read_model
-from rnnx.ort_import import import_onnxruntime
+from rnnx.engines.ort_import import import_onnxruntime
+from rnnx.formats import trace_file
+from rnnx.formats.array_files import read_arrays
+from rnnx.model.contract import step_shape
+from rnnx.model.onnx_file import read_contract, read_model
+from rnnx.model.shapes import chunk_shape
 from rnnx.replay import Replay
 from rnnx.scaffold import LANGUAGES
-from rnnx.shapes import chunk_shape
+from support.c_tokens import tokens
 
 MODEL = "model.onnx"
 # Imported once, before children are forked; nothing is opened.
 import_onnxruntime()
 for name in (
-    *("rnnx.ort_engine", "rnnx.cli.run", "rnnx.cli.run_pool", "rnnx.cli.compile", "rnnx.cli.embed"),
-    *("rnnx_native.engine", "rnnx_native.compile", "rnnx_native.engine_text"),
+    *("rnnx.engines.ort_engine", "rnnx.cli.run", "rnnx.cli.run_pool", "rnnx.cli.compile", "rnnx.cli.embed"),
+    *("rnnx_native.engine", "rnnx_native.compile", "rnnx_native.c_source.engine_text"),
 ):
     importlib.import_module(name)
 Files = Mapping[str, bytes]

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from rnnx.errors import ProviderError
-from rnnx_native.cache import FLAGS, kept
+from rnnx_native.build_cache import FLAGS, kept
 
-_SOURCE = Path(__file__).parent / "frame" / "caller.c"
+_SOURCE = Path(__file__).parent / "templates" / "caller.c"
 
 
 @functools.lru_cache(maxsize=1)

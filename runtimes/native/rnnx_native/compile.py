@@ -9,21 +9,21 @@ from pathlib import Path
 
 import onnx
 
-from rnnx.contract import Contract
 from rnnx.errors import FileError, ModelError, UsageError, first_line
 from rnnx.files import read_bytes, write_all, write_error
-from rnnx.lengths import RECURRENT, GraphNode, lengths_of, sources
-from rnnx.model_file import ModelFile, read_contract, read_model
+from rnnx.formats.trace_file import encode_trace, read_trace
+from rnnx.model.contract import Contract
+from rnnx.model.lengths import RECURRENT, GraphNode, lengths_of, sources
+from rnnx.model.onnx_file import ModelFile, read_contract, read_model
 from rnnx.tolerance import Bound
-from rnnx.trace_file import encode_trace, read_trace
-from rnnx_native.folder import write_files
-from rnnx_native.fuse import fuse
-from rnnx_native.names import c_name
-from rnnx_native.precision import Cost, allowed, measure_cost, require_allowed
-from rnnx_native.read import Graph, read_graph
-from rnnx_native.refuse import refuse
-from rnnx_native.signature import has_free_rows
-from rnnx_native.unit import Unit, make_unit
+from rnnx_native.c_source.folder import write_files
+from rnnx_native.lowering.compiled_model import Unit, make_unit
+from rnnx_native.onnx_graph.fuse_bias import fuse
+from rnnx_native.onnx_graph.read import Graph, read_graph
+from rnnx_native.program.c_names import c_name
+from rnnx_native.program.ports import has_free_rows
+from rnnx_native.quantisation_cost import Cost, allowed, measure_cost, require_allowed
+from rnnx_native.refusals import refuse
 
 CHUNK = 16
 WEIGHTS = ("f32", "f16", "int8")

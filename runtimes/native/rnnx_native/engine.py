@@ -11,16 +11,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from rnnx.contract import Axis, Contract
-from rnnx.engine import Device, Shape
+from rnnx.engines.ort_moving import HostMover
+from rnnx.engines.registry import Device, Shape
 from rnnx.errors import ModelError, ProviderError
-from rnnx.model_file import ModelFile
-from rnnx.ort_moving import HostMover
-from rnnx.shapes import Array, empty, fit
-from rnnx_native import cache
+from rnnx.model.contract import Axis, Contract
+from rnnx.model.onnx_file import ModelFile
+from rnnx.model.shapes import Array, empty, fit
+from rnnx_native import build_cache as cache
 from rnnx_native.caller import caller, extension
 from rnnx_native.mapping import mapped
-from rnnx_native.signature import has_free_rows
+from rnnx_native.program.ports import has_free_rows
 
 _LEVELS = {"auto": 3, "portable": 0, "avx2": 1, "avx512": 2}
 _POINTER = ctypes.c_void_p
@@ -179,9 +179,9 @@ class NativeEngine:
 
     def _build(self, fixed: Mapping[str, int]) -> Library:
         def make() -> dict[str, bytes]:
+            from rnnx_native.c_source.engine_text import engine_files
             from rnnx_native.compile import engine_unit
-            from rnnx_native.engine_text import engine_files
-            from rnnx_native.unit import weights_file
+            from rnnx_native.lowering.compiled_model import weights_file
 
             unit = engine_unit(
                 self._model,

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from rnnx.contract import Contract
     from rnnx.errors import (
         FileError,
         InputError,
@@ -23,19 +22,20 @@ if TYPE_CHECKING:
         StreamError,
         UsageError,
     )
-    from rnnx.generation import generate
-    from rnnx.pool import Pool
+    from rnnx.model.contract import Contract
+    from rnnx.pool.pool import Pool
+    from rnnx.runtime.stream import Stream
     from rnnx.session import Session, load
-    from rnnx.stream import Stream
+    from rnnx.text.generation import generate
     from rnnx_export.api import export
 
 _HOMES = {
-    "Contract": "rnnx.contract",
-    "Pool": "rnnx.pool",
+    "Contract": "rnnx.model.contract",
+    "Pool": "rnnx.pool.pool",
     "Session": "rnnx.session",
-    "Stream": "rnnx.stream",
+    "Stream": "rnnx.runtime.stream",
     "export": "rnnx_export.api",
-    "generate": "rnnx.generation",
+    "generate": "rnnx.text.generation",
     "load": "rnnx.session",
     **dict.fromkeys(
         [

@@ -19,17 +19,17 @@ from typing import Any
 
 import numpy as np
 
-from rnnx.contract import OutputSpec, axis_index, step_shape
 from rnnx.errors import RnnxError, StreamError, UsageError
 from rnnx.files import read_bytes, write_bytes
-from rnnx.generation import generate
-from rnnx.sampling import Sampler
+from rnnx.formats.safetensors_file import decode_tensors
+from rnnx.formats.trace_file import Trace, read_trace, trace_sizes
+from rnnx.model.contract import OutputSpec, axis_index, step_shape
+from rnnx.model.shapes import Array, chunk_shape, from_steps, has_steps, to_steps
+from rnnx.runtime.stream import Stream
 from rnnx.session import Session, load
-from rnnx.shapes import Array, chunk_shape, from_steps, has_steps, to_steps
-from rnnx.stream import Stream
-from rnnx.tensor_file import decode_tensors
+from rnnx.text.generation import generate
+from rnnx.text.sampling import Sampler
 from rnnx.tolerance import error_beyond
-from rnnx.trace_file import Trace, read_trace, trace_sizes
 
 _ATTEMPTS = 1_000_000  # steps after which two threads should have met
 

@@ -18,9 +18,16 @@ from pathlib import Path
 import msgspec
 
 from rnnx.errors import FileError, UsageError
-from rnnx.external_data import relocated
 from rnnx.files import write_error
-from rnnx.model_file import ModelFile, external_files, model_id, read_contract, read_model, write_contract
+from rnnx.model.external_data import relocated
+from rnnx.model.onnx_file import (
+    ModelFile,
+    external_files,
+    model_id,
+    read_contract,
+    read_model,
+    write_contract,
+)
 
 MODEL = "model.onnx"  # what every template opens
 # What is no part of a runtime: its tests, the conformance program, what was built from it.

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from rnnx.contract import Contract
-from rnnx.engine import Engine, open_engine
-from rnnx.model_file import read_contract, read_model
-from rnnx.pool import Pool
-from rnnx.stream import Stream
+from rnnx.engines.registry import Engine, open_engine
+from rnnx.model.contract import Contract
+from rnnx.model.onnx_file import read_contract, read_model
+from rnnx.pool.pool import Pool
+from rnnx.runtime.stream import Stream
 
 
 class Session:

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from rnnx.arguments import mapping
-from rnnx.checking import check_parity, make_request
+from rnnx.parity.check import check_parity, make_request
+from rnnx.parity.verdict import Parity
 from rnnx.session import Session, load
-from rnnx.verdict import Parity
 
 _EXPORTED_WITH = {"inputs_spec", "state", "returns", "method", "constants"}
 
@@ -59,11 +59,12 @@ def assert_parity(
     arguments["inputs"] = arguments.pop("inputs_spec")
     contract = session.contract
     # By name, for this package never imports the ones that need torch unless it is asked to compare with it.
-    reference = importlib.import_module("rnnx_export.reference").open_reference(network, contract, arguments)
-    truths = importlib.import_module("rnnx_export.truth")
+    opening = importlib.import_module("rnnx_export.proof.reference")
+    reference = opening.open_reference(network, contract, arguments)
+    truths = importlib.import_module("rnnx_export.proof.float64_reference")
     request = make_request(contract, steps=steps, batch=batch, dims=dims, seed=seed, recorded=inputs)
     truth = truths.open_truth(reference, request.rows(contract), request.sizes)
-    with importlib.import_module("rnnx_export.subject").one_thread():
+    with importlib.import_module("rnnx_export.module.subject").one_thread():
         found = check_parity([session], reference, request, truth=truth)
     if found.interrupted:
         raise KeyboardInterrupt

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rnnx.shapes import Array
+from rnnx.model.shapes import Array
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from rnnx.errors import FileError, RnnxError
 from rnnx.limits import bounded, max_bytes
+from rnnx.model.shapes import chunk_shape, from_steps, has_steps
+from rnnx.parity.random_inputs import random_inputs
 from rnnx.session import load
-from rnnx.shapes import chunk_shape, from_steps, has_steps
-from rnnx.synthetic import random_inputs
 
 SECONDS = 60.0
 _STEPS = 2

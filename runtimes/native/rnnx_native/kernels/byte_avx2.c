@@ -1,4 +1,4 @@
-/* Sums of products of bytes with AVX2, made by vector.py for each number of GATES: bytes widen to 16 bits, so that
+/* Sums of products of bytes with AVX2, made by instruction_sets.py for each number of GATES: bytes widen to 16 bits, so that
  * products and their sums in pairs are exact. A gate has four registers of sums, two sums for every lane. */
 /* columns */
 static TARGET void NAME(float *acc, const int8_t *panel, const uint8_t *x, int columns) {

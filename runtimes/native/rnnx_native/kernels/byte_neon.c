@@ -1,4 +1,4 @@
-/* Sums of products of bytes with NEON, made by vector.py for each number of GATES; with dot products of four bytes
+/* Sums of products of bytes with NEON, made by instruction_sets.py for each number of GATES; with dot products of four bytes
  * where the compiler may use them. */
 /* columns */
 static TARGET void NAME(float *acc, const int8_t *panel, const uint8_t *x, int columns) {

@@ -1,4 +1,4 @@
-/* Dot products of four bytes with VNNI, made by vector.py for each number of GATES and ROWS; APART as in vector.c. */
+/* Dot products of four bytes with VNNI, made by instruction_sets.py for each number of GATES and ROWS; APART as in vector.c. */
 /* columns */
 static ALONE void NAME(float *acc, const int8_t *panel, const uint8_t *x, size_t stride, int columns) {
   const int quads = (columns - 8) / 4;

@@ -1,4 +1,4 @@
-/* Sums over columns with vector registers, made for each instruction set by vector.py: V is its register of
+/* Sums over columns with vector registers, made for each instruction set by instruction_sets.py: V is its register of
  * LANES floats, ROWS the rows at once, a column has VECTORS registers of which PART are summed in one pass, and
  * APART columns are summed apart, so that no sum waits for itself. Weights are of the type W, which WEIGHT widens.
  * ALONE keeps sums of several rows out of larger functions, where they would run out of registers. */

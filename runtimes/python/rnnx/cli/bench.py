@@ -13,8 +13,8 @@ from rnnx.cli.flags import providers, refuse
 from rnnx.errors import UsageError
 
 if TYPE_CHECKING:
-    from rnnx.bench import Bench, Timing
-    from rnnx.contenders import Contender
+    from rnnx.bench.candidates import Contender
+    from rnnx.bench.measure import Bench, Timing
 
 
 _MOST_STREAMS = 1_000_000
@@ -62,9 +62,9 @@ def bench(
         rnnx bench poet.onnx --runtimes native,cpu --floor
         rnnx bench poet.onnx --streams 1,8 --seconds 0.1 --json
     """
-    from rnnx.bench import measure, parts
+    from rnnx.bench.measure import measure, parts
     from rnnx.files import check_output
-    from rnnx.model_file import read_contract, read_model
+    from rnnx.model.onnx_file import read_contract, read_model
 
     if against is None:
         refuse(
@@ -77,7 +77,7 @@ def bench(
     if plot is not None:
         check_output(plot, inputs=(model,))
         _check_format(plot)
-        from rnnx.bench_plot import draw  # here, since it needs matplotlib
+        from rnnx.bench.plot import draw  # here, since it needs matplotlib
     counts = _counts(streams)
     contract = read_contract(read_model(model))
     if contract.whole_only is not None:
@@ -92,7 +92,7 @@ def bench(
     )
     ways = _contenders(model, names, network)
     if floor:
-        from rnnx_native.floor import FloorContender
+        from rnnx_native.roofline import FloorContender
 
         ways.append(FloorContender(model))
     with progress("measuring", parts(ways, counts), unit="parts", quiet=quiet) as bar:
@@ -106,12 +106,12 @@ def bench(
 
 
 def _contenders(model: Path, names: list[str], network: Source | None) -> list[Contender]:
-    from rnnx.contenders import OrtContender, RnnxContender
+    from rnnx.bench.candidates import OrtContender, RnnxContender
 
     ways: list[Contender] = [RnnxContender(model, name, f"rnnx {name}") for name in names]
     ways.append(OrtContender(model))
     if network is not None:
-        from rnnx_export.contenders import TorchContender
+        from rnnx_export.proof.bench_torch import TorchContender
 
         ways.append(TorchContender(model, network.open))
         ways.append(TorchContender(model, network.open, "torch.compile", compiled=True, optional=True))

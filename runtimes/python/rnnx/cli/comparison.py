@@ -12,10 +12,10 @@ import typer
 from rnnx.cli.console import progress
 
 if TYPE_CHECKING:
-    from rnnx.checking import Request
     from rnnx.cli.source import Network
+    from rnnx.parity.check import Request
+    from rnnx.parity.verdict import Parity
     from rnnx.session import Session
-    from rnnx.verdict import Parity
 
 
 # How the network was exported: flags that every command has which takes the network itself.
@@ -79,12 +79,12 @@ def compare_network(
         bisect: whether to find the node at fault where they disagree.
         quiet: show no progress.
     """
-    from rnnx.checking import check_parity
     from rnnx.cli.source import open_reference
-    from rnnx.model_file import read_model
+    from rnnx.model.onnx_file import read_model
+    from rnnx.parity.check import check_parity
     from rnnx.tolerance import quantisation_of
-    from rnnx_export.subject import one_thread
-    from rnnx_export.truth import open_truth
+    from rnnx_export.module.subject import one_thread
+    from rnnx_export.proof.float64_reference import open_truth
 
     network = source.open()
     contract = sessions[0].contract
@@ -109,7 +109,7 @@ def compare_network(
 
 
 def _locate(sessions: list[Session], network: Network, request: Request, found: Parity) -> Any:
-    from rnnx_export.localise import Localiser
+    from rnnx_export.proof.localise import Localiser
 
     runtime = next(runtime for runtime in found.runtimes if not runtime.agrees)
     session = next(session for session in sessions if session.provider == runtime.provider)

@@ -10,7 +10,7 @@ import typer
 
 from rnnx.cli.console import Json, bold, table
 from rnnx.cli.flags import refuse
-from rnnx.environment import Environment, describe_environment
+from rnnx.engines.environment import Environment, describe_environment
 from rnnx.foreign_text import in_terminal
 from rnnx.trial import try_model
 

@@ -79,7 +79,7 @@ def export(
         network.module, output, time=time, steps_per_second=steps_per_second, opset=opset, **network.arguments
     )
     if json:
-        from rnnx.contract import to_json
+        from rnnx.model.contract import to_json
 
         typer.echo(to_json(made.contract, indent=2))
         return

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from rnnx.cli.console import Json, bold, table
-from rnnx.contract import Contract, StateSpec, describe, input_text, to_json
-from rnnx.inspection import Inspection, inspect_model
+from rnnx.model.contract import Contract, StateSpec, describe, input_text, to_json
+from rnnx.model.inspection import Inspection, inspect_model
 
 
 def inspect(

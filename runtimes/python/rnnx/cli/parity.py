@@ -14,9 +14,9 @@ from rnnx.cli.flags import providers, refuse
 from rnnx.errors import ParityError, UsageError
 
 if TYPE_CHECKING:
-    from rnnx.checking import Request
+    from rnnx.parity.check import Request
+    from rnnx.parity.verdict import Parity
     from rnnx.session import Session
-    from rnnx.verdict import Parity
 
 _DRIVES = ("random", "own")
 # What the command that shows a failure again leaves out: MODEL stands in front, the others only write.
@@ -106,7 +106,7 @@ def parity(
         )
     _tell(found, report=report, json=json, quiet=quiet)
     if record and not found.interrupted:
-        from rnnx.record import record_parity
+        from rnnx.parity.store_proof import record_parity
 
         contract = record_parity(model, found)
         remark(f"recorded in {model}, for id {contract.id[:19]}... (tamper-evident, not signed)", quiet=quiet)
@@ -172,10 +172,10 @@ def refuse_sizes(context: typer.Context, input: Path | None, *more: str) -> None
 
 
 def _replay(sessions: list[Session], path: Path, command: str) -> Parity:
-    from rnnx.checking import Request, check_parity
-    from rnnx.reference import TraceReference
+    from rnnx.formats.trace_file import read_trace, trace_sizes
+    from rnnx.parity.check import Request, check_parity
+    from rnnx.parity.reference import TraceReference
     from rnnx.tolerance import Level
-    from rnnx.trace_file import read_trace, trace_sizes
 
     contract = sessions[0].contract
     found = read_trace(path, contract, model_id=sessions[0].id)
@@ -204,10 +204,10 @@ def _request(
 ) -> Request:
     import dataclasses
 
-    from rnnx.array_files import read_arrays
-    from rnnx.checking import make_request
     from rnnx.files import read_bytes
-    from rnnx.rows import loops
+    from rnnx.formats.array_files import read_arrays
+    from rnnx.parity.check import make_request
+    from rnnx.parity.lazy_inputs import loops
 
     contract = session.contract
     recorded = None if input is None else read_arrays(input)
@@ -237,7 +237,7 @@ def _tell(found: Parity, *, report: Path | None, json: bool, quiet: bool) -> Non
     """Write and print the verdict in every form that was asked for."""
     if report is not None:
         from rnnx.files import write_bytes
-        from rnnx.report import to_html
+        from rnnx.parity.report import to_html
 
         write_bytes(report, to_html(found).encode())
     if json:
@@ -248,7 +248,7 @@ def _tell(found: Parity, *, report: Path | None, json: bool, quiet: bool) -> Non
 
 def show(found: Parity) -> str:
     """Return the verdict as a line and a table for people."""
-    from rnnx.report import growth, horizon
+    from rnnx.parity.report import growth, horizon
 
     rows = [["", "verdict", "start", "fed", "free", "chunks", "PyTorch's", "grows", "leaves tolerance"]]
     for runtime in found.runtimes:
@@ -293,7 +293,7 @@ def _hint(against: str | None, weights: Path | None) -> str:
 
 
 def _fail(found: Parity, command: str, hint: str, *, json: bool) -> None:
-    from rnnx.verdict import why
+    from rnnx.parity.verdict import why
 
     if json:
         raise typer.Exit(1)

@@ -160,8 +160,8 @@ def _make_text(
     save_state: Path | None,
 ) -> None:
     from rnnx.files import write_bytes
-    from rnnx.generation import TextStream
-    from rnnx.sampling import Sampler
+    from rnnx.text.generation import TextStream
+    from rnnx.text.sampling import Sampler
 
     first = Sampler(0 if seed is None else seed, 1.0 if temperature is None else temperature)
     text = TextStream(session, seed=first.state, temperature=first.temperature)

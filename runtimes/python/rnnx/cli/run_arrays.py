@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rnnx.array_files import NUMPY_STARTS, check_suffix, decode_numpy, encode_arrays, read_arrays
-from rnnx.chunks import input_sizes, join_chunks, raw_chunks, run_chunks
 from rnnx.cli.console import progress
-from rnnx.contract import Contract
 from rnnx.errors import UsageError
 from rnnx.files import writing
+from rnnx.formats.array_files import NUMPY_STARTS, check_suffix, decode_numpy, encode_arrays, read_arrays
+from rnnx.model.contract import Contract
+from rnnx.model.shapes import Array, chunk_shape, has_steps, to_steps
+from rnnx.runtime.chunks import input_sizes, join_chunks, raw_chunks, run_chunks
+from rnnx.runtime.stream import Stream
 from rnnx.session import Session
-from rnnx.shapes import Array, chunk_shape, has_steps, to_steps
-from rnnx.stream import Stream
 
 _STANDARD = "-"
 

@@ -6,11 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from rnnx.array_files import SUFFIXES
 from rnnx.cli.console import Progress, progress
-from rnnx.errors import FileError, UsageError
-from rnnx.files import check_output, writing
-from rnnx.sequence_files import (
+from rnnx.cli.sequence_files import (
     LINES,
     count_sequences,
     encode_line,
@@ -19,7 +16,10 @@ from rnnx.sequence_files import (
     sequence_paths,
     write_sequence,
 )
-from rnnx.sequences import run_sequences
+from rnnx.cli.sequences import run_sequences
+from rnnx.errors import FileError, UsageError
+from rnnx.files import check_output, writing
+from rnnx.formats.array_files import SUFFIXES
 from rnnx.session import Session
 
 _STANDARD = "-"

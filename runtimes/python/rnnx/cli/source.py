@@ -6,13 +6,13 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rnnx.contract import Contract
 from rnnx.errors import UsageError
+from rnnx.model.contract import Contract
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from rnnx_export.module_reference import ModuleReference
+    from rnnx_export.proof.module_reference import ModuleReference
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ def open_network(
 
         checkpoint = load_checkpoint(source)
         return Network(checkpoint.module, {**export_arguments(checkpoint), "returns": ("logits", "state")})
-    from rnnx_export.source import open_source, parse_names, parse_specs, parse_values
+    from rnnx_export.module.source import open_source, parse_names, parse_specs, parse_values
 
     found = open_source(
         source,
@@ -111,6 +111,6 @@ def open_reference(network: Network, contract: Contract) -> ModuleReference:
     Raises:
         UsageError: `other-network` if the network's states are not those of the contract.
     """
-    from rnnx_export.reference import open_reference as reference
+    from rnnx_export.proof.reference import open_reference as reference
 
     return reference(network.module, contract, network.arguments)

@@ -49,15 +49,15 @@ def trace(
 
         rnnx trace poet.safetensors --model poet.onnx -o t.safetensors --steps 100
     """
-    from rnnx.array_files import read_arrays
-    from rnnx.checking import make_request
     from rnnx.cli.comparison import Source
     from rnnx.cli.parity import parse_sizes, refuse_sizes
     from rnnx.cli.source import open_reference
     from rnnx.files import check_output
-    from rnnx.inspection import inspect_model
-    from rnnx.recording import record_trace
-    from rnnx.trace_file import write_trace
+    from rnnx.formats.array_files import read_arrays
+    from rnnx.formats.trace_file import write_trace
+    from rnnx.model.inspection import inspect_model
+    from rnnx.parity.check import make_request
+    from rnnx.parity.record_trace import record_trace
 
     refuse_sizes(context, input, "seed")
     read = tuple(path for path in (model, Path(source), weights, input) if path is not None)

@@ -1,0 +1,154 @@
+"""Places inside forward where memory can hide, and how their memory is carried outside.
+
+A `Watch` runs a module with every such call intercepted. Without lifts it only records what it saw: a
+recurrent layer that starts from constants, a padding, a running sum. Given lifts it feeds the recorded
+places with states from outside and keeps what they would hand to the next call.
+
+The same calls are seen when the module runs in PyTorch and when `torch.export` captures it, so one
+mechanism serves finding, capturing and checking.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from rnnx_export.calls import decompositions as lowerings
+from rnnx_export.calls import overlap_add as overlaps
+from rnnx_export.calls import packed, shifts
+from rnnx_export.calls import padding as site_kinds
+
+HANDLERS = {
+    **site_kinds.HANDLERS,
+    **lowerings.HANDLERS,
+    **overlaps.HANDLERS,
+    **packed.HANDLERS,
+    **shifts.HANDLERS,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Visit:
+    """One intercepted call, as seen in one run.
+
+    Attributes:
+        key: names the call in every run: module path, function, how often that pair was called before.
+        kind: what it is, a key of `site_kinds.KINDS`.
+        path: the calling module's path.
+        start: tensors that the call begins from, empty where it begins from `fill`.
+        like: shape and dtype stand for the tensor whose past is carried.
+        axes: the axes that could be time, each with the frames of memory it would take.
+        fill: the number a padding or running value starts from.
+        where: "file:line" of the call outside torch.
+    """
+
+    key: str
+    kind: str
+    path: str
+    start: tuple[Tensor, ...]
+    like: Tensor
+    axes: dict[int, int]
+    fill: float
+    where: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Lift:
+    """A visit whose memory becomes states: their names, and the axis that is time."""
+
+    key: str
+    kind: str
+    axis: int
+    names: tuple[str, ...]
+
+
+class Watch(TorchFunctionMode):
+    """Intercepts the calls listed in `site_kinds` while a module runs.
+
+    Args:
+        module: the module that will run; hooks on it tell which part of it is calling.
+        lifts: which calls take their memory from `states`.
+        states: the states by name, with the shapes their sites use.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        lifts: Mapping[str, Lift] | None = None,
+        states: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.lifts = dict(lifts or {})
+        self.states = dict(states or {})
+        self.next_states: dict[str, Tensor] = {}
+        self.visits: list[Visit] = []
+        self.packing = packed.Packing()
+        self.cuts: dict[int, tuple[Tensor, Tensor, int, int]] = {}
+        self.firsts: dict[int, tuple[Tensor, Tensor, int]] = {}
+        self.lates: dict[int, tuple[Tensor, Tensor]] = {}
+        self._module = module
+        self._paths = [""]
+        self._counts: dict[str, int] = {}
+        self._handles: list[Any] = []
+
+    def __enter__(self) -> Watch:
+        for path, part in self._module.named_modules():
+            self._handles.append(part.register_forward_pre_hook(self._entering(path)))
+            self._handles.append(part.register_forward_hook(self._leaving, always_call=True))
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        for handle in self._handles:
+            handle.remove()
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Hand the call to its kind's handler, or through."""
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        handler = HANDLERS.get(name)
+        return func(*args, **kwargs) if handler is None else handler(self, func, args, kwargs)
+
+    def visit(
+        self,
+        kind: str,
+        *,
+        start: tuple[Tensor, ...] = (),
+        like: Tensor,
+        axes: Mapping[int, int],
+        fill: float = 0.0,
+    ) -> Lift | None:
+        """Record one call; return its lift if it has one."""
+        path = self._paths[-1]
+        pair = f"{path}:{kind}"
+        count = self._counts[pair] = self._counts.get(pair, 0) + 1
+        key = f"{pair}:{count}"
+        if not self.lifts:
+            start = tuple(value.clone() for value in start)  # forward may write to them later
+        visit = Visit(key, kind, path, start, like, dict(axes), fill, site_kinds.caller())
+        self.visits.append(visit)
+        return self.lifts.get(key)
+
+    def uncut(self, x: Tensor) -> tuple[Tensor, int, int]:
+        """Return (source, axis, n) if x is source[..., :-n, ...], else (x, -1, 0)."""
+        return self.cuts[id(x)][1:] if id(x) in self.cuts else (x, -1, 0)
+
+    def _entering(self, path: str) -> Callable[..., None]:
+        def hook(part: nn.Module, args: Any) -> None:
+            self._paths.append(path)
+
+        return hook
+
+    def _leaving(self, part: nn.Module, args: Any, result: Any) -> None:
+        self._paths.pop()

@@ -1,0 +1,1 @@
+"""From a captured program to an ONNX graph."""

@@ -1,0 +1,106 @@
+"""From a captured program to an ONNX graph, on torch's own converter and onnxscript's library.
+
+Only recurrent layers are ours: each becomes one placeholder node in the domain `rnnx`, which `recurrent`
+expands once the weights are known.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import re
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from onnxscript import opset18
+from torch.onnx._internal.exporter import _core, _registration
+
+from rnnx_export.capture import recurrent_ops  # noqa: F401  (defines the operators)
+from rnnx_export.capture.program import CaptureError, _silent, recorded_line
+from rnnx_export.module.subject import quiet
+
+DOMAIN = "rnnx"
+_OPERATOR = re.compile(r"OpOverload\(op='([\w.]+)', overload='(\w+)'\)")
+
+
+def convert(exported: torch.export.ExportedProgram) -> ir.Model:
+    """Return the captured program as an ONNX model.
+
+    Raises:
+        CaptureError: an operator has no ONNX counterpart.
+    """
+    try:
+        with quiet(), _silent():
+            return _core.exported_program_to_ir(exported, registry=_registry())
+    except Exception as error:  # the converter wraps every kind of failure
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise CaptureError(_no_form(exported, " ".join(str(cause).split()))) from error
+
+
+def _no_form(exported: torch.export.ExportedProgram, text: str) -> str:
+    """Return which operator has no ONNX form, and the user's line that calls it."""
+    found = _OPERATOR.search(text)
+    if found is None:
+        return f"no ONNX form: {text[:180]}"
+    name, overload = found.groups()
+    kind = " of complex numbers" if "complex-valued" in text else ""
+    # The converter takes operators apart first: linalg_eigvalsh is _linalg_eigh by then.
+    with quiet(), _silent():
+        nodes = exported.run_decompositions().graph.nodes
+    called = [node for node in nodes if str(node.target) == f"{name}.{overload}"]
+    where = next(filter(None, (recorded_line(node.meta.get("stack_trace") or "") for node in called)), "")
+    return f"no ONNX form: {name}{kind}{where}"
+
+
+@functools.cache
+def _registry() -> _registration.ONNXRegistry:
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
+    registry = _registration.ONNXRegistry.from_torchlib()
+    for name in ("lstm", "gru", "rnn"):
+        registry.register_op(getattr(torch.ops.rnnx, name).default, functools.partial(_placeholder, name))
+    registry.register_op(torch.ops.aten.expm1.default, _expm1)
+    registry.register_op(torch.ops.aten.log1p.default, _log1p)
+    return registry
+
+
+def _expm1(x: Any) -> Any:
+    """exp(x) - 1 as tanh(x / 2) * (exp(x) + 1): near 0 the difference would lose what it is called for."""
+    one, two = (opset18.CastLike(number, x) for number in (1.0, 2.0))  # type: ignore[type-var]
+    return opset18.Mul(opset18.Tanh(opset18.Div(x, two)), opset18.Add(opset18.Exp(x), one))
+
+
+def _log1p(x: Any) -> Any:
+    """log(1 + x), near 0 with what 1 + x lost added: the logarithm's slope there times that."""
+    one = opset18.CastLike(1.0, x)  # type: ignore[type-var]
+    u = opset18.Add(x, one)
+    lost = opset18.Sub(x, opset18.Sub(u, one))
+    near = opset18.Add(opset18.Log(u), opset18.Div(lost, u))
+    return opset18.Where(opset18.Less(opset18.Abs(x), one), near, opset18.Log(u))
+
+
+def _placeholder(name: str, *args: Any, **kwargs: Any) -> Any:
+    """Record one node for a recurrent layer: its tensors as inputs, the rest as attributes."""
+    states = 2 if name == "lstm" else 1
+    x, start = args[0], args[1 : 1 + states]
+    weights, bias, layers, bidirectional, batch_first, lengths, *nonlinearity = args[1 + states :]
+    attributes = {
+        "bias": int(bias),
+        "layers": int(layers),
+        "bidirectional": int(bidirectional),
+        "batch_first": int(batch_first),
+        "nonlinearity": nonlinearity[0] if nonlinearity else "",
+    }
+    node = ir.Node(
+        DOMAIN,
+        name.upper(),
+        inputs=[x, lengths, *start, *weights],
+        attributes=ir.convenience.convert_attributes(attributes),
+        num_outputs=1 + states,
+        version=1,
+    )
+    assert _core.current_tracer is not None
+    _core.current_tracer.nodes.append(node)
+    return node.outputs

@@ -1,0 +1,1 @@
+"""States that a Python loop over time carries by itself."""

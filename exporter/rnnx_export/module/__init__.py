@@ -1,0 +1,1 @@
+"""The user's module: its arguments, its memory, its source."""

@@ -1,0 +1,178 @@
+"""What a module keeps between calls: buffers and attributes that forward changes."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rnnx_export.module.structure import Path, children, flatten, replace
+
+_PLAIN = (int, float, bool, str, type(None))
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a value lies: submodule path, attribute, and the path inside the attribute."""
+
+    module: str
+    attribute: str
+    inside: Path = ()
+
+    @property
+    def name(self) -> str:
+        """The place as a state's name: `encoder.cache.0`."""
+        return ".".join(part for part in (self.module, self.attribute, *self.inside) if part)
+
+
+def copy_module(module: nn.Module) -> nn.Module:
+    """Return a deep copy; tensors that carry gradients' history are copied without it."""
+    memo: dict[int, Any] = {}
+    for part in module.modules():
+        for value in (*part.__dict__.values(), *part._buffers.values()):
+            for _, leaf in _leaves(value):
+                if isinstance(leaf, Tensor) and not leaf.is_leaf:
+                    memo[id(leaf)] = leaf.detach().clone()
+    return copy.deepcopy(module, memo)
+
+
+def snapshot(module: nn.Module) -> dict[Place, Any]:
+    """Return every buffer, tensor attribute and plain attribute; tensors as copies."""
+    found: dict[Place, Any] = {}
+    for path, part in module.named_modules():
+        own = {
+            name: value for name, value in part.__dict__.items() if not name.startswith("_") or _mine(name)
+        }
+        for attribute, value in (*part._buffers.items(), *own.items()):
+            for inside, leaf in _leaves(value):
+                if isinstance(leaf, Tensor):
+                    found[Place(path, attribute, inside)] = leaf.detach().clone()
+                elif isinstance(leaf, _PLAIN):
+                    found[Place(path, attribute, inside)] = leaf
+    return found
+
+
+def stamps(module: nn.Module) -> dict[Place, tuple[Tensor, int]]:
+    """Return each kept tensor itself, and how often it was written."""
+    return {
+        place: (value, value._version)
+        for place in snapshot(module)
+        if isinstance(value := read(module, place), Tensor)
+    }
+
+
+def written(before: dict[Place, tuple[Tensor, int]], module: nn.Module) -> list[Place]:
+    """Return the places that were written since `before`, be it with the values that they had."""
+    after = stamps(module)
+    return [
+        place
+        for place, (value, version) in before.items()
+        if place in after and (after[place][0] is not value or after[place][1] != version)
+    ]
+
+
+def parameter_stamps(module: nn.Module) -> dict[str, tuple[int, int, int]]:
+    """Return by parameter what differs once it was written to or another was put in its place."""
+    return {name: (id(value), value.data_ptr(), value._version) for name, value in module.named_parameters()}
+
+
+def changed(before: dict[Place, Any], after: dict[Place, Any]) -> list[Place]:
+    """Return the places whose value differs, in the order of `after`, then those that vanished."""
+    places = [place for place, value in after.items() if place not in before or differ(before[place], value)]
+    return places + [place for place in before if place not in after]
+
+
+def read(module: nn.Module, place: Place) -> Any:
+    """Return the value at `place`, None where there is none."""
+    value = getattr(module.get_submodule(place.module), place.attribute, None)
+    for name in place.inside:
+        parts = dict(children(value) or ())
+        value = parts.get(name)
+    return value
+
+
+Templates = dict[tuple[str, str], Any]
+
+
+def templates(module: nn.Module, places: list[Place]) -> Templates:
+    """Return what lies in the attributes that hold `places`; those that do not exist yet are left out."""
+    found = {(place.module, place.attribute): module.get_submodule(place.module) for place in places}
+    return {key: getattr(part, key[1]) for key, part in found.items() if hasattr(part, key[1])}
+
+
+def put_back(module: nn.Module, places: list[Place], held: Templates) -> None:
+    """Make the attributes that hold `places` what they were when `templates` returned `held`."""
+    for path, attribute in {(place.module, place.attribute) for place in places}:
+        part = module.get_submodule(path)
+        if (path, attribute) in held:
+            object.__setattr__(part, attribute, held[path, attribute])
+        elif hasattr(part, attribute):
+            object.__delattr__(part, attribute)
+
+
+def write(module: nn.Module, values: dict[Place, Any], shapes: Templates) -> None:
+    """Put values in their places; `shapes` tells the structure of attributes that hold several."""
+    whole: dict[tuple[str, str], dict[Path, Any]] = {}
+    for place, value in values.items():
+        whole.setdefault((place.module, place.attribute), {})[place.inside] = value
+    for (path, attribute), leaves in whole.items():
+        part = module.get_submodule(path)
+        value = leaves[()] if () in leaves else replace(shapes[path, attribute], leaves)
+        if attribute in part._buffers:
+            part._buffers[attribute] = value
+        else:
+            object.__setattr__(part, attribute, value)
+
+
+def unregister(module: nn.Module, places: list[Place]) -> None:
+    """Make the buffers among `places` plain attributes, so that capture sees them as values."""
+    for place in places:
+        part = module.get_submodule(place.module)
+        if place.attribute in part._buffers:
+            value = part._buffers.pop(place.attribute)
+            part._non_persistent_buffers_set.discard(place.attribute)
+            object.__setattr__(part, place.attribute, value)
+
+
+def as_buffer(module: nn.Module, name: str) -> None:
+    """Make a parameter a buffer, which may change."""
+    path, _, attribute = name.rpartition(".")
+    part = module.get_submodule(path)
+    value = part._parameters.pop(attribute)
+    assert value is not None
+    part.register_buffer(attribute, value.detach())
+
+
+def _mine(name: str) -> bool:
+    """Whether an attribute with a leading underscore belongs to the user, not to nn.Module."""
+    return name not in _TORCH_NAMES
+
+
+_TORCH_NAMES = frozenset(vars(nn.Module())) | {
+    "_flat_weights",
+    "_flat_weights_names",
+    "_flat_weight_refs",
+    "_all_weights",
+}
+
+
+def _leaves(value: Any) -> list[tuple[Path, Any]]:
+    if isinstance(value, nn.Module | type) or (callable(value) and not isinstance(value, Tensor)):
+        return []
+    return flatten(value)
+
+
+def differ(old: Any, new: Any) -> bool:
+    """Whether two values are not the same; NaN is NaN."""
+    if isinstance(old, Tensor) and isinstance(new, Tensor):
+        if old.shape != new.shape or old.dtype != new.dtype:
+            return True
+        return (
+            not torch.equal(torch.nan_to_num(old), torch.nan_to_num(new))
+            if old.is_floating_point()
+            else not (torch.equal(old, new))
+        )
+    return type(old) is not type(new) or (not isinstance(old, Tensor) and bool(old != new))

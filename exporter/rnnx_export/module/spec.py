@@ -1,0 +1,187 @@
+"""Specs: what a tensor looks like, `dtype[dim, dim, ...]`, with ` in low..high` where values matter."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from rnnx.errors import UsageError
+from rnnx.model.contract import Axis, Dimension, describe
+from rnnx.model.contract_values import Number, is_range, number_text
+from rnnx_export.module.structure import Leaf, Path, flatten
+
+DTYPES: dict[str, torch.dtype] = {
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "int8": torch.int8,
+    "int16": torch.int16,
+    "int32": torch.int32,
+    "int64": torch.int64,
+    "uint8": torch.uint8,
+    "bool": torch.bool,
+}
+NAMES: dict[torch.dtype, str] = {dtype: name for name, dtype in DTYPES.items()}
+
+_SPEC = re.compile(r"\s*(\w+)\s*\[([^\]]*)\]\s*(?:in\s+(\S+?)\s*\.\.\s*(\S+))?\s*")
+Bound = Number | str
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorSpec(Leaf):
+    """One tensor: dtype, shape, and the range its values come from.
+
+    Attributes:
+        dtype: its torch dtype.
+        shape: numbers, names, or `N*time`.
+        low, high: inclusive range of the values; a name stands for that dimension's size. None is the
+            ordinary range: normal numbers for floats, 0 and 1 for integers.
+        is_example: whether low and high are only those of an example, so that others may well be met.
+    """
+
+    dtype: torch.dtype
+    shape: tuple[Dimension, ...]
+    low: Bound | None = None
+    high: Bound | None = None
+    is_example: bool = False
+
+    @property
+    def range(self) -> tuple[Number, Number] | None:
+        """The range as a contract holds it: that which was meant, in numbers."""
+        is_meant = not self.is_example and self.dtype != torch.bool
+        return _numbers(self.low, self.high) if is_meant else None
+
+    @property
+    def text(self) -> str:
+        """The spec as it is written."""
+        span = "" if self.low is None else f" in {_short(self.low)}..{_short(self.high)}"
+        return describe(NAMES[self.dtype], self.shape) + span
+
+    def axes(self) -> list[Axis]:
+        """Return the parsed dimensions."""
+        return [Axis.parse(dimension) for dimension in self.shape]
+
+    def sizes(self, dims: Mapping[str, int]) -> tuple[int, ...]:
+        """Return the shape in numbers."""
+        return tuple(axis.factor * (dims[axis.name] if axis.name else 1) for axis in self.axes())
+
+    def has(self, name: str) -> bool:
+        """Whether an axis is called `name`."""
+        return any(axis.name == name for axis in self.axes())
+
+    @property
+    def is_length(self) -> bool:
+        """Whether values count valid steps: an integer per row that time bounds."""
+        return self.high == "time" and self.dtype == torch.int64 and self.shape in ((), ("batch",))
+
+    def random(self, dims: Mapping[str, int], generator: torch.Generator) -> torch.Tensor:
+        """Return a tensor of this spec with values from its range."""
+        sizes = self.sizes(dims)
+        low, high = (_bound(bound, dims) for bound in (self.low, self.high))
+        if self.dtype.is_floating_point:
+            if low is None or high is None:
+                return torch.randn(sizes, generator=generator, dtype=torch.float64).to(self.dtype)
+            unit = torch.rand(sizes, generator=generator, dtype=torch.float64)
+            return (low + (high - low) * unit).to(self.dtype)
+        first, last = (0, 1) if low is None or high is None else (int(low), int(high))
+        return torch.randint(first, last + 1, sizes, generator=generator).to(self.dtype)
+
+
+def parse(value: Any, where: str) -> TensorSpec:
+    """Return the spec that `value` writes, or describes by example (every axis fixed to its size).
+
+    Raises:
+        UsageError: `bad-spec`.
+    """
+    if isinstance(value, TensorSpec):
+        return value
+    if isinstance(value, np.ndarray | np.generic):
+        value = torch.from_numpy(np.asarray(value))
+    if isinstance(value, torch.Tensor):
+        low: Bound | None = None
+        high: Bound | None = None
+        if not value.dtype.is_floating_point and value.numel():
+            low, high = value.min().item(), value.max().item()
+        return TensorSpec(value.dtype, tuple(value.shape), low, high, is_example=True)
+    if not isinstance(value, str):
+        raise _bad(where, f"a {type(value).__name__}")
+    match = _SPEC.fullmatch(value)
+    if match is None or match[1] not in DTYPES:
+        raise _bad(where, repr(value))
+    try:
+        shape = tuple(_dimension(part.strip()) for part in match[2].split(",") if part.strip())
+        for dimension in shape:
+            Axis.parse(dimension)
+        low, high = (_parse_bound(bound) for bound in (match[3], match[4]))
+    except ValueError as error:
+        raise _bad(where, f"{value!r} ({error})") from error
+    spec = TensorSpec(DTYPES[match[1]], shape, low, high)
+    bounds = _numbers(low, high)
+    if bounds is not None and not is_range(boundary_dtype(spec.dtype), bounds):
+        raise _bad(where, f"{value!r}, whose range is not the least and the largest of {match[1]}")
+    for reserved in ("batch", "time"):
+        if sum(axis.name == reserved for axis in spec.axes()) > 1:
+            raise _bad(where, f"{value!r} with two {reserved} axes")
+    return spec
+
+
+def parse_tree(tree: Any, where: str) -> dict[Path, TensorSpec | None]:
+    """Return the specs of a structure by path; None where the structure says None (measure the start)."""
+    return {
+        path: None if leaf is None else parse(leaf, ".".join((where, *path))) for path, leaf in flatten(tree)
+    }
+
+
+def _dimension(text: str) -> Dimension:
+    return int(text) if text.lstrip("-").isdigit() else re.sub(r"\s*\*\s*", "*", text)
+
+
+def _parse_bound(text: str | None) -> Bound | None:
+    if text is None:
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return int(number) if number.is_integer() else number
+
+
+def _numbers(low: Bound | None, high: Bound | None) -> tuple[Number, Number] | None:
+    return (low, high) if isinstance(low, (int, float)) and isinstance(high, (int, float)) else None
+
+
+def _bound(bound: Bound | None, dims: Mapping[str, int]) -> float | None:
+    if isinstance(bound, str):
+        if bound not in dims:
+            raise UsageError(
+                "bad-spec",
+                expected=f"a bound that is a number or one of {', '.join(dims)}",
+                found=repr(bound),
+                fix="write a range as 0..95 or 1..time",
+            )
+        return dims[bound]
+    return bound
+
+
+def _short(bound: Bound | None) -> str:
+    return number_text(bound) if isinstance(bound, (int, float)) else str(bound)
+
+
+def _bad(where: str, found: str) -> UsageError:
+    return UsageError(
+        "bad-spec",
+        expected=f"a spec such as 'float32[batch, time, 257]' for {where}",
+        found=found,
+        fix=f"write dtype[dim, ...], dtype one of {', '.join(DTYPES)}, dims numbers or names",
+    )
+
+
+def boundary_dtype(dtype: torch.dtype) -> str:
+    """Return the dtype a tensor has outside the model: bfloat16 values are handed over as float32."""
+    return "float32" if dtype == torch.bfloat16 else NAMES[dtype]

@@ -1,0 +1,359 @@
+"""The module under export: a private copy, and how it is called with named tensors."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rnnx.arguments import mapping
+from rnnx.errors import UsageError
+from rnnx_export.module import attributes as memory
+from rnnx_export.module.plain_loops import plain_loops
+from rnnx_export.module.spec import TensorSpec, parse_tree
+from rnnx_export.module.structure import Path, flatten, part_at, replace
+
+
+class _Parameter(NamedTuple):
+    """What matters of a parameter; unlike inspect's, its name may be any text."""
+
+    kind: Any
+    default: Any
+
+
+class Subject:
+    """A copy of the caller's module in eval mode, with the specs of its arguments.
+
+    Args:
+        module: the caller's module; never touched.
+        inputs: specs by parameter name, nested where the argument is.
+        state: the same for arguments that carry memory; None for "measure what forward makes of None".
+        method: which method is exported.
+        constants: values of further parameters.
+
+    Attributes:
+        inputs, states: flat specs by name ("x", "state.h"), in the order of forward's parameters.
+        bfloat16: whether the module is bfloat16; it is then exported, and fed, in float32.
+
+    Raises:
+        UsageError: `not-a-module`, `unknown-parameter`, `missing-parameter`, `bad-spec`, `no-inputs`.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        inputs: Mapping[str, Any],
+        state: Mapping[str, Any] | None = None,
+        method: str = "forward",
+        constants: Mapping[str, Any] | None = None,
+    ) -> None:
+        module = self.original = _uncompiled(require_module(module))
+        self.bfloat16 = any(
+            isinstance(value, Tensor) and value.dtype == torch.bfloat16
+            for value in module.state_dict().values()
+        )
+        self.method = method
+        self.trees = {
+            "input": mapping("inputs", inputs, "specs by parameter"),
+            "state": mapping("state", state, "specs by parameter"),
+        }
+        self.constants = mapping("constants", constants, "values by parameter")
+        self.order = self._parameters(module)
+        self.inputs: dict[str, TensorSpec] = {}
+        self.states: dict[str, TensorSpec | None] = {}
+        self._places: dict[str, tuple[str, Path]] = {}
+        self._none_states: set[str] = set()
+        self._none_inside = {
+            name
+            for name, tree in self.trees["state"].items()
+            if tree is not None and any(leaf is None for _, leaf in flatten(tree))
+        }
+        self._remembering: list[str] = []
+        for parameter in self.order:
+            for kind in ("input", "state"):
+                if parameter in self.trees[kind]:
+                    self._add(kind, parameter)
+        if not self.inputs:
+            raise UsageError(
+                "no-inputs",
+                expected="at least one input",
+                found="none",
+                fix="pass inputs={'x': 'float32[batch, 8]'}",
+            )
+
+    def fresh(self, dtype: torch.dtype | None = None) -> nn.Module:
+        """Return a new copy of the module in eval mode, its floats as `dtype` where one is given."""
+        module = memory.copy_module(self.original).eval()
+        for part in list(module.modules()):
+            for name, child in part.named_children():
+                setattr(part, name, _uncompiled(child))
+        for parameter in module.parameters():
+            parameter.requires_grad_(False)
+        for name in self._remembering:
+            memory.as_buffer(module, name)
+        if dtype is None and self.bfloat16:
+            # Computed in float32: engines have few bfloat16 kernels, and float32 holds every bfloat16.
+            dtype = torch.float32
+        if dtype is not None:
+            module._apply(functools.partial(in_precision, dtype))
+        for part in module.modules():
+            if isinstance(part, nn.RNNBase):
+                # Its checks turn sizes into plain numbers, which would freeze them when captured.
+                part.check_forward_args = functools.partial(_check_width, part.input_size)  # type: ignore[method-assign]
+        return module
+
+    def note_remembering(self, written: Iterable[str]) -> bool:
+        """Note parameters that calls wrote to: they hold memory, and are buffers from now on.
+
+        Returns:
+            Whether there are any that were not known yet.
+        """
+        new = [name for name in written if name not in self._remembering]
+        self._remembering += new
+        return bool(new)
+
+    def call(
+        self,
+        module: nn.Module,
+        inputs: Mapping[str, Tensor],
+        states: Mapping[str, Tensor | None],
+        whole: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Call the method of `module` with arguments built from named tensors; return its result.
+
+        Args:
+            module: a copy of the module.
+            inputs, states: tensors by flat name; forward may write to the states.
+            whole: arguments by parameter, taken as they are, in place of what `states` has for them.
+        """
+        return self.invoke(module, self.arguments(inputs, states) | dict(whole or {}))
+
+    def arguments(self, inputs: Mapping[str, Tensor], states: Mapping[str, Tensor | None]) -> dict[str, Any]:
+        """Return the arguments by parameter that named tensors stand for."""
+        leaves: dict[str, dict[Path, Any]] = {}
+        for name, value in {**inputs, **states}.items():
+            parameter, path = self._places[name]
+            leaves.setdefault(parameter, {})[path] = value
+        values = dict(self.constants)
+        for parameter, found in leaves.items():
+            tree = self.trees["input"].get(parameter, self.trees["state"].get(parameter))
+            none = parameter not in self._none_inside and all(value is None for value in found.values())
+            values[parameter] = None if none else replace(tree, found)
+        return values
+
+    def invoke(self, module: nn.Module, values: Mapping[str, Any]) -> Any:
+        """Call the method of `module` with arguments by parameter, each taken as it is."""
+        positional, keyword = [], {}
+        gap = False
+        for name in self.order:
+            kind = self.order[name].kind
+            if name not in values:
+                gap = True
+            elif kind is inspect.Parameter.KEYWORD_ONLY or (
+                gap and kind is not inspect.Parameter.POSITIONAL_ONLY
+            ):
+                keyword[name] = values[name]
+            else:
+                positional.append(values[name])
+        function = module if self.method == "forward" else getattr(module, self.method)
+        with plain_loops():
+            return function(*positional, **keyword)
+
+    def place(self, name: str) -> tuple[str, Path]:
+        """Return the parameter that a named tensor belongs to, and its path inside."""
+        return self._places[name]
+
+    def state_trees(self) -> dict[str, Any]:
+        """Return the structures of the declared states by parameter name."""
+        return self.trees["state"]
+
+    def state_names(self, parameter: str) -> list[str]:
+        """Return the flat names of the states that `parameter` carries, in order."""
+        return [name for name in self.states if self._places[name][0] == parameter]
+
+    def default(self, name: str) -> float | None:
+        """Return the number that forward takes for an input it is not given, None where there is none."""
+        parameter, path = self._places[name]
+        value = self.order[parameter].default
+        return value if not path and isinstance(value, int | float) else None
+
+    def starts_as_none(self, name: str) -> bool:
+        """Whether a declared state begins as None: its spec says so, or its parameter's default does."""
+        parameter = self._places[name][0]
+        return name in self._none_states or self.order[parameter].default is None
+
+    def adopt_structure(self, parameter: str, result: Any, path: Path, inside: list[Path]) -> None:
+        """Give a state that was declared as None the structure of its next value in `result`.
+
+        Args:
+            parameter: the state's parameter.
+            result: what forward returned.
+            path: where in it the state's next value is.
+            inside: paths of its tensors below that.
+        """
+        self.trees["state"][parameter] = part_at(result, path)
+        for name in self.state_names(parameter):
+            del self.states[name], self._places[name]
+        for leaf in inside:
+            name = ".".join((parameter, *leaf))
+            self._places[name] = (parameter, leaf)
+            self.states[name] = None
+            self._none_states.add(name)
+
+    def _add(self, kind: str, parameter: str) -> None:
+        for path, spec in parse_tree(self.trees[kind][parameter], parameter).items():
+            name = ".".join((parameter, *path))
+            self._places[name] = (parameter, path)
+            if spec is not None and spec.dtype == torch.bfloat16:
+                self.bfloat16 = True
+                spec = dataclasses.replace(spec, dtype=torch.float32)
+            if kind == "state":
+                self.states[name] = spec
+                if spec is None:
+                    self._none_states.add(name)
+            elif spec is None:
+                raise UsageError(
+                    "bad-spec",
+                    expected=f"a spec for input {name}",
+                    found="None",
+                    fix="write 'float32[batch, 8]'",
+                )
+            else:
+                self._check_default(name, spec)
+                self.inputs[name] = spec
+
+    def _check_default(self, name: str, spec: TensorSpec) -> None:
+        """Refuse a range of integers that leaves out what forward takes for an input it is not given."""
+        default = self.default(name)
+        if default is None or spec.range is None or spec.dtype.is_floating_point:
+            return
+        if not spec.range[0] <= default <= spec.range[1]:
+            raise UsageError(
+                "bad-spec",
+                expected=f"a range of {name!r} with its default {default} in it",
+                found=spec.text,
+                fix="widen the range, or give forward another default",
+            )
+
+    def _parameters(self, module: nn.Module) -> dict[str, _Parameter]:
+        parameters = dict(inspect.signature(require_method(module, self.method)).parameters)
+        named = {
+            name: _Parameter(p.kind, p.default)
+            for name, p in parameters.items()
+            if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+        }
+        open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        kinds = {"inputs": self.trees["input"], "state": self.trees["state"], "constants": self.constants}
+        given = {name: kind for kind, values in kinds.items() for name in values}
+        for kind, values in kinds.items():
+            for name in values:
+                if given[name] != kind:
+                    raise UsageError(
+                        "parameter-given-twice",
+                        expected="each parameter in one of inputs, state and constants",
+                        found=f"{name!r} in {kind} and in {given[name]}",
+                        fix="leave it out of one of them",
+                    )
+        for name in given:
+            if name not in named:
+                if not open_ended:
+                    raise UsageError(
+                        "unknown-parameter",
+                        expected=f"parameters {', '.join(named) or '(none)'} of "
+                        f"{type(module).__name__}.{self.method}",
+                        found=repr(name),
+                        fix="use forward's own parameter names",
+                    )
+                named[name] = _Parameter(inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.empty)
+        for name, parameter in named.items():
+            if parameter.default is inspect.Parameter.empty and name not in given:
+                raise UsageError(
+                    "missing-parameter",
+                    expected=f"a spec for parameter {name!r} of {type(module).__name__}.{self.method}",
+                    found="none",
+                    fix=f"add it to inputs, state or constants: inputs={{'{name}': 'float32[batch, 8]'}}",
+                )
+        return named
+
+
+def require_module(module: Any) -> nn.Module:
+    """Return `module` if it is one. Raises UsageError `not-a-module`."""
+    if isinstance(module, nn.Module):
+        return module
+    raise UsageError(
+        "not-a-module",
+        expected="a torch.nn.Module",
+        found=f"a {type(module).__name__}",
+        fix="pass an instance, such as Net() and not Net",
+    )
+
+
+def _uncompiled(module: nn.Module) -> nn.Module:
+    """Return the module that `torch.compile` wrapped, which computes the same and can be looked into."""
+    inner = getattr(module, "_orig_mod", module)
+    return inner if isinstance(inner, nn.Module) else module
+
+
+def require_method(module: nn.Module, name: Any) -> Any:
+    """Return a method of `module` by name. Raises UsageError `unknown-method`."""
+    function = getattr(module, name, None) if isinstance(name, str) else None
+    if callable(function):
+        return function
+    raise UsageError(
+        "unknown-method",
+        expected=f"a method {name!r} of {type(module).__name__}",
+        found="none",
+        fix="name one that exists",
+    )
+
+
+def _check_width(width: int, value: Tensor, *rest: Any) -> None:
+    """Refuse what PyTorch would read past its end, for it is only its own checks that look at the width."""
+    found = value.shape[-1]
+    if isinstance(found, int) and found != width:
+        raise RuntimeError(f"a recurrent layer for inputs of {width} entries got {found}")
+
+
+def in_precision(dtype: torch.dtype, value: Tensor) -> Tensor:
+    """Return a tensor with its floats, or its complex numbers, in the precision of `dtype`."""
+    if value.is_complex():  # module.to(dtype) would throw the imaginary part away
+        return value.to(torch.complex128 if dtype == torch.float64 else torch.complex64)
+    return value.to(dtype) if value.is_floating_point() else value
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread, so that the same export gives the same figures in any process."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextlib.contextmanager
+def precision(dtype: torch.dtype | None) -> Iterator[None]:
+    """Let tensors that forward makes, such as `torch.zeros(8)`, have the precision that is computed in."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype or before)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Run PyTorch without gradients and without its warnings."""
+    import warnings
+
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,1 @@
+"""Whether a file is the network, and where it is not."""

@@ -1,0 +1,1 @@
+"""Which states a module has, found by running it."""

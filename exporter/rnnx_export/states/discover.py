@@ -1,0 +1,379 @@
+"""From what the runs showed to the plan: inputs, outputs, and every state wherever it hides."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rnnx_export import refusals
+from rnnx_export.calls.padding import LOOKS_EVERYWHERE, PASTS, POSITIONS, RECURRENT, RUNNING, SHIFTS, SLOTS
+from rnnx_export.calls.tracer import Lift, Visit
+from rnnx_export.module import attributes as memory
+from rnnx_export.module.attributes import Place
+from rnnx_export.module.spec import TensorSpec
+from rnnx_export.module.structure import Path, copied, flatten, matched_leaves, part_at, tensors
+from rnnx_export.module.subject import Subject, quiet
+from rnnx_export.states.arguments import Feedback, Observed, pair, part_names
+from rnnx_export.states.buffers import constant, measured, remembered, unique
+from rnnx_export.states.causality import why_not_stepped
+from rnnx_export.states.export_plan import Argument, Convention, Output, Plan, Program, State
+from rnnx_export.states.layouts import AnyFold, split
+from rnnx_export.states.observations import Exploration, Run, alike, narrow_start
+
+STARTS_FROM_INPUT = "starts from a state computed from an input"
+
+
+def discover(subject: Subject, returns: Any = None, *, resorts: Collection[str] = ()) -> Plan:
+    """Run the subject and return the plan of its export.
+
+    Args:
+        subject: the module and its arguments.
+        returns: names for the parts of forward's result, nested as it is, or None.
+        resorts: kinds of calls to lift as a last resort, since they may also be meant within a call:
+            POSITIONS go on counting where the call before stopped, SHIFTS cut and fill a stream.
+
+    Raises:
+        RefusedError: a reason why the module cannot be exported.
+        UsageError: `state-ambiguous`, `state-without-next`, `bad-returns`.
+    """
+    for path, part in subject.original.named_modules():
+        if isinstance(part, torch.jit.ScriptModule):
+            raise refusals.scripted(subject, path)
+    with quiet():
+        seen = Exploration(subject)
+        pairs = _pairs(seen, returns)
+        origins = _origins(subject, pairs)
+        if any(spec is None for spec in subject.states.values()):
+            for name, origin in origins.items():
+                if subject.states[name] is None:
+                    subject.states[name] = _spec_of_result(seen, name, origin)
+            seen = Exploration(subject)
+        taken = {*subject.inputs, *subject.states}
+        states = [*_declared(seen, origins), *remembered(seen, taken)]
+        lifts, lifted, loops, more = _hidden(seen, taken, resorts)
+        outputs, reason = _outputs(seen, returns, origins)
+        places = [state.origin for state in states if isinstance(state.origin, Place)]
+        shapes = memory.templates(seen.base.module, places)
+        every = [*states, *lifted]
+        convention = Convention(subject, pairs, outputs)
+        plan = Plan(
+            subject, convention, outputs, every, lifts, None, loops, seen.notes, shapes, seen.sizes, more
+        )
+        if lifts and states and reason is None:
+            # What the module carries by itself, call by call, need not be carried once more.
+            fewer = _with_fewer_lifts(plan)
+            plan = next((other for other in fewer if why_not_stepped(other) is None), plan)
+        looks = _looks_everywhere(seen, states)
+        if looks is not None and reason is None and why_not_stepped(plan) is not None:
+            reason = looks
+        plan.hint = _start_in_loop(seen)
+        if reason:
+            plan.make_whole(reason)
+        _drop_returned_states(plan, seen, returns)
+        return plan
+
+
+def _with_fewer_lifts(plan: Plan) -> Iterator[Plan]:
+    """Yield plans without any lifts, then without some of those that sum over time."""
+    running = [key for key, lift in plan.lifts.items() if lift.kind in RUNNING]
+    some = [chosen for count in (1, 2, 3) for chosen in itertools.combinations(running, count)]
+    for left_out in (tuple(plan.lifts), *(chosen for chosen in some if len(chosen) < len(plan.lifts))):
+        names = {name for key in left_out for name in plan.lifts[key].names}
+        fewer = dataclasses.replace(plan)
+        fewer.drop_states(names)
+        fewer.lifts = {key: lift for key, lift in fewer.lifts.items() if key not in left_out}
+        fewer.loops = plan.loops and any(lift.axis < 0 for lift in fewer.lifts.values())
+        yield fewer
+
+
+def _drop_returned_states(plan: Plan, seen: Exploration, returns: Any) -> None:
+    """Take results that are the next values of lifted states out of the outputs: they are states now."""
+    if not plan.lifts or plan.loops:
+        return
+    inputs, _ = seen.draw(0)
+    program = Program(plan)
+    program(*inputs.values(), *plan.start(plan.sizes).values())
+    kept = [output for output in plan.outputs if output.path not in program.returned]
+    if kept and len(kept) < len(plan.outputs):
+        names = part_names(seen.base.first.result, returns)
+        if len(kept) == 1 and kept[0].path not in names:
+            kept = [dataclasses.replace(kept[0], name=names.get((), "y"))]
+        plan.outputs = kept
+        plan.convention = dataclasses.replace(plan.convention, outputs=kept)
+
+
+def _pairs(seen: Exploration, returns: Any) -> dict[str, Feedback]:
+    """Return where the next value of each state argument is; one that began as None gets its structure."""
+    subject = seen.subject
+    observed = {parameter: _observed(seen, parameter) for parameter in subject.state_trees()}
+    method = getattr(type(subject.original), subject.method, None)
+    results = [seen.base.first.result, seen.other.first.result]
+    settled = pair(observed, results, returns, method, _takes(seen))
+    for parameter, feedback in settled.items():
+        if feedback.part is not None and not observed[parameter].given:
+            subject.adopt_structure(parameter, results[0], feedback.part, list(feedback.leaves))
+    return settled
+
+
+def _observed(seen: Exploration, parameter: str) -> Observed:
+    """Return what calls did with a state argument."""
+    subject = seen.subject
+    paths = {name: subject.place(name)[1] for name in subject.state_names(parameter)}
+    runs = (seen.base, seen.other)
+    given = {path: value for name, path in paths.items() if (value := seen.base.given[name]) is not None}
+    written = frozenset(
+        path
+        for name, path in paths.items()
+        if any(name in call.written for run in runs for call in (run.first, run.second))
+    )
+    for run in runs:
+        found = run.first.left[parameter]
+        gone = [path for path in given if not isinstance(found.get(path), Tensor)]
+        count = sum(isinstance(leaf, Tensor) for leaf in found.values())
+        # An entry that began as None may be filled.
+        if given and (gone or not len(given) <= count <= len(paths)):
+            name = ".".join((parameter, *gone[0])) if gone else parameter
+            raise refusals.argument_varies(subject, name, len(given), count)
+    # Two calls from the same states with other inputs.
+    left = [call.left[parameter] for call in (seen.base.first, seen.base.second)]
+    takes_in = any(not torch.equal(left[0][path], left[1][path]) for path in written)
+    every = [run.first.left[parameter] for run in runs]
+    return Observed(subject.state_trees()[parameter], given, every, written, takes_in)
+
+
+def _origins(subject: Subject, pairs: Mapping[str, Feedback]) -> dict[str, Path | Argument]:
+    """Return where the next value of each declared state is, by flat name."""
+    places = {name: subject.place(name) for name in subject.states}
+    return {
+        name: pairs[parameter].leaves.get(inside, Argument(parameter, inside))
+        for name, (parameter, inside) in places.items()
+    }
+
+
+def _leaves(result: Any, path: Path) -> list[Path]:
+    """Return the paths of the tensors in the part of a result at `path`."""
+    return [leaf for leaf, _ in tensors(result) if leaf[: len(path)] == path]
+
+
+def _takes(seen: Exploration) -> Callable[[str, Path], bool]:
+    """Return what tells whether forward takes a part of its own result for a state that began as None.
+
+    A state has no time axis, and what comes back for it has its structure and its numbers of axes.
+    """
+    subject = seen.subject
+
+    def takes(parameter: str, path: Path) -> bool:
+        result = seen.base.first.result
+        leaves = _leaves(result, path)
+        for leaf in leaves:
+            shape = seen.shape(_returned(leaf))
+            if isinstance(shape, str) or TensorSpec(torch.float32, shape).has("time"):
+                return False
+        inputs, given = seen.draw(0)
+        part = copied(part_at(result, path))
+        try:
+            again = subject.call(subject.fresh(), inputs, given, {parameter: part})
+            back = part_at(again, path)
+        except Exception:  # forward may refuse what it does not take in any way it likes
+            return False
+        sizes = [[value.dim() for _, value in tensors(tree)] for tree in (part, back)]
+        return matched_leaves(part, back) is not None and sizes[0] == sizes[1]
+
+    return takes
+
+
+def _spec_of_result(seen: Exploration, name: str, origin: Path | Argument) -> TensorSpec:
+    def pick(run: Run) -> Any:
+        if isinstance(origin, Argument):
+            return run.first.left[origin.parameter][origin.inside]
+        return run.first.leaf(origin)
+
+    shape = seen.shape(pick)
+    if isinstance(shape, str):
+        raise refusals.state_shape(seen.subject, name, shape)
+    return TensorSpec(pick(seen.base).dtype, shape)
+
+
+def _declared(seen: Exploration, origins: Mapping[str, Path | Argument]) -> list[State]:
+    """Return the declared states; those that may start as None are measured."""
+    subject = seen.subject
+    states = []
+    for name, spec in subject.states.items():
+        assert spec is not None
+        if spec.has("time"):
+            raise refusals.state_shape(subject, name, "it has a time axis, so it would grow")
+        states.append(State(name, spec, constant(spec, 0.0), origins[name]))
+    unmeasured = {state.name: state for state in states if subject.starts_as_none(state.name)}
+    if not unmeasured:
+        return states
+
+    def run(values: Mapping[str, Tensor | None], seed: int) -> list[Tensor]:
+        inputs, given = seen.draw(seed)
+        result = subject.call(subject.fresh(), inputs, {**given, **values})
+        return [leaf for _, leaf in flatten(result) if isinstance(leaf, Tensor)]
+
+    return measured(states, run, {name: state.spec for name, state in unmeasured.items()}, seen)
+
+
+def _hidden(
+    seen: Exploration, taken: set[str], resorts: Collection[str]
+) -> tuple[dict[str, Lift], list[State], bool, frozenset[str]]:
+    """Return the calls to lift, their states, whether one lies in a loop over time, and kinds left out."""
+    lifts: dict[str, Lift] = {}
+    states: list[State] = []
+    loops = False
+    more: set[str] = set()
+    has_time = "time" in seen.variants
+    last = None
+    for visit in seen.base.first.visits:
+        before, last = last, visit
+        if visit.kind not in SLOTS or not seen.starts_constant(visit):
+            continue
+        axis = seen.time_axis(visit)
+        if visit.kind in (*POSITIONS, *SHIFTS):
+            if axis is None or (visit.kind in SHIFTS and not seen.cuts_alike(visit, axis)):
+                continue
+            if visit.kind not in resorts:
+                more.add(visit.kind)
+                continue
+        if (
+            visit.kind in ("cat", "pad")
+            and before is not None
+            and before.kind == "front"
+            and before.key in lifts
+        ):
+            continue  # the same call
+        recurrent = visit.kind in RECURRENT
+        single = all(visit.like.shape[place] == 1 for place in visit.axes)
+        once = seen.repeats(visit) if has_time else single
+        looped = recurrent and axis is None and visit.key.endswith(":1") and once
+        if axis is None and not (looped and _rows_alike(visit.start)):
+            continue
+        if visit.kind in PASTS and visit.axes[axis or 0] == 0:
+            continue
+        loops = loops or (looped and has_time)
+        names = tuple(unique(f"{visit.path}.{slot}".strip("."), taken) for slot in SLOTS[visit.kind])
+        lift = lifts[visit.key] = Lift(visit.key, visit.kind, -1 if axis is None else axis, names)
+        states += [_site_state(seen, visit, lift, slot) for slot in range(len(names))]
+    return lifts, states, loops, frozenset(more)
+
+
+def _site_state(seen: Exploration, visit: Visit, lift: Lift, slot: int) -> State:
+    def same(run: Run) -> Visit:
+        found = run.first.visit(visit.key)
+        assert found is not None
+        return found
+
+    name = lift.names[slot]
+    counted = SLOTS[visit.kind][slot] == "position"
+    if visit.kind in RECURRENT:
+        shape = seen.shape(lambda run: same(run).start[slot])
+        dtype = visit.start[slot].dtype
+    elif counted:
+        shape, dtype = (), visit.like.dtype if visit.kind == "arange" else torch.int64
+    else:
+        shape = seen.shape(lambda run: same(run).like)
+        dtype = visit.like.dtype
+        if not isinstance(shape, str):
+            frames = visit.axes[lift.axis]
+            kept = (frames,) if visit.kind in PASTS else ()
+            shape = (*shape[: lift.axis], *kept, *shape[lift.axis + 1 :])
+    fold: AnyFold | None = None
+    if isinstance(shape, str) and visit.kind in RECURRENT:
+        folded = seen.folded(lambda run: same(run).start[slot], lambda run: same(run).like)
+        shape, fold = folded or (shape, None)
+    if isinstance(shape, str):
+        raise refusals.state_shape(seen.subject, name, shape)
+    spec = TensorSpec(dtype, shape)
+    if counted or not visit.start:
+        return State(name, spec, constant(spec, visit.fill), lift.key)
+    start = split(visit.start[slot], fold)
+    full = start.expand(spec.sizes(seen.sizes)) if visit.kind == "cat" else start
+    return State(name, spec, narrow_start(name, full, spec), lift.key, fold)
+
+
+def _outputs(
+    seen: Exploration, returns: Any, origins: Mapping[str, Path | Argument]
+) -> tuple[list[Output], str | None]:
+    """Return the outputs, and why they cannot be given step by step if so."""
+    result = seen.base.first.result
+    names = part_names(result, returns)
+    states = {origin: name for name, origin in origins.items() if isinstance(origin, tuple)}
+    leaves = [(path, leaf) for path, leaf in flatten(result) if isinstance(leaf, Tensor)]
+    if not leaves:
+        raise refusals.no_outputs(seen.subject, result)
+    for path, leaf in leaves:
+        if leaf.is_complex():
+            raise refusals.complex_output(seen.subject, ".".join(("result", *path)), leaf)
+    free = [path for path, _ in leaves if path not in states] or [path for path, _ in leaves]
+    reserved = set(seen.subject.inputs) | {
+        f"{name}_{side}" for name in seen.subject.states for side in ("in", "out")
+    }
+    outputs, reason = [], None
+    taken: set[str] = set(reserved)
+    for path in free:
+        shape = seen.shape(_returned(path))
+        name = _output_name(path, names, states, alone=len(free) == 1)
+        if isinstance(shape, str):
+            reason = f"output {name!r}: {shape}"
+            sizes = tuple(seen.base.first.leaf(path).shape)
+            shape = _partly_named(seen, path, sizes)
+        outputs.append(Output(unique(name, taken), TensorSpec(seen.base.first.leaf(path).dtype, shape), path))
+    return outputs, reason
+
+
+def _partly_named(seen: Exploration, path: Path, sizes: tuple[int, ...]) -> tuple[int | str, ...]:
+    """Return an output's shape where an axis is no dimension of the contract: it gets a name of its own."""
+
+    def one_axis(axis: int) -> Callable[[Run], Tensor]:
+        return lambda run: torch.empty(run.first.leaf(path).shape[axis])
+
+    alone = [seen.shape(one_axis(axis)) for axis in range(len(sizes))]
+    return tuple(f"entries_{axis}" if isinstance(one, str) else one[0] for axis, one in enumerate(alone))
+
+
+def _output_name(path: Path, names: Mapping[Path, str], states: Mapping[Path, str], *, alone: bool) -> str:
+    if path in names and all(path[:i] not in names for i in range(len(path)) if i):
+        return names[path]
+    if path in states:
+        return "y" if alone else states[path]
+    if alone:
+        return names.get((), "y")
+    return ".".join(("y", *path))
+
+
+def _looks_everywhere(seen: Exploration, states: list[State]) -> str | None:
+    """Return why the model needs the whole sequence at once, if a call says so by itself."""
+    for visit in seen.base.first.visits:
+        timed = seen.time_axis(visit) is not None
+        if timed and visit.kind in RECURRENT and not states and not seen.starts_constant(visit):
+            return f"{visit.path or visit.kind!r} {STARTS_FROM_INPUT} ({visit.where})"
+        what = LOOKS_EVERYWHERE.get(visit.kind)
+        if timed and what is not None:
+            place = f"{visit.path!r} " if visit.path else ""
+            return f"{what} {place}({visit.where})"
+    return None
+
+
+def _start_in_loop(seen: Exploration) -> str | None:
+    """Return that the first of the calls that a loop over time makes starts from an input, if it is so."""
+    for visit in seen.base.first.visits:
+        looped = visit.kind in RECURRENT and visit.key.endswith(":1") and seen.repeats(visit)
+        if looped and seen.time_axis(visit) is None and not seen.starts_constant(visit):
+            return f"{visit.path or visit.kind!r} {STARTS_FROM_INPUT} ({visit.where})"
+    return None
+
+
+def _rows_alike(start: tuple[Tensor, ...]) -> bool:
+    """Whether all rows of a cell's start, [batch, units], are one: else it is computed, and no state's."""
+    return all(alike(value[:1], value) for value in start if value.dim())
+
+
+def _returned(path: Path) -> Callable[[Run], Tensor]:
+    """Return what picks the part of a run's first result at `path`."""
+    return lambda run: run.first.leaf(path)

@@ -1,0 +1,334 @@
+"""Running a module to see what it does: at several sizes, with several inputs, twice in a row."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rnnx.errors import RefusedError, RnnxError
+from rnnx.model.contract import Dimension, axis_index
+from rnnx_export import refusals
+from rnnx_export.calls.tracer import Visit, Watch
+from rnnx_export.module import attributes as memory
+from rnnx_export.module.attributes import Place
+from rnnx_export.module.spec import TensorSpec
+from rnnx_export.module.structure import Path, flatten
+from rnnx_export.module.subject import Subject
+from rnnx_export.states.export_plan import infer_shape
+from rnnx_export.states.layouts import Fold, sizes_of_rows, split
+
+_ROUNDING = 64  # roundings by which rows of a batch that get the same may differ
+_FREE = (5, 11, 13, 17, 19, 23)
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """One call of a module: what went in, what came out, what was intercepted, what it left behind.
+
+    Attributes:
+        left: by state argument, what lay at each path in it afterwards.
+        written: the states, by flat name, that forward wrote to or put other tensors in the place of.
+    """
+
+    inputs: dict[str, Tensor]
+    result: Any
+    visits: list[Visit]
+    left: dict[str, dict[Path, Any]]
+    written: frozenset[str]
+    memory: dict[Place, Any]
+
+    def leaf(self, path: tuple[str, ...]) -> Any:
+        """Return the part of the result at `path`."""
+        return dict(flatten(self.result))[path]
+
+    def visit(self, key: str) -> Visit | None:
+        """Return the visit of that key."""
+        return next((visit for visit in self.visits if visit.key == key), None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Two calls in a row of a fresh module: the states it was given, its memory before, itself after.
+
+    `written` are the places that forward wrote to, with other values than before or not, and `parameters`
+    the parameters.
+    """
+
+    given: dict[str, Tensor | None]
+    memory: dict[Place, Any]
+    written: list[Place]
+    parameters: list[str]
+    first: Call
+    second: Call
+    module: nn.Module
+
+
+class Exploration:
+    """All runs of one subject.
+
+    Attributes:
+        sizes: example size of each named dimension.
+        base, other: runs at those sizes with different inputs and states.
+        variants: by dimension name, the run of `base` with only that dimension at another size.
+        notes: what the user should know.
+    """
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+        self.sizes = example_sizes(subject)
+        self._varied = {name: size + (4 if name == "time" else 1) for name, size in self.sizes.items()}
+        self.notes: list[str] = []
+        self._first_row: Run | None = None
+        self.base = self._run(self.sizes, 0)
+        if subject.note_remembering(self.base.parameters):
+            self.base = self._run(self.sizes, 0)
+        self.other = self._run(self.sizes, 1)
+        self._refuse_varying(self._run(self.sizes, 0))
+        self.variants = {
+            name: self._run({**self.sizes, name: varied}, 0) for name, varied in self._varied.items()
+        }
+
+    def shape(self, pick: Callable[[Run], Tensor]) -> tuple[Dimension, ...] | str:
+        """Return the shape of what `pick` takes from a run, in dimension names, or why it has none."""
+        base = tuple(pick(self.base).shape)
+        others = {name: tuple(pick(run).shape) for name, run in self.variants.items()}
+        if any(len(shape) != len(base) for shape in others.values()):
+            return "its number of axes depends on a size"
+        return infer_shape(base, others, self.sizes, self._varied)
+
+    def folded(
+        self, pick: Callable[[Run], Tensor], shown: Callable[[Run], Tensor]
+    ) -> tuple[tuple[Dimension, ...], Fold] | None:
+        """Return a shape with the batch as an axis of its own, where it is merged into another.
+
+        Args:
+            pick: takes a tensor from a run.
+            shown: takes one with the same rows, which depend on the inputs.
+        """
+        axis, other = (self._merged_axis(take) for take in (pick, shown))
+        if axis is None or other is None:
+            return None
+        if self._first_row is None:
+            self._first_row = self._run(self.sizes, 0, first_row=1)
+        sizes = sizes_of_rows(shown(self.base), shown(self._first_row), other, self.sizes["batch"])
+        if sizes is None:
+            return None
+        fold = Fold(axis, sizes)
+        shape = self.shape(lambda run: split(pick(run), fold))
+        return None if isinstance(shape, str) else (shape, fold)
+
+    def _merged_axis(self, pick: Callable[[Run], Tensor]) -> int | None:
+        """Return the axis that has several rows for each of the batch, None if there is none."""
+        batch = self.sizes.get("batch", 0)
+        before = pick(self.base).shape
+        after = pick(self.variants["batch"]).shape if batch else before
+        grown = [
+            (axis, new - old)
+            for axis, (old, new) in enumerate(zip(before, after, strict=False))
+            if new != old
+        ]
+        rows = [axis for axis, count in grown if count > 1 and before[axis] == count * batch]
+        return rows[0] if len(grown) == len(rows) == 1 else None
+
+    def time_axis(self, visit: Visit) -> int | None:
+        """Return the axis of a visit that follows the model's time, None if none does."""
+        longer = self.variants["time"].first.visit(visit.key) if "time" in self.variants else None
+        if longer is None:
+            return None
+        for axis in visit.axes:
+            size, grown = visit.like.shape[axis], longer.like.shape[axis]
+            factor, rest = divmod(grown - size, self._varied["time"] - self.sizes["time"])
+            if factor >= 1 and rest == 0 and size == factor * self.sizes["time"]:
+                return axis
+        return None
+
+    def cuts_alike(self, visit: Visit, axis: int) -> bool:
+        """Whether a visit takes as many frames of memory, at least one, in longer calls."""
+        longer = self.variants["time"].first.visit(visit.key)
+        return longer is not None and 0 < visit.axes[axis] == longer.axes.get(axis)
+
+    def repeats(self, visit: Visit) -> bool:
+        """Whether the call is made once for each time step."""
+
+        def count(run: Run) -> int:
+            pair = visit.key.rpartition(":")[0]
+            return sum(other.key.rpartition(":")[0] == pair for other in run.first.visits)
+
+        return (
+            "time" in self.variants
+            and count(self.base) == self.sizes["time"]
+            and count(self.variants["time"]) == self._varied["time"]
+        )
+
+    def starts_constant(self, visit: Visit) -> bool:
+        """Whether the call starts from the same tensors whatever the inputs and the states are."""
+        for call in (self.base.second, self.other.first, self.other.second):
+            other = call.visit(visit.key)
+            if other is None or len(other.start) != len(visit.start):
+                return False
+            for left, right in zip(visit.start, other.start, strict=True):
+                if left.shape != right.shape or not torch.equal(left, right):
+                    return False
+        return True
+
+    def draw(self, seed: int) -> tuple[dict[str, Tensor], dict[str, Tensor | None]]:
+        """Return random inputs and declared states at the example sizes."""
+        generator = torch.Generator().manual_seed(seed)
+        return self._inputs(self.sizes, generator), self._states(self.sizes, generator)
+
+    def reads(self, place: Place) -> bool:
+        """Whether another value at a place makes any difference to a call, or to what it leaves behind."""
+        results = []
+        for moved in (False, True):
+            module = self.subject.fresh()
+            if moved:
+                other = _moved(memory.read(module, place))
+                memory.write(module, {place: other}, memory.templates(module, [place]))
+            try:
+                result = self.subject.call(module, *self.draw(0))
+            except Exception:  # the user's own code may fail on it in any way, but then it reads it
+                return True
+            results.append([leaf for _, leaf in flatten(result)] + list(memory.snapshot(module).values()))
+        return len(results[0]) != len(results[1]) or any(
+            isinstance(left, Tensor) != isinstance(right, Tensor)
+            or (isinstance(left, Tensor) and not _equal(left, right))
+            for left, right in zip(*results, strict=True)
+        )
+
+    def _run(self, sizes: Mapping[str, int], seed: int, first_row: int | None = None) -> Run:
+        """Return a run; its inputs have a first row of another seed where one is given."""
+        subject = self.subject
+        module = subject.fresh()
+        generator = torch.Generator().manual_seed(seed)
+        given = self._states(sizes, generator)
+        before = memory.snapshot(module)
+        stamps = memory.stamps(module)
+        parameters = memory.parameter_stamps(module)
+        calls = []
+        other = None if first_row is None else torch.Generator().manual_seed(first_row)
+        for _ in range(2):
+            inputs = self._inputs(sizes, generator)
+            for name, value in self._inputs(sizes, other).items() if other is not None else ():
+                axis = axis_index(subject.inputs[name].shape, "batch")
+                if axis is not None:
+                    inputs[name].narrow(axis, 0, 1).copy_(value.narrow(axis, 0, 1))
+            states = {name: None if value is None else value.clone() for name, value in given.items()}
+            versions = {name: value._version for name, value in states.items() if value is not None}
+            arguments = subject.arguments(inputs, states)
+            try:
+                with Watch(module) as watch:
+                    result = subject.invoke(module, arguments)
+            except RnnxError:
+                raise
+            except Exception as error:  # the user's own code may fail in any way
+                raise refusals.forward_fails(subject, error, inputs, states, before) from error
+            left = {name: dict(flatten(arguments[name])) for name in subject.state_trees()}
+            places = {name: subject.place(name) for name in versions}
+            written = frozenset(
+                name
+                for name, (parameter, path) in places.items()
+                if left[parameter].get(path) is not states[name] or _version(states[name]) != versions[name]
+            )
+            calls.append(Call(inputs, result, watch.visits, left, written, memory.snapshot(module)))
+        after = memory.parameter_stamps(module)
+        changed = [name for name, stamp in parameters.items() if after.get(name) != stamp]
+        return Run(given, before, memory.written(stamps, module), changed, calls[0], calls[1], module)
+
+    def _refuse_varying(self, again: Run) -> None:
+        """Refuse a module that gives something else for the same inputs, or shapes that depend on values."""
+        for (path, first), (_, second) in zip(
+            flatten(self.base.first.result), flatten(again.first.result), strict=False
+        ):
+            if isinstance(first, Tensor) and not _same(first, second):
+                visits = (*self.base.first.visits, *again.first.visits)
+                where = next((visit.where for visit in visits if visit.kind == "random"), "")
+                raise refusals.random(self.subject, where)
+            for call in (self.base.second, self.other.first, self.other.second):
+                other = dict(flatten(call.result)).get(path)
+                if isinstance(first, Tensor) and isinstance(other, Tensor) and first.shape != other.shape:
+                    name = f"result{''.join(f'[{part}]' for part in path)}"
+                    raise refusals.shape_varies(self.subject, name, tuple(first.shape), tuple(other.shape))
+
+    def _inputs(self, sizes: Mapping[str, int], generator: torch.Generator) -> dict[str, Tensor]:
+        return {name: spec.random(sizes, generator) for name, spec in self.subject.inputs.items()}
+
+    def _states(self, sizes: Mapping[str, int], generator: torch.Generator) -> dict[str, Tensor | None]:
+        return {
+            name: None if spec is None else spec.random(sizes, generator)
+            for name, spec in self.subject.states.items()
+        }
+
+
+def example_sizes(subject: Subject) -> dict[str, int]:
+    """Return a size for each named dimension, no two alike and none equal to a fixed dimension."""
+    specs = [*subject.inputs.values(), *(spec for spec in subject.states.values() if spec)]
+    axes = [axis for spec in specs for axis in spec.axes()]
+    names = list(dict.fromkeys(axis.name for axis in axes if axis.name))
+    taken = {axis.factor for axis in axes if not axis.name}
+    sizes: dict[str, int] = {}
+    for name in names:
+        wanted = {"batch": (3, 5, 9), "time": (7, 9, 11, 13)}.get(name, _FREE)
+        sizes[name] = next(size for size in (*wanted, *range(29, 10_000)) if size not in taken)
+        taken |= {sizes[name], sizes[name] + 1, sizes[name] + 4}
+    return sizes
+
+
+def narrow_start(name: str, value: Tensor, spec: TensorSpec) -> np.ndarray[Any, Any]:
+    """Return a start with every named axis cut to one entry.
+
+    Raises:
+        RefusedError: `start-differs` if the rows are not alike.
+    """
+    narrow = value
+    for axis, dimension in enumerate(spec.shape):
+        if isinstance(dimension, str):
+            narrow = narrow.narrow(axis, 0, 1)
+    if not alike(narrow, value):
+        raise RefusedError(
+            "start-differs",
+            expected=f"state {name!r} to start the same in every row",
+            found="rows that differ",
+            fix="declare it as a state that the caller passes",
+        )
+    return to_numpy(narrow)
+
+
+def alike(row: Tensor, value: Tensor) -> bool:
+    """Whether all rows of `value` are `row`, but for the rounding of products of batches."""
+    row, value = torch.nan_to_num(row.expand_as(value)), torch.nan_to_num(value)
+    if not value.dtype.is_floating_point:
+        return torch.equal(row, value)
+    room = _ROUNDING * torch.finfo(value.dtype).eps
+    return torch.allclose(row.double(), value.double(), rtol=room, atol=room)
+
+
+def to_numpy(value: Tensor) -> np.ndarray[Any, Any]:
+    """Return a copy of a tensor as an array; bfloat16 as float32."""
+    value = value.detach()
+    return np.array((value.float() if value.dtype == torch.bfloat16 else value).numpy())
+
+
+def _same(left: Tensor, right: Any) -> bool:
+    if not isinstance(right, Tensor) or left.shape != right.shape:
+        return False
+    return torch.allclose(left.double(), right.double(), rtol=1e-4, atol=1e-5, equal_nan=True)
+
+
+def _moved(value: Tensor) -> Tensor:
+    """Return other values of the same dtype."""
+    if not value.is_floating_point():
+        return (value == 0).to(value.dtype)
+    return torch.where(value.isfinite(), value * 0.5 + 0.25, 0.25).to(value.dtype)
+
+
+def _equal(left: Tensor, right: Tensor) -> bool:
+    return left.shape == right.shape and torch.equal(torch.nan_to_num(left), torch.nan_to_num(right))
+
+
+def _version(value: Tensor | None) -> int:
+    return -1 if value is None else value._version

@@ -1,0 +1,300 @@
+"""`rnnx export` of a module by name: every way to name one, and every flag."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from typer.testing import Result
+
+import rnnx
+
+Command = Callable[..., Result]
+NETS = '''
+import dataclasses
+import torch
+from torch import nn
+
+
+class Denoiser(nn.Module):
+    """Streams with no edit."""
+
+    def __init__(self, width=8, *, layers=1):
+        super().__init__()
+        self.rnn = nn.GRU(6, width, layers, batch_first=True)
+        self.out = nn.Linear(width, 6)
+
+    def forward(self, x):
+        return x * torch.sigmoid(self.out(self.rnn(x)[0]))
+
+
+class Policy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.LSTMCell(6, 8)
+
+    def forward(self, x):
+        raise NotImplementedError
+
+    def step(self, x, state, scale=1.0, start=0):
+        h, c = self.cell(x, (state[0] * (1 - start), state[1] * (1 - start)))
+        return h * scale, (h, c)
+
+    def named(self, x, memory):
+        h, c = self.cell(x, (memory["h"], memory["c"]))
+        return {"y": h.tanh(), "memory": {"h": h, "c": c}}
+
+
+class Alike(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.GRUCell(6, 6), nn.GRUCell(6, 6)
+
+    def forward(self, x, a, b):
+        return a - b, self.two(x, b), self.one(x, a)
+
+
+@dataclasses.dataclass
+class Settings:
+    width: int = 5
+
+
+def make():
+    torch.manual_seed(3)
+    return Denoiser(Settings().width)
+
+
+torch.manual_seed(4)
+READY = Denoiser(4)
+'''
+X = "x=float32[batch, time, 6]"
+PAIR = "state=(float32[batch, 8], float32[batch, 8])"
+
+
+@pytest.fixture
+def nets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with nets.py, and a package of the same modules; the current folder."""
+    (tmp_path / "nets.py").write_text(NETS)
+    package = tmp_path / f"package_{tmp_path.name.replace('-', '_')}"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "nets.py").write_text(NETS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return tmp_path
+
+
+def export(command: Command, *arguments: Any) -> rnnx.Session:
+    result = command("export", *arguments, "-o", "out.onnx")
+    assert result.exit_code == 0, result.output
+    assert "Traceback" not in result.output
+    return rnnx.load("out.onnx")
+
+
+def module_of(source: str) -> Any:
+    from rnnx_export.module.source import open_source
+
+    return open_source(source).module
+
+
+def test_a_class_by_file(nets: Path, command: Command) -> None:
+    result = command("export", "nets.py:Denoiser", "--inputs", X, "-o", "out.onnx")
+    assert result.exit_code == 0, result.output
+    for part in (
+        "wrote out.onnx",
+        "out.trace.safetensors",
+        "states: rnn.h",
+        "way: direct",
+        "proved against torch",
+    ):
+        assert part in result.stdout
+    contract = rnnx.load("out.onnx").contract
+    assert contract.name == "out"
+    assert [state.shape for state in contract.states] == [[1, "batch", 8]]
+
+
+def test_a_class_by_package_needs_no_installation(nets: Path) -> None:
+    """In its own process: what the current folder offers is found."""
+    package = next(path.name for path in nets.glob("package_*"))
+    line = [
+        sys.executable,
+        "-m",
+        "rnnx.cli",
+        "export",
+        f"{package}.nets:Denoiser",
+        "--inputs",
+        X,
+        "-o",
+        "out.onnx",
+    ]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=nets, timeout=120, env=dict(os.environ))
+    assert done.returncode == 0, done.stderr
+    assert "states: rnn.h" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_a_factory_and_an_instance(nets: Path, command: Command) -> None:
+    x = np.random.default_rng(0).normal(size=(2, 9, 6)).astype("f4")
+    for source, width in (("nets.py:make()", 5), ("nets.py:READY", 4)):
+        session = export(command, source, "--inputs", X)
+        assert session.contract.states[0].shape == [1, "batch", width]
+        with torch.no_grad():
+            expected = module_of(source)(torch.from_numpy(x)).numpy()
+        assert np.allclose(session.stream(batch=2).run(x)["y"], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "kwargs", [["width=12", "layers=2"], ['{"width": 12, "layers": 2}']], ids=["pairs", "JSON"]
+)
+def test_arguments_of_the_class(kwargs: list[str], nets: Path, command: Command) -> None:
+    flags = [part for text in kwargs for part in ("--kwargs", text)]
+    session = export(command, "nets.py:Denoiser", "--inputs", X, *flags)
+    assert session.contract.states[0].shape == [2, "batch", 12]
+
+
+@pytest.mark.parametrize("form", ["weights.safetensors", "weights.pt", "checkpoint.pt"])
+def test_weights_are_those_of_the_file(form: str, nets: Path, command: Command) -> None:
+    module = module_of("nets.py:Denoiser")
+    with torch.no_grad():
+        module.out.bias.fill_(3.0)
+    state = module.state_dict()
+    if form.endswith(".safetensors"):
+        save_file(state, form)
+    else:
+        torch.save({"state_dict": state, "epoch": 3} if form.startswith("checkpoint") else state, form)
+    session = export(command, "nets.py:Denoiser", "--inputs", X, "--weights", form)
+    x = np.random.default_rng(0).normal(size=(1, 9, 6)).astype("f4")
+    with torch.no_grad():
+        expected = module(torch.from_numpy(x)).numpy()
+    assert np.allclose(session.stream().run(x)["y"], expected, atol=1e-5)
+
+
+def test_a_method_with_states_and_constants(nets: Path, command: Command) -> None:
+    flags = ("--inputs", "x=float32[batch, 6]", "--state", PAIR, "--constants", "scale=2.5")
+    session = export(command, "nets.py:Policy.step", *flags)
+    assert [state.name for state in session.contract.states] == ["state.0", "state.1"]
+    both = ("--constants", '{"scale": 2.5, "start": 0}')
+    session = export(command, "nets.py:Policy.step", *flags[:4], *both)
+    assert [spec.name for spec in session.contract.inputs] == ["x"]
+
+
+def test_states_in_a_dict(nets: Path, command: Command) -> None:
+    flags = (
+        "--inputs",
+        "x=float32[batch, 6]",
+        "--state",
+        "memory={h: float32[batch, 8], c: float32[batch, 8]}",
+    )
+    session = export(command, "nets.py:Policy.named", *flags)
+    assert [state.name for state in session.contract.states] == ["memory.h", "memory.c"]
+    assert [spec.name for spec in session.contract.outputs] == ["y"]
+
+
+def test_names_of_the_results_settle_what_is_alike(nets: Path, command: Command) -> None:
+    flags = ("nets.py:Alike", "--inputs", "x=float32[batch, 6]", "--state", "a=float32[batch, 6]",
+             "--state", "b=float32[batch, 6]")  # fmt: skip
+    result = command("export", *flags, "-o", "out.onnx")
+    assert result.exit_code == 2, result.output
+    assert "returns" in result.stderr
+    assert not Path("out.onnx").exists()
+    session = export(command, *flags, "--returns", "difference, b, a")
+    assert [spec.name for spec in session.contract.outputs] == ["difference"]
+
+
+def test_a_step_model_is_given_time(nets: Path, command: Command) -> None:
+    flags = (
+        "nets.py:Policy.step",
+        "--inputs",
+        "x=float32[batch, 6]",
+        "--state",
+        PAIR,
+        "--constants",
+        "scale=1",
+    )
+    step, chunk = export(command, *flags), export(command, *flags, "--time")
+    assert step.contract.inputs[0].shape == ["batch", 6]
+    assert chunk.contract.inputs[0].shape == ["batch", "time", 6]
+    x = np.random.default_rng(0).normal(size=(2, 9, 6)).astype("f4")
+    stream = step.stream(batch=2)
+    rows = np.stack([next(iter(stream.step(x[:, t]).values())) for t in range(9)], 1)
+    whole = next(iter(chunk.stream(batch=2).run(x).values()))
+    assert np.allclose(rows, whole, atol=1e-5)
+
+
+def test_json_is_the_contract(nets: Path, command: Command) -> None:
+    result = command("export", "nets.py:Denoiser", "--inputs", X, "-o", "out.onnx", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["id"] == rnnx.load("out.onnx").contract.id
+    quiet = command("export", "nets.py:Denoiser", "--inputs", X, "-o", "out.onnx", "-q")
+    assert (quiet.exit_code, quiet.stdout, quiet.stderr) == (0, "", "")
+
+
+def test_parity_takes_the_same_flags(nets: Path, command: Command) -> None:
+    state = module_of("nets.py:Denoiser").state_dict()
+    save_file({name: value + 0.1 for name, value in state.items()}, "weights.safetensors")
+    flags = ("--weights", "weights.safetensors", "--inputs", X)
+    export(command, "nets.py:Denoiser", *flags)
+    assert command("parity", "out.onnx", "--against", "nets.py:Denoiser", *flags).exit_code == 0
+    other = command("parity", "out.onnx", "--against", "nets.py:READY")
+    assert other.exit_code in (1, 2), other.output
+    fresh = command("parity", "out.onnx", "--against", "nets.py:Denoiser")
+    assert fresh.exit_code == 1, "other weights: they cannot agree"
+
+
+def test_parity_takes_names_of_the_results_too(nets: Path, command: Command) -> None:
+    flags = ("--inputs", "x=float32[batch, 6]", "--state", "a=float32[batch, 6]; b=float32[batch, 6]")
+    flags += ("--returns", "difference, b, a")
+    (nets / "fixed.py").write_text(
+        "import torch\nfrom nets import Alike\ntorch.manual_seed(0)\nNET = Alike()\n"
+    )
+    export(command, "fixed.py:NET", *flags)
+    result = command("parity", "out.onnx", "--against", "fixed.py:NET", *flags)
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("time", [(), ("--time",)], ids=["step", "time"])
+def test_parity_of_a_method(time: tuple[str, ...], nets: Path, command: Command) -> None:
+    flags = ("--inputs", "x=float32[batch, 6]", "--state", PAIR, "--constants", "scale=2.5")
+    (nets / "fixed.py").write_text(
+        "import torch\nfrom nets import Policy\ntorch.manual_seed(0)\nNET = Policy()\n"
+    )
+    export(command, "fixed.py:NET.step", *flags, *time)
+    result = command("parity", "out.onnx", "--against", "fixed.py:NET.step", *flags)
+    assert result.exit_code == 0, result.output
+
+
+def test_inspect_says_which_way_and_why_not_the_other(nets: Path, command: Command) -> None:
+    (nets / "loop.py").write_text(
+        textwrap.dedent(
+            """
+            import torch
+            from torch import nn
+
+            class Loop(nn.Module):
+                def __init__(self):
+                    super().__init__()
+                    self.cell = nn.GRUCell(6, 8)
+
+                def forward(self, x, h):
+                    ys = []
+                    for t in range(x.shape[1]):
+                        h = self.cell(x[:, t], h)
+                        ys.append(h)
+                    return torch.stack(ys, 1), h
+            """
+        )
+    )
+    export(command, "loop.py:Loop", "--inputs", X, "--state", "h=float32[batch, 8]")
+    shown = command("inspect", "out.onnx").stdout
+    assert "scan" in shown
+    assert "frozen" in shown or "loop" in shown

@@ -1,0 +1,63 @@
+"""The frames: C files with slots, which the writers fill."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from rnnx.foreign_text import in_source
+from rnnx_native.c_source import kernel_text
+from rnnx_native.lowering.compiled_model import Unit
+
+_TEMPLATES = Path(__file__).parents[1] / "templates"
+# A slot that has its line to itself, any other, and what stands for the model's own name.
+_SLOT = re.compile(r"^@(?P<line>\w+)@\n|@(?P<slot>\w+)@|\bmodel(?=_[a-z]|\.[ch]\b)|\bMODEL_", re.MULTILINE)
+
+
+def fill(frame: str, unit: Unit, source: str, **slots: object) -> str:
+    """Return a frame with the model's name in place of `model_`, and its slots filled, all in one pass.
+
+    A line that is one empty slot disappears. The slot `json` takes the functions that read JSON, as far as
+    what fills the others uses them.
+
+    Args:
+        frame: name of the file.
+        unit: the model.
+        source: what the model file is called.
+        slots: code that was made here, texts or lists of lines. Texts out of the model are in it as
+            `in_source` and `c_literal` give them.
+    """
+    text = (_TEMPLATES / frame).read_text()
+    values = {
+        name: "".join(f"{line}\n" for line in value) if isinstance(value, list) else str(value)
+        for name, value in slots.items()
+    }
+    values |= {
+        "name": unit.name,
+        "title": in_source(unit.signature.contract.name) or unit.name,
+        "id": in_source(unit.id),
+        "source": in_source(source),
+        "precise": (kernel_text.FOLDER / "precise.h").read_text(),
+        "json": "",
+    }
+    if "@json@" in text:
+        values["json"] = _json_functions(_filled(text, unit, values))
+    return _filled(text, unit, values)
+
+
+def _filled(text: str, unit: Unit, values: dict[str, str]) -> str:
+    def put(match: re.Match[str]) -> str:
+        if match["line"]:
+            value = values[match["line"]]
+            return value if not value or value.endswith("\n") else f"{value}\n"
+        if match["slot"]:
+            return values[match["slot"]].removesuffix("\n")
+        return f"{unit.name.upper()}_" if match[0] == "MODEL_" else unit.name
+
+    return _SLOT.sub(put, text)
+
+
+def _json_functions(text: str) -> str:
+    """Return the functions that read JSON, as far as `text` uses them."""
+    library = kernel_text.functions(["../templates/json.c"])
+    return "\n\n".join(kernel_text.needed(kernel_text.calls([text]), library)) + "\n"

@@ -1,0 +1,1 @@
+"""The graph of an ONNX file: read, checked, folded, fused."""

@@ -1,0 +1,1 @@
+"""A program over arrays: its values, memory, loops and names."""

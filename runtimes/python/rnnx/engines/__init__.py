@@ -1,0 +1,1 @@
+"""What computes: ONNX Runtime on its providers, or a compiled model."""

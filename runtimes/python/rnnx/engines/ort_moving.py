@@ -1,0 +1,161 @@
+"""Rows of states, moved between a pool's table and the batch that computes.
+
+On the CPU NumPy copies them. On a device two small graphs do, Gather and ScatterND, so that no state visits
+the host; only the row numbers travel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from rnnx.model import protobuf as wire
+from rnnx.model.contract import Contract, axis_index
+from rnnx.model.onnx_file import ELEMENT_TYPES
+from rnnx.model.shapes import Array
+
+# What a mover works on, by state name: made once for each buffer by the mover's `view`.
+Buffers = Mapping[str, Any]
+State = tuple[int, int, int]  # batch axis, number of axes, ONNX element type
+Value = tuple[str, int, int]  # name, number of axes, ONNX element type
+_INT64 = 7
+
+
+def batch_axes(contract: Contract) -> dict[str, int]:
+    """Return where each state that has a batch has it."""
+    axes = {state.name: axis_index(state.shape, "batch") for state in contract.states}
+    return {name: axis for name, axis in axes.items() if axis is not None}
+
+
+class HostMover:
+    """Moves rows between buffers on the host."""
+
+    def __init__(self, contract: Contract) -> None:
+        self._axes = batch_axes(contract)
+        self._places = {name: (slice(None),) * axis for name, axis in self._axes.items()}
+
+    def view(self, name: str, value: Any, array: Array | None) -> Array:
+        """Return [..., batch] over a contiguous state: all behind the batch axis as one entry of raw bytes.
+
+        NumPy copies such an entry in one piece, twice as fast as the numbers in it.
+        """
+        assert array is not None
+        leading = array.shape[: self._axes[name] + 1]
+        return array.reshape(*leading, -1).view(f"V{array.nbytes // math.prod(leading)}")[..., 0]
+
+    def gather(self, table: Buffers, rows: Array, lane: Buffers) -> None:
+        """Overwrite the states of `lane` with `rows` of `table`."""
+        for name, axis in self._axes.items():
+            # "raise" would go through a buffer, and the rows exist.
+            table[name].take(rows, axis, lane[name], "clip")
+
+    def scatter(self, lane: Buffers, rows: Array, table: Buffers) -> None:
+        """Write the states of `lane` to `rows` of `table`."""
+        for name, place in self._places.items():
+            table[name][(*place, rows)] = lane[name]
+
+
+class GraphMover:
+    """Moves rows by ONNX graphs that run where the model does.
+
+    Args:
+        contract: of the model.
+        load: returns an InferenceSession on the right provider.
+    """
+
+    def __init__(self, contract: Contract, load: Callable[[bytes], Any]) -> None:
+        self._axes = batch_axes(contract)
+        states = [
+            (self._axes[state.name], len(state.shape), _ELEMENTS[state.dtype])
+            for state in contract.states
+            if state.name in self._axes
+        ]
+        self._gather = load(gather_model(states)) if states else None
+        self._scatter = load(scatter_model(states)) if states else None
+
+    def view(self, name: str, value: Any, array: Array | None) -> Any:
+        """Return ONNX Runtime's own view of a state."""
+        return value
+
+    def gather(self, table: Buffers, rows: Array, lane: Buffers) -> None:
+        """Overwrite the states of `lane` with `rows` of `table`."""
+        if self._gather is None:
+            return
+        binding = self._gather.io_binding()
+        binding.bind_cpu_input("rows", np.ascontiguousarray(rows, np.int64))
+        for index, name in enumerate(self._axes):
+            binding.bind_ortvalue_input(f"table{index}", table[name])
+            binding.bind_ortvalue_output(f"lane{index}", lane[name])
+        self._gather.run_with_iobinding(binding)
+
+    def scatter(self, lane: Buffers, rows: Array, table: Buffers) -> None:
+        """Write the states of `lane` to `rows` of `table`, in place: what is bound twice is not copied."""
+        if self._scatter is None:
+            return
+        binding = self._scatter.io_binding()
+        for index, (name, axis) in enumerate(self._axes.items()):
+            places = _places(tuple(lane[name].shape()[:axis]), rows)
+            binding.bind_cpu_input(f"places{index}", places)
+            binding.bind_ortvalue_input(f"lane{index}", lane[name])
+            binding.bind_ortvalue_input(f"old{index}", table[name])
+            binding.bind_ortvalue_output(f"table{index}", table[name])
+        self._scatter.run_with_iobinding(binding)
+
+
+def _places(leading: tuple[int, ...], rows: Array) -> Array:
+    """Return int64 [*leading, rows, axis + 1]: where in the table each block behind the batch axis goes."""
+    grid = np.indices((*leading, len(rows)), np.int64)
+    grid[-1] = rows
+    return np.ascontiguousarray(np.moveaxis(grid, 0, -1))
+
+
+_ELEMENTS = {name: number for number, name in ELEMENT_TYPES.items()}
+
+
+def gather_model(states: list[State]) -> bytes:
+    """Return an ONNX model: lane[i] = the given rows of table[i] along the batch axis.
+
+    Args:
+        states: (batch axis, number of axes, ONNX element type) of each.
+    """
+    nodes, takes, gives = b"", [("rows", 1, _INT64)], []
+    for index, (axis, rank, kind) in enumerate(states):
+        takes.append((f"table{index}", rank, kind))
+        gives.append((f"lane{index}", rank, kind))
+        nodes += _node("Gather", [f"table{index}", "rows"], f"lane{index}", axis=axis)
+    return _model(nodes, takes, gives)
+
+
+def scatter_model(states: list[State]) -> bytes:
+    """Return an ONNX model: table[i] = old[i] with lane[i] at places[i]. `states` as for `gather_model`."""
+    nodes, takes, gives = b"", [], []
+    for index, (axis, rank, kind) in enumerate(states):
+        takes += [(f"old{index}", rank, kind), (f"lane{index}", rank, kind)]
+        takes.append((f"places{index}", axis + 2, _INT64))
+        gives.append((f"table{index}", rank, kind))
+        nodes += _node("ScatterND", [f"old{index}", f"places{index}", f"lane{index}"], f"table{index}")
+    return _model(nodes, takes, gives)
+
+
+def _node(operator: str, takes: list[str], gives: str, **attributes: int) -> bytes:
+    body = b"".join(wire.encode_bytes(1, name.encode()) for name in takes)
+    body += wire.encode_bytes(2, gives.encode()) + wire.encode_bytes(4, operator.encode())
+    for name, value in attributes.items():
+        body += wire.encode_bytes(
+            5, wire.encode_bytes(1, name.encode()) + wire.encode_int(3, value) + wire.encode_int(20, 2)
+        )
+    return wire.encode_bytes(1, body)
+
+
+def _model(nodes: bytes, takes: list[Value], gives: list[Value]) -> bytes:
+    """Return a model of operator set 17 whose tensors have any sizes."""
+    graph = nodes + wire.encode_bytes(2, b"rows")
+    for number, values in ((11, takes), (12, gives)):
+        for name, rank, kind in values:
+            shape = wire.encode_bytes(2, wire.encode_bytes(1, b"") * rank)
+            tensor = wire.encode_bytes(2, wire.encode_bytes(1, wire.encode_int(1, kind) + shape))
+            graph += wire.encode_bytes(number, wire.encode_bytes(1, name.encode()) + tensor)
+    return wire.encode_int(1, 8) + wire.encode_bytes(7, graph) + wire.encode_bytes(8, wire.encode_int(2, 17))

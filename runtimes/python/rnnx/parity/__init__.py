@@ -1,0 +1,1 @@
+"""A model beside its reference, step by step."""

@@ -1,0 +1,1 @@
+"""Many sequences in the rows of one batch."""

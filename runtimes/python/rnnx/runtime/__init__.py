@@ -1,0 +1,1 @@
+"""One sequence, or a batch of them, advanced step by step."""
