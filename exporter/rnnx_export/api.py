@@ -19,7 +19,7 @@ from rnnx.errors import RefusedError, UsageError
 from rnnx.files import check_output, write_all, write_bytes
 from rnnx.model.contract import Contract, InputSpec, OutputSpec, Vocabulary, describe
 from rnnx.model.onnx_file import model_id, write_contract
-from rnnx_export.capture.program import CaptureError
+from rnnx_export.diagnostics import CaptureError
 from rnnx_export.graph.build import (
     DIRECT,
     NEWEST_OPSET,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rnnx.errors import InputError, RefusedError
 from rnnx.model.contract import describe
-from rnnx_export.capture.program import one_line, user_line
+from rnnx_export.diagnostics import one_line, user_line
 from rnnx_export.module.attributes import Place
 from rnnx_export.module.spec import TensorSpec
 

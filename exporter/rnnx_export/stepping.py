@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from rnnx_export.calls.padding import POSITIONS, SHIFTS
+from rnnx_export.calls.kinds import POSITIONS, SHIFTS
 from rnnx_export.loops.unroll import lift_loop
 from rnnx_export.states.causality import UNCARRIED, ends_agree, why_not_stepped
 from rnnx_export.states.discover import discover

@@ -30,7 +30,7 @@ from cases.leak import leak_contract, leak_graph
 from rnnx.engines.registry import availability
 from rnnx.formats.safetensors_file import decode_tensors, encode_tensors
 from rnnx.formats.trace_file import encode_trace
-from rnnx.model import protobuf as wire
+from rnnx.model import protobuf
 from rnnx.model.contract import METADATA_KEY, to_json
 from rnnx_models.checkpoint import METADATA_KEY as CHECKPOINT_KEY
 from rnnx_models.checkpoint import save_checkpoint
@@ -84,8 +84,8 @@ def refused(command: Command, code: str, *arguments: str) -> str:
 
 def with_contract(**changes: Any) -> bytes:
     text = json.dumps({**json.loads(to_json(leak_contract())), **changes}).encode()
-    pair = wire.encode_bytes(1, METADATA_KEY.encode()) + wire.encode_bytes(2, text)
-    return leak_graph() + wire.encode_bytes(14, pair)
+    pair = protobuf.encode_bytes(1, METADATA_KEY.encode()) + protobuf.encode_bytes(2, text)
+    return leak_graph() + protobuf.encode_bytes(14, pair)
 
 
 MODELS: dict[str, tuple[str, Callable[[], bytes]]] = {

@@ -21,7 +21,7 @@ from cases.leak import leak_contract, leak_graph, leak_model
 from rnnx.cli.inspect import report
 from rnnx.errors import ModelError, RnnxError
 from rnnx.model import contract as contracts
-from rnnx.model import protobuf as wire
+from rnnx.model import protobuf
 from rnnx.model.contract import InputSpec, OutputSpec, StateSpec, Vocabulary
 from rnnx.model.inspection import inspect_model
 
@@ -35,8 +35,8 @@ def leak_state(**changes: Any) -> StateSpec:
 
 def with_text(text: str) -> bytes:
     """Return the leak with any text as its contract."""
-    pair = wire.encode_bytes(1, contracts.METADATA_KEY.encode()) + wire.encode_bytes(2, text.encode())
-    return leak_graph() + wire.encode_bytes(14, pair)
+    pair = protobuf.encode_bytes(1, contracts.METADATA_KEY.encode()) + protobuf.encode_bytes(2, text.encode())
+    return leak_graph() + protobuf.encode_bytes(14, pair)
 
 
 def with_fields(**changes: Any) -> bytes:

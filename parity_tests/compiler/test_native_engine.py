@@ -23,8 +23,7 @@ import rnnx
 from cases import onnx_models
 from rnnx.errors import ModelError, ProviderError, UsageError
 from rnnx.tolerance import level_of
-from rnnx_native import build_cache as cache
-from rnnx_native import caller
+from rnnx_native import build_cache, caller
 from rnnx_native.engine import NativeEngine
 
 POOLED = level_of("float32").step
@@ -118,7 +117,7 @@ def test_it_is_built_once(model: Path, home: Path, monkeypatch: pytest.MonkeyPat
     rnnx.load(model, "native")
     built = sorted(home.iterdir())
     assert len(built) == 2, "the model, and what calls it"
-    monkeypatch.setattr(cache, "_compile", lambda *_: pytest.fail("it was built again"))
+    monkeypatch.setattr(build_cache, "_compile", lambda *_: pytest.fail("it was built again"))
     caller.extension.cache_clear()
     session = rnnx.load(model, "native")
     assert session.stream().step(frames(1)[:, 0])["y"].shape == (1, 3)
@@ -132,7 +131,7 @@ def test_other_options_compilers_and_code_of_ours_are_built_anew(
     count = len(list(home.iterdir()))
     rnnx.load(model, "native", options={"chunk": 3})
     assert len(list(home.iterdir())) == count + 1
-    monkeypatch.setattr(cache, "fingerprint", lambda: "newer")
+    monkeypatch.setattr(build_cache, "fingerprint", lambda: "newer")
     rnnx.load(model, "native")
     assert len(list(home.iterdir())) == count + 2
 
@@ -151,7 +150,7 @@ def test_many_processes_may_build_at_once(model: Path, home: Path) -> None:
 
 
 def test_a_build_that_fails_leaves_nothing(model: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "FLAGS", (*cache.FLAGS, "-no-such-flag"))
+    monkeypatch.setattr(build_cache, "FLAGS", (*build_cache.FLAGS, "-no-such-flag"))
     monkeypatch.setattr("rnnx_native.engine.extension", lambda: None)
     with pytest.raises(ProviderError) as caught:
         rnnx.load(model, "native")
@@ -185,9 +184,9 @@ def test_the_cache_lies_where_caches_lie(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.delenv("RNNX_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     if sys.platform.startswith("linux"):
-        assert cache.cache_folder() == tmp_path / "rnnx"
+        assert build_cache.cache_folder() == tmp_path / "rnnx"
         monkeypatch.delenv("XDG_CACHE_HOME")
-        assert cache.cache_folder() == Path.home() / ".cache" / "rnnx"
+        assert build_cache.cache_folder() == Path.home() / ".cache" / "rnnx"
 
 
 def test_it_works_through_ctypes_without_python_headers(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -334,7 +333,7 @@ def test_a_damaged_model_is_made_again(name: str, kept: tuple[Path, Path]) -> No
     turned[len(whole) // 2] ^= 1
     replaced(folder / name, bytes(turned))
     assert np.isfinite(json.loads(step_in_a_process(path))).all()
-    assert cache._is_whole(folder, {"engine.so": []})
+    assert build_cache._is_whole(folder, {"engine.so": []})
 
 
 @pytest.mark.parametrize("name", ["one.so", "one.c", "facts.json", "digests.json"])
@@ -348,7 +347,7 @@ def test_damage_of_any_kind_is_a_miss(name: str, home: Path) -> None:
         return files
 
     def keep() -> Path:
-        return cache.kept(["one"], make, {"one.so": [*cache.FLAGS, "one.c"]})
+        return build_cache.kept(["one"], make, {"one.so": [*build_cache.FLAGS, "one.c"]})
 
     folder = keep()
     whole = (folder / name).read_bytes()

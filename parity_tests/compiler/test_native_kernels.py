@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rnnx_native.c_source import kernel_dispatch as dispatch
+from rnnx_native.c_source import kernel_dispatch
 from rnnx_native.c_source.kernel_text import FOLDER, functions, needed, split
-from rnnx_native.program import pack_weights as pack
+from rnnx_native.program import pack_weights
 
 ACTIVATIONS = {"exp_f32": 2.0, "sigmoid_f32": 2.5, "tanh_f32": 2.0}  # largest error, ulp
 PATHS = {"portable": 0, "avx2": 1, "avx512": 2, "best": 3}
@@ -29,9 +29,9 @@ def library(tmp_path_factory: pytest.TempPathFactory, tool: Callable[[str], str]
         "#include <math.h>",
         "#include <stdint.h>",
         "#include <string.h>",
-        *dispatch.prelude(dispatched),
+        *kernel_dispatch.prelude(dispatched),
     ]
-    lines += [*dispatch.kernels(calls, dispatched), *dispatch.table("k", dispatched)]
+    lines += [*kernel_dispatch.kernels(calls, dispatched), *kernel_dispatch.table("k", dispatched)]
     for name in ACTIVATIONS:
         lines.append(
             f"void {name}(int most, float *y, const float *x, int n) {{ k_choose(most)->{name}(y, x, n); }}"
@@ -142,10 +142,10 @@ def test_lstm_is_its_formula(
     h, c = random.standard_normal((2, rows, units)).astype(np.float32)
     got = np.full((2, rows * units + 1), 7.0, np.float32)
     places = random.integers(0, rows, rows) if begins == "placed" else None
-    start = np.stack([pack.starts(begin[..., row]) for row in range(begin.shape[2])])
+    start = np.stack([pack_weights.starts(begin[..., row]) for row in range(begin.shape[2])])
     arrays = (got[0], got[1], h, c, start)
     stride = 0 if begins == "shared" else start[0].size
-    panels = pack.panels(weights)
+    panels = pack_weights.panels(weights)
     where = None if places is None else places.ctypes
     library.lstm(PATHS[path], *(a.ctypes for a in arrays), stride, where, panels.ctypes, units, rows, back)
     used = begin if places is None else begin[..., places]
@@ -169,8 +169,8 @@ def test_gru_is_its_formula(
     begin = random.standard_normal((3, units, rows)).astype(np.float32)
     bias = random.standard_normal((3, units)).astype(np.float32)
     h = random.standard_normal((rows, units)).astype(np.float32)
-    start = np.stack([pack.starts(begin[..., row]) for row in range(rows)])
-    hidden, panels = pack.starts(bias), pack.panels(weights)
+    start = np.stack([pack_weights.starts(begin[..., row]) for row in range(rows)])
+    hidden, panels = pack_weights.starts(bias), pack_weights.panels(weights)
     got = np.full(rows * units + 1, 7.0, np.float32)
     places = random.integers(0, rows, rows) if placed else None
     where = None if places is None else places.ctypes
@@ -233,7 +233,7 @@ def test_every_function_of_the_files_is_found() -> None:
 
 def test_every_kernel_is_found_with_its_double() -> None:
     known = functions()
-    for name in dispatch.vector.DISPATCHED:
+    for name in kernel_dispatch.vector.DISPATCHED:
         assert f"rnnx_{name}" in known
         assert f"rnnx_{name.replace('f32', 'f64')}" in known
     assert "float" not in needed(["rnnx_lstm_f64"], known)[-1]

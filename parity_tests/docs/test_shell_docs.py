@@ -170,14 +170,13 @@ def test_example_of_the_trace_page_replays_in_any_chunks() -> None:
 
 
 def test_metadata_that_the_pages_name_is_what_is_written() -> None:
-    from rnnx.formats import safetensors_file as tensor_file
-    from rnnx.formats import snapshot
+    from rnnx.formats import safetensors_file, snapshot
 
     contract = leak_contract(id="sha256:0")
     state = {"sum": np.float32([[1]])}
     sampling = snapshot.Sampling(np.uint64([1]), np.float64([1]), np.float32([[1, 2]]))
     data = snapshot.encode_snapshot(snapshot.Snapshot(contract.id, 3, state, sampling))
-    tensors, metadata = tensor_file.decode_tensors(data, what="a snapshot")
+    tensors, metadata = safetensors_file.decode_tensors(data, what="a snapshot")
     text = CONTRACT.read_text().partition("## Snapshots")[2].partition("\n## ")[0]
     named = re.findall(r"^\| `([\w.]+)` \|", text, flags=re.MULTILINE)
     assert set(named) == set(metadata) | {name.replace("sum", "NAME") for name in tensors}

@@ -21,8 +21,7 @@ import pytest
 import rnnx
 from cases import onnx_models
 from cases.leak import leak_contract, leak_graph
-from rnnx.engines import ort_engine
-from rnnx.engines import registry as engine
+from rnnx.engines import ort_engine, registry
 from rnnx.errors import ModelError, ProviderError, RnnxError, UsageError
 from rnnx.model.onnx_file import model_id, read_contract, read_model, write_contract
 
@@ -96,7 +95,7 @@ def test_an_unknown_provider_is_refused_by_name() -> None:
 
 
 def test_a_provider_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(engine.PROVIDERS, "native", "rnnx_absent.engine")
+    monkeypatch.setitem(registry.PROVIDERS, "native", "rnnx_absent.engine")
     assert code_of(lambda: rnnx.load(onnx_models.lstm(), "native"), ProviderError) == "provider-unavailable"
 
 
@@ -134,7 +133,7 @@ def test_both_wheels_are_a_conflict_for_cuda_and_auto(monkeypatch: pytest.Monkey
             rnnx.load(onnx_models.lstm(), provider)
         assert caught.value.code == "onnxruntime-conflict"
     assert rnnx.load(onnx_models.lstm()).provider == "cpu"
-    reason = engine.availability()["cuda"]
+    reason = registry.availability()["cuda"]
     assert reason is not None
     assert reason.code == "onnxruntime-conflict"
 
@@ -173,8 +172,8 @@ def test_what_a_signal_raises_while_a_model_is_loaded_comes_out_as_it_is(
 
 
 def test_availability_tries_what_it_names() -> None:
-    found = engine.availability()
-    assert list(found) == list(engine.PROVIDERS)
+    found = registry.availability()
+    assert list(found) == list(registry.PROVIDERS)
     assert found["cpu"] is None
 
 

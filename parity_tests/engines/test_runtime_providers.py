@@ -15,7 +15,7 @@ import rnnx
 from rnnx.engines.ort_staging import Pinned
 from rnnx.errors import InputError
 from rnnx.model.contract import Contract, InputSpec
-from rnnx.runtime import input_buffers as feeds
+from rnnx.runtime import input_buffers
 from rnnx.tolerance import error_beyond, level_of
 from support.fake_cuda import FakeCuda, apart
 from support.pool_models import MODELS, SESSIONS, dims_of, inputs_of
@@ -112,13 +112,13 @@ def there(provider: str, array: Array) -> Any:
 @pytest.mark.parametrize("provider", DEVICES)
 def test_inputs_are_taken_where_they_lie(provider: str, monkeypatch: pytest.MonkeyPatch) -> None:
     cpu, other = SESSIONS["lstm"].stream(batch=2), load("lstm", provider).stream(batch=2)
-    convert = feeds.to_array
+    convert = input_buffers.to_array
 
     def host_only(spec: InputSpec, value: Any) -> Array:
         assert type(value) is np.ndarray, "a tensor was brought to the host"
         return convert(spec, value)
 
-    monkeypatch.setattr(feeds, "to_array", host_only)
+    monkeypatch.setattr(input_buffers, "to_array", host_only)
     random = np.random.default_rng(3)
     for steps in (None, 4, 4, None, 1):
         frame = random.normal(size=(2, 3) if steps is None else (2, steps, 3)).astype(np.float32)

@@ -28,7 +28,7 @@ from rnnx.engines.node_rules import require_rules
 from rnnx.errors import FileError, ModelError, ProviderError, RnnxError
 from rnnx.limits import bounded
 from rnnx.model.onnx_file import read_model
-from rnnx_native import build_cache as cache
+from rnnx_native import build_cache
 from rnnx_native.compile import compile_model
 
 Edit = Callable[[Any], object]
@@ -257,7 +257,7 @@ def test_a_start_that_is_no_number_is_no_contract(start: Any) -> None:
 def test_a_compiler_that_cannot_be_named_is_missing(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CC", words)
     with pytest.raises(ProviderError) as caught:
-        cache.compiler()
+        build_cache.compiler()
     assert caught.value.code == "compiler-missing"
 
 
@@ -270,7 +270,7 @@ def test_a_compiler_that_cannot_start_is_missing(
     program.chmod(0o755)
     monkeypatch.setenv("CC", str(program))
     with pytest.raises(ProviderError) as caught:
-        cache.compiler()
+        build_cache.compiler()
     assert (caught.value.code, str(program) in caught.value.found) == ("compiler-missing", True)
 
 

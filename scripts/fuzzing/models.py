@@ -11,7 +11,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from fuzzing.edits import FLOATS, edit_bytes, edit_json_text, integer, text
-from rnnx.model import protobuf as wire
+from rnnx.model import protobuf
 from rnnx.model.contract import METADATA_KEY
 
 OPERATORS = sorted({schema.name for schema in onnx.defs.get_all_schemas()})
@@ -48,19 +48,20 @@ def edit_wire(data: bytes, rng: random.Random) -> bytes:
     """Return protobuf of which one field, however deep, is dropped, doubled, moved or says another size."""
     try:
         parts = [
-            (number, value, data[start:end]) for number, value, start, end in wire.fields(memoryview(data))
+            (number, value, data[start:end])
+            for number, value, start, end in protobuf.fields(memoryview(data))
         ]
     except ValueError:
         return edit_bytes(data, rng)
     if not parts:
-        return wire.encode_int(rng.randrange(1, 20), rng.choice(_UNIQUE))
+        return protobuf.encode_int(rng.randrange(1, 20), rng.choice(_UNIQUE))
     place = rng.randrange(len(parts))
     number, value, whole = parts[place]
     pieces = [part for _, _, part in parts]
     if isinstance(value, memoryview) and value and rng.random() < 0.75:
         inner = edit_wire(bytes(value), rng)
         length = len(inner) if rng.random() < 0.9 else rng.choice((0, len(inner) + 1, 2**31, 2**63))
-        pieces[place] = wire.encode_varint(number << 3 | 2) + wire.encode_varint(length) + inner
+        pieces[place] = protobuf.encode_varint(number << 3 | 2) + protobuf.encode_varint(length) + inner
         return b"".join(pieces)
     way = rng.randrange(6)
     if way == 0:
@@ -70,11 +71,11 @@ def edit_wire(data: bytes, rng: random.Random) -> bytes:
     elif way == 2:
         rng.shuffle(pieces)
     elif way == 3:
-        pieces[place] = wire.encode_int(number, rng.choice(_UNIQUE))
+        pieces[place] = protobuf.encode_int(number, rng.choice(_UNIQUE))
     elif way == 4:
-        pieces[place] = wire.encode_varint(number << 3 | rng.randrange(8)) + whole[1:]
+        pieces[place] = protobuf.encode_varint(number << 3 | rng.randrange(8)) + whole[1:]
     else:
-        pieces[place] = wire.encode_bytes(rng.choice((number, rng.randrange(1, 30))), rng.randbytes(9))
+        pieces[place] = protobuf.encode_bytes(rng.choice((number, rng.randrange(1, 30))), rng.randbytes(9))
     return b"".join(pieces)
 
 

@@ -17,7 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rnnx_export.calls.padding import Call, draws, named
+from rnnx_export.calls.helpers import named
+from rnnx_export.calls.random import draws
+from rnnx_export.calls.types import Call
 
 if TYPE_CHECKING:
     from rnnx_export.calls.tracer import Watch

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from rnnx_export.calls.padding import Call, each, named, slices, with_past
+from rnnx_export.calls.helpers import each, named, slices, with_past
+from rnnx_export.calls.types import Call
 
 if TYPE_CHECKING:
     from rnnx_export.calls.tracer import Watch

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from rnnx_export.calls import padding as site_kinds
-from rnnx_export.calls.padding import Call, advance, delayed, named
+from rnnx_export.calls import padding
+from rnnx_export.calls.helpers import advance, delayed, named
+from rnnx_export.calls.types import Call
 
 if TYPE_CHECKING:
-    from rnnx_export.calls.tracer import Lift, Watch
+    from rnnx_export.calls.tracer import Watch
+    from rnnx_export.calls.types import Lift
 
 
 _TAKE = Tensor.__getitem__
@@ -42,7 +44,7 @@ def _index(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str,
             result = delayed(watch, lift, x)
             watch.lates[id(result)] = (result, x)
             return result
-    result = site_kinds.HANDLERS["__getitem__"](watch, func, args, kwargs)
+    result = padding.HANDLERS["__getitem__"](watch, func, args, kwargs)
     if axis is not None and start == 0 and isinstance(stop, int) and stop == 1:
         watch.firsts[id(result)] = (result, x, axis)
     return result
@@ -121,7 +123,7 @@ def _joined(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str
         lift = watch.visit("front", start=() if own else (parts[0],), like=like, axes={axis: frames})
         if lift is not None:
             return _filled(watch, lift, parts[1], parts[0].narrow(axis, 0, 1), frames)
-    return site_kinds.HANDLERS["cat"](watch, func, args, kwargs)
+    return padding.HANDLERS["cat"](watch, func, args, kwargs)
 
 
 def _padded(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
@@ -134,7 +136,7 @@ def _padded(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str
         place, frames = sides[0]
         axis = x.dim() - 1 - place // 2
     else:
-        return site_kinds.HANDLERS["pad"](watch, func, args, kwargs)
+        return padding.HANDLERS["pad"](watch, func, args, kwargs)
     if mode == "replicate":
         lift = watch.visit("repeat", like=x, axes={axis: frames})
         return func(*args, **kwargs) if lift is None else _repeated(watch, lift, x)
@@ -142,7 +144,7 @@ def _padded(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str
         lift = watch.visit("front", like=func(*args, **kwargs), axes={axis: frames})
         if lift is not None:
             return _filled(watch, lift, x, torch.full((), float(value or 0.0), dtype=x.dtype), frames)
-    return site_kinds.HANDLERS["pad"](watch, func, args, kwargs)
+    return padding.HANDLERS["pad"](watch, func, args, kwargs)
 
 
 def _repeated(watch: Watch, lift: Lift, x: Tensor) -> Tensor:

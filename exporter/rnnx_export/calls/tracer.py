@@ -10,60 +10,22 @@ mechanism serves finding, capturing and checking.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from rnnx_export.calls import decompositions as lowerings
-from rnnx_export.calls import overlap_add as overlaps
-from rnnx_export.calls import packed, shifts
-from rnnx_export.calls import padding as site_kinds
+from rnnx_export.calls import decompositions, overlap_add, packed, padding, shifts
+from rnnx_export.calls.types import Lift, Visit
 
 HANDLERS = {
-    **site_kinds.HANDLERS,
-    **lowerings.HANDLERS,
-    **overlaps.HANDLERS,
+    **padding.HANDLERS,
+    **decompositions.HANDLERS,
+    **overlap_add.HANDLERS,
     **packed.HANDLERS,
     **shifts.HANDLERS,
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Visit:
-    """One intercepted call, as seen in one run.
-
-    Attributes:
-        key: names the call in every run: module path, function, how often that pair was called before.
-        kind: what it is, a key of `site_kinds.KINDS`.
-        path: the calling module's path.
-        start: tensors that the call begins from, empty where it begins from `fill`.
-        like: shape and dtype stand for the tensor whose past is carried.
-        axes: the axes that could be time, each with the frames of memory it would take.
-        fill: the number a padding or running value starts from.
-        where: "file:line" of the call outside torch.
-    """
-
-    key: str
-    kind: str
-    path: str
-    start: tuple[Tensor, ...]
-    like: Tensor
-    axes: dict[int, int]
-    fill: float
-    where: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Lift:
-    """A visit whose memory becomes states: their names, and the axis that is time."""
-
-    key: str
-    kind: str
-    axis: int
-    names: tuple[str, ...]
 
 
 class Watch(TorchFunctionMode):
@@ -136,7 +98,7 @@ class Watch(TorchFunctionMode):
         key = f"{pair}:{count}"
         if not self.lifts:
             start = tuple(value.clone() for value in start)  # forward may write to them later
-        visit = Visit(key, kind, path, start, like, dict(axes), fill, site_kinds.caller())
+        visit = Visit(key, kind, path, start, like, dict(axes), fill, padding.caller())
         self.visits.append(visit)
         return self.lifts.get(key)
 

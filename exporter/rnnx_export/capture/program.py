@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
-import os
-import re
-import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,14 +13,8 @@ from torch.fx.experimental import _config
 
 from rnnx.model.contract import Axis, Dimension
 from rnnx_export.capture.complex_pairs import RealProgram, has_complex
+from rnnx_export.diagnostics import CaptureError, first_line, recorded_line, silent, user_line
 from rnnx_export.module.subject import quiet
-
-_TORCH = os.path.dirname(torch.__file__)
-_HERE = os.path.dirname(os.path.dirname(__file__))  # of the package
-
-
-class CaptureError(Exception):
-    """The program cannot be captured in this way; the message is one line, fit for a contract."""
 
 
 def capture(
@@ -61,7 +50,7 @@ def _export(
 ) -> torch.export.ExportedProgram:
     with (
         quiet(),
-        _silent(),
+        silent(),
         contextlib.redirect_stderr(io.StringIO()),
         _config.patch(backed_size_oblivious=True),  # type: ignore[attr-defined]
     ):
@@ -89,42 +78,3 @@ def _check_free(
             # A size that was frozen can be a SymInt that prints as a number.
             if Axis.parse(dimension).name and str(size).isdigit():
                 raise CaptureError(f"{dimension} of {name!r} was frozen to the example's size {size}")
-
-
-def user_line(error: Exception) -> str:
-    """Return " at file.py:12" for the innermost line of the user's own code that led to an error."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not frame.filename.startswith((_TORCH, _HERE)) and frame.line]
-    return f" at {os.path.basename(own[-1].filename)}:{own[-1].lineno}: `{own[-1].line}`" if own else ""
-
-
-def recorded_line(trace: str) -> str:
-    """Return the same for a trace in text, as a captured node has it."""
-    frames = re.findall(r'File "([^"]+)", line (\d+), in .*\n +(.+)', trace)
-    own = [frame for frame in frames if not frame[0].startswith((_TORCH, _HERE))]
-    return f" at {os.path.basename(own[-1][0])}:{own[-1][1]}: `{own[-1][2].strip()}`" if own else ""
-
-
-def one_line(text: str) -> str:
-    """Return a message of many lines as one of at most 200 characters."""
-    joined = " ".join(text.split())
-    return joined if len(joined) <= 200 else joined[:197] + "..."
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of what an error says, as one of at most 200 characters."""
-    if "data-dependent" in str(error):
-        return "a decision that depends on a tensor's value (data-dependent)"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return one_line(lines[0] if lines else type(error).__name__)
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Keep torch's loggers quiet: what they say is in the error, or does not concern the user."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.disable(before)

@@ -11,7 +11,8 @@ import torch
 
 from rnnx.model.contract import Dimension, StateSpec
 from rnnx.model.contract_values import encode_initial
-from rnnx_export.capture.program import CaptureError, capture
+from rnnx_export.capture.program import capture
+from rnnx_export.diagnostics import CaptureError
 from rnnx_export.graph.convert import convert
 from rnnx_export.graph.passes import names as clean
 from rnnx_export.graph.passes.recurrent import expand_recurrent

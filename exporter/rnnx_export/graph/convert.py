@@ -17,7 +17,7 @@ from onnxscript import opset18
 from torch.onnx._internal.exporter import _core, _registration
 
 from rnnx_export.capture import recurrent_ops  # noqa: F401  (defines the operators)
-from rnnx_export.capture.program import CaptureError, _silent, recorded_line
+from rnnx_export.diagnostics import CaptureError, recorded_line, silent
 from rnnx_export.module.subject import quiet
 
 DOMAIN = "rnnx"
@@ -31,7 +31,7 @@ def convert(exported: torch.export.ExportedProgram) -> ir.Model:
         CaptureError: an operator has no ONNX counterpart.
     """
     try:
-        with quiet(), _silent():
+        with quiet(), silent():
             return _core.exported_program_to_ir(exported, registry=_registry())
     except Exception as error:  # the converter wraps every kind of failure
         cause: BaseException = error
@@ -48,7 +48,7 @@ def _no_form(exported: torch.export.ExportedProgram, text: str) -> str:
     name, overload = found.groups()
     kind = " of complex numbers" if "complex-valued" in text else ""
     # The converter takes operators apart first: linalg_eigvalsh is _linalg_eigh by then.
-    with quiet(), _silent():
+    with quiet(), silent():
         nodes = exported.run_decompositions().graph.nodes
     called = [node for node in nodes if str(node.target) == f"{name}.{overload}"]
     where = next(filter(None, (recorded_line(node.meta.get("stack_trace") or "") for node in called)), "")

@@ -15,8 +15,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from rnnx_export.calls.padding import SLOTS
-from rnnx_export.capture.program import CaptureError, capture
+from rnnx_export.calls.kinds import SLOTS
+from rnnx_export.capture.program import capture
+from rnnx_export.diagnostics import CaptureError
 from rnnx_export.graph.passes.names import step_shape
 from rnnx_export.loops.matcher import Matcher
 from rnnx_export.loops.prefixes import STEP_COUNTS

@@ -20,7 +20,7 @@ from torch import nn
 
 from rnnx.errors import FileError, ModelError, UsageError
 from rnnx.files import read_bytes
-from rnnx_export.capture.program import one_line
+from rnnx_export.diagnostics import one_line
 
 _SOURCE = re.compile(r"(?P<home>.+):(?P<name>[A-Za-z_]\w*)(?P<call>\(\))?(?:\.(?P<method>[A-Za-z_]\w*))?")
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from rnnx.arguments import mapping
 from rnnx.errors import UsageError
-from rnnx_export.module import attributes as memory
+from rnnx_export.module import attributes
 from rnnx_export.module.plain_loops import plain_loops
 from rnnx_export.module.spec import TensorSpec, parse_tree
 from rnnx_export.module.structure import Path, flatten, part_at, replace
@@ -89,14 +89,14 @@ class Subject:
 
     def fresh(self, dtype: torch.dtype | None = None) -> nn.Module:
         """Return a new copy of the module in eval mode, its floats as `dtype` where one is given."""
-        module = memory.copy_module(self.original).eval()
+        module = attributes.copy_module(self.original).eval()
         for part in list(module.modules()):
             for name, child in part.named_children():
                 setattr(part, name, _uncompiled(child))
         for parameter in module.parameters():
             parameter.requires_grad_(False)
         for name in self._remembering:
-            memory.as_buffer(module, name)
+            attributes.as_buffer(module, name)
         if dtype is None and self.bfloat16:
             # Computed in float32: engines have few bfloat16 kernels, and float32 holds every bfloat16.
             dtype = torch.float32

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from rnnx.errors import InputError, ParityError
 from rnnx.model.shapes import from_steps, to_steps
 from rnnx_export import refusals
-from rnnx_export.module import attributes as memory
+from rnnx_export.module import attributes
 from rnnx_export.module.attributes import Place
 from rnnx_export.module.spec import TensorSpec
 from rnnx_export.module.structure import flatten, part_at, replace
@@ -135,7 +135,7 @@ class DrivenReference(ModuleReference):
                 parameter, path = subject.place(state.name)
                 ends[state.name] = state_array(held[parameter][path], state.spec)
             elif isinstance(state.origin, Place):
-                value = memory.read(module, state.origin)
+                value = attributes.read(module, state.origin)
                 ends[state.name] = state_array(split(value, state.fold), state.spec)
         final = length - 1
         return [

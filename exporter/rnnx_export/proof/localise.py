@@ -27,7 +27,7 @@ from rnnx.parity.lockstep import Failure, chunk_inputs, step_inputs
 from rnnx.parity.verdict import Finding
 from rnnx.session import Session
 from rnnx.tolerance import Bound, error_beyond, level_of, relative_error
-from rnnx_export.capture.program import CaptureError
+from rnnx_export.diagnostics import CaptureError
 from rnnx_export.graph.build import DIRECT, SCAN, build, state_specs, to_bytes
 from rnnx_export.proof.graph_values import (
     Values,

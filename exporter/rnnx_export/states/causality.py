@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rnnx.errors import RnnxError
 from rnnx.model.contract import axis_index
-from rnnx_export.capture.program import first_line, user_line
+from rnnx_export.diagnostics import first_line, user_line
 from rnnx_export.module.spec import TensorSpec
 from rnnx_export.module.structure import flatten
 from rnnx_export.module.subject import Subject, precision, quiet

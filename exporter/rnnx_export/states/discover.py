@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from rnnx_export import refusals
-from rnnx_export.calls.padding import LOOKS_EVERYWHERE, PASTS, POSITIONS, RECURRENT, RUNNING, SHIFTS, SLOTS
-from rnnx_export.calls.tracer import Lift, Visit
-from rnnx_export.module import attributes as memory
+from rnnx_export.calls.kinds import LOOKS_EVERYWHERE, PASTS, POSITIONS, RECURRENT, RUNNING, SHIFTS, SLOTS
+from rnnx_export.calls.types import Lift, Visit
+from rnnx_export.module import attributes
 from rnnx_export.module.attributes import Place
 from rnnx_export.module.spec import TensorSpec
 from rnnx_export.module.structure import Path, copied, flatten, matched_leaves, part_at, tensors
@@ -58,7 +58,7 @@ def discover(subject: Subject, returns: Any = None, *, resorts: Collection[str] 
         lifts, lifted, loops, more = _hidden(seen, taken, resorts)
         outputs, reason = _outputs(seen, returns, origins)
         places = [state.origin for state in states if isinstance(state.origin, Place)]
-        shapes = memory.templates(seen.base.module, places)
+        shapes = attributes.templates(seen.base.module, places)
         every = [*states, *lifted]
         convention = Convention(subject, pairs, outputs)
         plan = Plan(

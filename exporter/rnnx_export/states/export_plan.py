@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from rnnx.model.contract import Axis, Dimension
-from rnnx_export.calls.tracer import Lift, Watch
-from rnnx_export.module import attributes as memory
+from rnnx_export.calls.tracer import Watch
+from rnnx_export.calls.types import Lift
+from rnnx_export.module import attributes
 from rnnx_export.module.attributes import Place
 from rnnx_export.module.spec import TensorSpec
 from rnnx_export.module.structure import Path, flatten
@@ -112,7 +113,7 @@ class Plan:
     whole_only: str | None
     loops: bool
     notes: list[str]
-    templates: memory.Templates
+    templates: attributes.Templates
     sizes: dict[str, int]
     resorts: frozenset[str] = frozenset()
     step_graph: nn.Module | None = None
@@ -180,8 +181,8 @@ class Program(nn.Module):
         self.plan = plan
         self.returned: set[Path] = set()
         places = [state.origin for state in plan.states if isinstance(state.origin, Place)]
-        memory.unregister(self.module, places)
-        self._held = memory.templates(self.module, places)
+        attributes.unregister(self.module, places)
+        self._held = attributes.templates(self.module, places)
 
     def forward(self, *flat: Tensor) -> tuple[Tensor, ...]:
         """Compute one call."""
@@ -191,11 +192,11 @@ class Program(nn.Module):
         declared = {s.name: given[s.name].clone() for s in self.plan.states if s.is_declared}
         placed = {s.origin: given[s.name].clone() for s in self.plan.states if isinstance(s.origin, Place)}
         with Watch(self.module, self.plan.lifts, given) as watch:
-            memory.write(self.module, placed, self.plan.templates)
+            attributes.write(self.module, placed, self.plan.templates)
             arguments = self.plan.subject.arguments(inputs, declared)
             result = self.plan.subject.invoke(self.module, arguments)
-            kept = {place: memory.read(self.module, place) for place in placed}
-            memory.put_back(self.module, list(placed), self._held)
+            kept = {place: attributes.read(self.module, place) for place in placed}
+            attributes.put_back(self.module, list(placed), self._held)
         leaves = dict(flatten(result))
         ends = {id(value) for value in watch.next_states.values()}
         self.returned = {path for path, leaf in leaves.items() if id(leaf) in ends}

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from rnnx.errors import RefusedError, RnnxError
 from rnnx.model.contract import Dimension, axis_index
 from rnnx_export import refusals
-from rnnx_export.calls.tracer import Visit, Watch
-from rnnx_export.module import attributes as memory
+from rnnx_export.calls.tracer import Watch
+from rnnx_export.calls.types import Visit
+from rnnx_export.module import attributes
 from rnnx_export.module.attributes import Place
 from rnnx_export.module.spec import TensorSpec
 from rnnx_export.module.structure import Path, flatten
@@ -187,13 +188,13 @@ class Exploration:
         for moved in (False, True):
             module = self.subject.fresh()
             if moved:
-                other = _moved(memory.read(module, place))
-                memory.write(module, {place: other}, memory.templates(module, [place]))
+                other = _moved(attributes.read(module, place))
+                attributes.write(module, {place: other}, attributes.templates(module, [place]))
             try:
                 result = self.subject.call(module, *self.draw(0))
             except Exception:  # the user's own code may fail on it in any way, but then it reads it
                 return True
-            results.append([leaf for _, leaf in flatten(result)] + list(memory.snapshot(module).values()))
+            results.append([leaf for _, leaf in flatten(result)] + list(attributes.snapshot(module).values()))
         return len(results[0]) != len(results[1]) or any(
             isinstance(left, Tensor) != isinstance(right, Tensor)
             or (isinstance(left, Tensor) and not _equal(left, right))
@@ -206,9 +207,9 @@ class Exploration:
         module = subject.fresh()
         generator = torch.Generator().manual_seed(seed)
         given = self._states(sizes, generator)
-        before = memory.snapshot(module)
-        stamps = memory.stamps(module)
-        parameters = memory.parameter_stamps(module)
+        before = attributes.snapshot(module)
+        stamps = attributes.stamps(module)
+        parameters = attributes.parameter_stamps(module)
         calls = []
         other = None if first_row is None else torch.Generator().manual_seed(first_row)
         for _ in range(2):
@@ -234,10 +235,10 @@ class Exploration:
                 for name, (parameter, path) in places.items()
                 if left[parameter].get(path) is not states[name] or _version(states[name]) != versions[name]
             )
-            calls.append(Call(inputs, result, watch.visits, left, written, memory.snapshot(module)))
-        after = memory.parameter_stamps(module)
+            calls.append(Call(inputs, result, watch.visits, left, written, attributes.snapshot(module)))
+        after = attributes.parameter_stamps(module)
         changed = [name for name, stamp in parameters.items() if after.get(name) != stamp]
-        return Run(given, before, memory.written(stamps, module), changed, calls[0], calls[1], module)
+        return Run(given, before, attributes.written(stamps, module), changed, calls[0], calls[1], module)
 
     def _refuse_varying(self, again: Run) -> None:
         """Refuse a module that gives something else for the same inputs, or shapes that depend on values."""

@@ -17,7 +17,7 @@ from rnnx.errors import ModelError, ProviderError
 from rnnx.model.contract import Axis, Contract
 from rnnx.model.onnx_file import ModelFile
 from rnnx.model.shapes import Array, empty, fit
-from rnnx_native import build_cache as cache
+from rnnx_native import build_cache
 from rnnx_native.caller import caller, extension
 from rnnx_native.mapping import mapped
 from rnnx_native.program.ports import has_free_rows
@@ -51,7 +51,7 @@ class Options:
 def probe(provider: str) -> None:
     """Look for a compiler. Raises ProviderError where there is none."""
     _require_onnx()
-    cache.compiler()
+    build_cache.compiler()
 
 
 def open_engine(model: ModelFile, contract: Contract, provider: str, options: Options) -> NativeEngine:
@@ -197,10 +197,12 @@ class NativeEngine:
             return files | {"weights": weights_file(unit)}
 
         parts = [self._model.id, json.dumps(sorted(fixed.items())), str(self.options.chunk)]
-        parts += [self.options.weights, *cache.FLAGS]
+        parts += [self.options.weights, *build_cache.FLAGS]
         # The contract is no part of the id, and says what is an input and what a state.
         parts.append(self._model.metadata.get("rnnx.contract", ""))
-        return library_in(cache.kept(parts, make, {"engine.so": [*cache.FLAGS, "engine.c", "-lm"]}))
+        return library_in(
+            build_cache.kept(parts, make, {"engine.so": [*build_cache.FLAGS, "engine.c", "-lm"]})
+        )
 
 
 class NativeLane:

@@ -11,7 +11,7 @@ import onnx_ir.passes.common as passes
 import onnxscript.optimizer
 
 from rnnx.model.contract import Axis, Dimension
-from rnnx_export.capture.program import _silent
+from rnnx_export.diagnostics import silent
 from rnnx_export.module.subject import quiet
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
@@ -20,7 +20,7 @@ _PREFIXES = re.compile(r"^(?:program\.)*(?:module\.)?")
 
 def simplify(model: ir.Model) -> None:
     """Fold constants, inline functions and drop what nothing uses, in place."""
-    with quiet(), _silent():
+    with quiet(), silent():
         _forget_shapes(model.graph, every=_is_frozen(model.graph))
         onnxscript.optimizer.optimize_ir(model, num_iterations=2, onnx_shape_inference=False)
         _adopt_constants(model.graph)

@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.tape import Tape
 
-from rnnx_export.capture.program import CaptureError
+from rnnx_export.diagnostics import CaptureError
 from rnnx_export.graph.convert import DOMAIN
 
 _GATES = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2), "RNN": (0,)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from rnnx.model.contract import Axis, axis_index
-from rnnx_native.c_source import step_functions as calls
+from rnnx_native.c_source import step_functions
 from rnnx_native.c_source.files import header, program_lines, source_text
 from rnnx_native.c_source.kernel_dispatch import used
 from rnnx_native.c_source.templates import fill
@@ -46,7 +46,7 @@ def engine_text(unit: Unit) -> str:
         kernels_member=[f"  const {name}_kernels *kernels;"] if dispatched else [],
         kernels_choice=[f"  c->kernels = {name}_choose(level);"] if dispatched else [],
         blocks=blocks,
-        areas=calls.area_members(unit.areas(list(unit.programs))),
+        areas=step_functions.area_members(unit.areas(list(unit.programs))),
         wrappers=[line for key in unit.programs for line in _wrapper(unit, key, dispatched)],
         program_table=[f"    {{{rows}, {steps}, engine_{rows}_{steps}}}," for rows, steps in unit.programs],
         input_blocks="".join(f"c->in_{port.c_name}, " for port in sig.inputs),
@@ -116,7 +116,7 @@ def _wrapper(unit: Unit, key: tuple[int, int], dispatched: list[str]) -> list[st
         f"static void engine_{key[0]}_{key[1]}(engine_call *c, void *const *in, void *const *state,",
         "    void *const *out, void *const *next) {",
         "  (void)c, (void)in, (void)state, (void)out, (void)next;",
-        *("  " + line for line in calls.call_lines(unit, key, dispatched, place)),
+        *("  " + line for line in step_functions.call_lines(unit, key, dispatched, place)),
         "}",
         "",
     ]

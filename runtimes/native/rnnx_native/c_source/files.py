@@ -8,8 +8,7 @@ import numpy as np
 
 from rnnx.foreign_text import in_source
 from rnnx.formats.snapshot import Snapshot, encode_snapshot
-from rnnx_native.c_source import kernel_dispatch as dispatch
-from rnnx_native.c_source import step_functions as calls
+from rnnx_native.c_source import kernel_dispatch, step_functions
 from rnnx_native.c_source.function import float_words, function, numbers, packed
 from rnnx_native.c_source.templates import fill
 from rnnx_native.lowering.compiled_model import Unit, padded_size, parameter_lines
@@ -29,7 +28,7 @@ def header(unit: Unit, source: str) -> str:
         "",
         "/* Room for a batch of streams. */",
         f"typedef struct {unit.name}_many {{",
-        *calls.many_members(unit),
+        *step_functions.many_members(unit),
         f"}} {unit.name}_many;",
         "",
         "/* Step an array of streams, each with its own state, as one batch: states[count], inputs[count],",
@@ -37,7 +36,7 @@ def header(unit: Unit, source: str) -> str:
         f"void {unit.name}_step_many({unit.name}_state *states, const {unit.name}_input *inputs,",
         f"    {unit.name}_output *outputs, size_t count, {unit.name}_many *room);",
     ]
-    held = [port.c_name for port in sig.inputs if calls.held(port, unit)]
+    held = [port.c_name for port in sig.inputs if step_functions.held(port, unit)]
     loose = [port.c_name for port in sig.outputs if sig.has_time and not port.has_time]
     remarks = f"\n * {', '.join(held)}: one value for the whole chunk, that of inputs[0]." if held else ""
     if loose:
@@ -56,9 +55,14 @@ def header(unit: Unit, source: str) -> str:
         states=[
             f"  {port.ctype} {port.c_name}[2][{port.size}]; /* {_remark(port)} */" for port in sig.states
         ],
-        work=[*(calls.area_members(unit.areas(keys)) + calls.chunk_members(unit) or ["  char none;"])],
+        work=[
+            *(
+                step_functions.area_members(unit.areas(keys)) + step_functions.chunk_members(unit)
+                or ["  char none;"]
+            )
+        ],
         kernels_member=[f"  const struct {unit.name}_kernels *kernels; /* for this processor */"]
-        if dispatch.used(program_lines(unit))
+        if kernel_dispatch.used(program_lines(unit))
         else [],
         held=remarks,
         defaults_declaration=[
@@ -89,7 +93,7 @@ def has_defaults(unit: Unit) -> bool:
 def source_text(unit: Unit, source: str) -> str:
     """Return the network itself."""
     statements = program_lines(unit)
-    dispatched = dispatch.used(statements)
+    dispatched = kernel_dispatch.used(statements)
     programs: list[str] = []
     for key, built in unit.programs.items():
         programs.append(f"/* {key[0]} row{'s' * (key[0] > 1)}, {key[1]} step{'s' * (key[1] > 1)}. */")
@@ -99,14 +103,17 @@ def source_text(unit: Unit, source: str) -> str:
         "model.c",
         unit,
         source,
-        vector_prelude=dispatch.prelude(dispatched),
-        kernels=[*dispatch.kernels(statements, dispatched), *dispatch.table(unit.name, dispatched)]
+        vector_prelude=kernel_dispatch.prelude(dispatched),
+        kernels=[
+            *kernel_dispatch.kernels(statements, dispatched),
+            *kernel_dispatch.table(unit.name, dispatched),
+        ]
         or [_NONE],
         programs=programs,
         kernels_choice=[f"  s->kernels = {unit.name}_choose(RNNX_LEVEL);"] if dispatched else [],
         reset=[line for port in states for line in _reset(port)],
         defaults=_defaults(unit),
-        steps=calls.step_functions(unit, dispatched),
+        steps=step_functions.step_functions(unit, dispatched),
         architecture=packed([str(byte) for byte in unit.architecture]),
         header_begin=f"{_c_string(_header_parts(unit)[0])};",
         header_end=f"{_c_string(_header_parts(unit)[1])};",

@@ -11,7 +11,7 @@ from rnnx_native.lowering.lower_model import Built
 from rnnx_native.program.c_names import distinct
 from rnnx_native.program.memory_plan import Plan
 from rnnx_native.program.program import TURN, Program
-from rnnx_native.program.values import C_TYPES, Array, Buffer, literal
+from rnnx_native.program.values import C_TYPES, Array, Buffer, literal, shown
 
 _TOKEN = re.compile("⟦([0-9]+)⟧")
 _COLUMNS = 110
@@ -149,11 +149,6 @@ def _locals(program: Program, plan: Plan, names: Mapping[int, str], used: Mappin
 
 def _depth(buffer: Buffer) -> int:
     return 0 if buffer.parent is None else 1 + _depth(buffer.parent)
-
-
-def shown(shape: Sequence[int]) -> str:
-    """Return a shape as comments show it."""
-    return f"[{', '.join(map(str, shape))}]"
 
 
 def _table(name: str, array: Array) -> list[str]:

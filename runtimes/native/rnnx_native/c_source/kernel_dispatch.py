@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from rnnx_native.c_source import instruction_sets as vector
-from rnnx_native.c_source import kernel_text
+from rnnx_native.c_source import instruction_sets, kernel_text
 from rnnx_native.c_source.kernel_text import FOLDER
 
 _HEAD = re.compile(r"^static void rnnx_(\w+)\(([^)]*)\)", re.M)
@@ -15,7 +14,7 @@ _HEAD = re.compile(r"^static void rnnx_(\w+)\(([^)]*)\)", re.M)
 def used(lines: Iterable[str]) -> list[str]:
     """Return the kernels that lines of C call and that vector instructions make faster, in a fixed order."""
     named = kernel_text.calls(lines)
-    return [kernel for kernel in vector.DISPATCHED if f"rnnx_{kernel}" in named]
+    return [kernel for kernel in instruction_sets.DISPATCHED if f"rnnx_{kernel}" in named]
 
 
 def prelude(dispatched: Sequence[str]) -> list[str]:
@@ -29,19 +28,21 @@ def kernels(lines: Sequence[str], dispatched: Sequence[str]) -> list[str]:
     wanted = kernel_text.calls(lines) | {f"rnnx_{kernel}" for kernel in dispatched}
     made: dict[str, list[str]] = {}
     for isa in _sets(dispatched):
-        text = kernel_text.needed([f"rnnx_{kernel}_{isa.name}" for kernel in dispatched], vector.kernels(isa))
+        text = kernel_text.needed(
+            [f"rnnx_{kernel}_{isa.name}" for kernel in dispatched], instruction_sets.kernels(isa)
+        )
         made[isa.name] = [f"#if defined({isa.guard})", *(f"{part}\n" for part in text), "#endif", ""]
         wanted |= kernel_text.calls(text)
     parts = [f"{part}\n" for part in kernel_text.needed(wanted, portable)]
     return [*parts, *(line for section in made.values() for line in section)]
 
 
-def _sets(dispatched: Sequence[str]) -> list[vector.InstructionSet]:
+def _sets(dispatched: Sequence[str]) -> list[instruction_sets.InstructionSet]:
     """Return the instruction sets that some of these kernels gain by."""
     if not dispatched:
         return []
     bytes_too = any(kernel.endswith("_i8") for kernel in dispatched)
-    return [isa for isa in vector.SETS if bytes_too or isa is not vector.VNNI]
+    return [isa for isa in instruction_sets.SETS if bytes_too or isa is not instruction_sets.VNNI]
 
 
 def table(name: str, dispatched: Sequence[str]) -> list[str]:
@@ -71,7 +72,11 @@ def table(name: str, dispatched: Sequence[str]) -> list[str]:
         f"static const {name}_kernels *{name}_choose(int most) {{",
         "#if defined(RNNX_X86)",
         "  const int level = most > 0 ? rnnx_x86_level() : 0;",
-        *([f"  if (level > 2 && most > 2) return &{name}_vnni;"] if vector.VNNI in _sets(dispatched) else []),
+        *(
+            [f"  if (level > 2 && most > 2) return &{name}_vnni;"]
+            if instruction_sets.VNNI in _sets(dispatched)
+            else []
+        ),
         f"  if (level > 1 && most > 1) return &{name}_avx512;",
         f"  if (level > 0) return &{name}_avx2;",
         "#elif defined(RNNX_ARM64)",

@@ -9,13 +9,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from rnnx.model.contract import Axis, Contract
-from rnnx_native.c_source.function import shown
 from rnnx_native.lowering.lower_model import Built, build
 from rnnx_native.onnx_graph.read import Graph
 from rnnx_native.program.memory_plan import CACHE_LINE, Plan, plan, prune
 from rnnx_native.program.ports import Port, Signature, signature
 from rnnx_native.program.program import Weights
-from rnnx_native.program.values import C_TYPES, Array, Shape
+from rnnx_native.program.values import C_TYPES, Array, Shape, shown
 
 
 @dataclasses.dataclass(frozen=True)

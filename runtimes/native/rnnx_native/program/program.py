@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 import numpy.typing as npt
 
-from rnnx_native.program import pack_weights as pack
+from rnnx_native.program import pack_weights
 from rnnx_native.program.c_names import identifier
 from rnnx_native.program.values import C_TYPES, Array, Buffer, Shape, Value, shifted
 
@@ -124,13 +124,13 @@ class Program:
         Raises:
             OverflowError: a weight is too large for float16.
         """
-        panels = pack.panels(weights)
+        panels = pack_weights.panels(weights)
         if weights.dtype != np.float32:
             return self.constant(panels, name, learned=learned), "f64"
         if self.weights.kind == "f32" or not learned:
             return self.constant(panels, name, learned=learned), "f32"
         if self.weights.kind == "int8":
-            return self.constant(pack.byte_panels(weights), name, learned=learned), "i8"
+            return self.constant(pack_weights.byte_panels(weights), name, learned=learned), "i8"
         with np.errstate(over="ignore"):
             halves = panels.astype(np.float16)
         if not np.isfinite(halves[np.isfinite(panels)]).all():
@@ -141,7 +141,7 @@ class Program:
     def in_bytes(self, x: Value, columns: int) -> Value:
         """Emit the scaling of x [rows, columns] to 8 bits; return uint8 [rows, bytes of a row]."""
         rows = x.size // columns
-        out = self.new(f"{x.name}.bytes", np.uint8, (rows, pack.padded_bytes(columns)))
+        out = self.new(f"{x.name}.bytes", np.uint8, (rows, pack_weights.padded_bytes(columns)))
         self.emit([f"rnnx_quantize_i8({self.ref(out)}, {self.ref(x)}, {columns}, {rows});"], [x], [out])
         return out
 

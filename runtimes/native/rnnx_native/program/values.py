@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -150,3 +151,8 @@ def literal(value: Any, dtype: np.dtype[Any]) -> str:
         short = text
     body = short + ("f" if dtype.name == "float32" else "")
     return f"({body})" if body.startswith("-") else body
+
+
+def shown(shape: Sequence[int]) -> str:
+    """Return a shape as comments show it."""
+    return f"[{', '.join(map(str, shape))}]"

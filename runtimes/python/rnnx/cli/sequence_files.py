@@ -16,7 +16,7 @@ from rnnx.formats.array_files import SUFFIXES, read_arrays, write_arrays
 from rnnx.model.contract import Contract, axis_index
 from rnnx.model.shapes import Array, chunk_shape, has_steps
 from rnnx.pool.input_checks import named
-from rnnx.runtime import input_buffers as feeds
+from rnnx.runtime import input_buffers
 
 LINES = ".jsonl"
 
@@ -129,11 +129,11 @@ def _told(value: Any) -> Any:
 
 def _with_batch(contract: Contract, content: Any) -> Any:
     """Return values with a batch axis of 1 put in where the model's inputs have theirs."""
-    named = feeds.name_inputs(contract.inputs, content)
+    named = input_buffers.name_inputs(contract.inputs, content)
     inputs = {}
     for spec in contract.inputs:
         if named.get(spec.name) is not None:
-            array = feeds.to_array(spec, named[spec.name])
+            array = input_buffers.to_array(spec, named[spec.name])
             if array.shape == (0,) and has_steps(contract, spec):  # nested lists lose their other axes then
                 raise InputError(
                     "empty-time",

@@ -8,7 +8,7 @@ those of onnx.proto (NodeProto, AttributeProto).
 from __future__ import annotations
 
 from rnnx.errors import ModelError
-from rnnx.model import protobuf as wire
+from rnnx.model import protobuf
 from rnnx.model.onnx_file import ModelFile
 from rnnx.model.onnx_messages import walk
 
@@ -22,7 +22,7 @@ def require_rules(model: ModelFile) -> None:
         ModelError: `engine-refused`.
     """
     for node in walk(memoryview(model.data), "model", "node"):
-        parts = list(wire.fields(node))
+        parts = list(protobuf.fields(node))
         operators = [
             bytes(value) for number, value, _, _ in parts if number == 4 and isinstance(value, memoryview)
         ]
@@ -43,7 +43,7 @@ def require_rules(model: ModelFile) -> None:
 def _number(attribute: memoryview, name: bytes) -> int | None:
     """Return the number that an attribute holds, if it is called so."""
     named, value = False, None
-    for number, content, _, _ in wire.fields(attribute):
+    for number, content, _, _ in protobuf.fields(attribute):
         if number == 1 and isinstance(content, memoryview):
             named = bytes(content) == name
         elif number == 3 and isinstance(content, int):

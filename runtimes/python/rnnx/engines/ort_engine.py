@@ -23,7 +23,7 @@ from rnnx.engines.ort_options import Options, is_of_engine, session_options
 from rnnx.engines.ort_staging import Pageable, Staging, pinned
 from rnnx.engines.registry import Device, Shape
 from rnnx.errors import ModelError, ProviderError, first_line, was_interrupted
-from rnnx.model import protobuf as wire
+from rnnx.model import protobuf
 from rnnx.model.contract import Contract
 from rnnx.model.onnx_file import ModelFile
 from rnnx.model.shapes import Array
@@ -255,10 +255,14 @@ def _no_cuda(found: str) -> ProviderError:
 
 def _identity_model() -> bytes:
     """Return an ONNX model of one Identity node, y float32[1] = x: enough to see a provider work."""
-    size = wire.encode_bytes(1, b"\x08\x01")
-    kind = wire.encode_bytes(2, wire.encode_bytes(1, b"\x08\x01" + wire.encode_bytes(2, size)))
-    node = wire.encode_bytes(1, b"x") + wire.encode_bytes(2, b"y") + wire.encode_bytes(4, b"Identity")
-    graph = wire.encode_bytes(1, node) + wire.encode_bytes(2, b"probe")
-    graph += wire.encode_bytes(11, wire.encode_bytes(1, b"x") + kind)
-    graph += wire.encode_bytes(12, wire.encode_bytes(1, b"y") + kind)
-    return b"\x08\x08" + wire.encode_bytes(7, graph) + wire.encode_bytes(8, b"\x10\x11")
+    size = protobuf.encode_bytes(1, b"\x08\x01")
+    kind = protobuf.encode_bytes(2, protobuf.encode_bytes(1, b"\x08\x01" + protobuf.encode_bytes(2, size)))
+    node = (
+        protobuf.encode_bytes(1, b"x")
+        + protobuf.encode_bytes(2, b"y")
+        + protobuf.encode_bytes(4, b"Identity")
+    )
+    graph = protobuf.encode_bytes(1, node) + protobuf.encode_bytes(2, b"probe")
+    graph += protobuf.encode_bytes(11, protobuf.encode_bytes(1, b"x") + kind)
+    graph += protobuf.encode_bytes(12, protobuf.encode_bytes(1, b"y") + kind)
+    return b"\x08\x08" + protobuf.encode_bytes(7, graph) + protobuf.encode_bytes(8, b"\x10\x11")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rnnx.model import protobuf as wire
+from rnnx.model import protobuf
 from rnnx.model.contract import Contract, axis_index
 from rnnx.model.onnx_file import ELEMENT_TYPES
 from rnnx.model.shapes import Array
@@ -141,21 +141,28 @@ def scatter_model(states: list[State]) -> bytes:
 
 
 def _node(operator: str, takes: list[str], gives: str, **attributes: int) -> bytes:
-    body = b"".join(wire.encode_bytes(1, name.encode()) for name in takes)
-    body += wire.encode_bytes(2, gives.encode()) + wire.encode_bytes(4, operator.encode())
+    body = b"".join(protobuf.encode_bytes(1, name.encode()) for name in takes)
+    body += protobuf.encode_bytes(2, gives.encode()) + protobuf.encode_bytes(4, operator.encode())
     for name, value in attributes.items():
-        body += wire.encode_bytes(
-            5, wire.encode_bytes(1, name.encode()) + wire.encode_int(3, value) + wire.encode_int(20, 2)
+        body += protobuf.encode_bytes(
+            5,
+            protobuf.encode_bytes(1, name.encode())
+            + protobuf.encode_int(3, value)
+            + protobuf.encode_int(20, 2),
         )
-    return wire.encode_bytes(1, body)
+    return protobuf.encode_bytes(1, body)
 
 
 def _model(nodes: bytes, takes: list[Value], gives: list[Value]) -> bytes:
     """Return a model of operator set 17 whose tensors have any sizes."""
-    graph = nodes + wire.encode_bytes(2, b"rows")
+    graph = nodes + protobuf.encode_bytes(2, b"rows")
     for number, values in ((11, takes), (12, gives)):
         for name, rank, kind in values:
-            shape = wire.encode_bytes(2, wire.encode_bytes(1, b"") * rank)
-            tensor = wire.encode_bytes(2, wire.encode_bytes(1, wire.encode_int(1, kind) + shape))
-            graph += wire.encode_bytes(number, wire.encode_bytes(1, name.encode()) + tensor)
-    return wire.encode_int(1, 8) + wire.encode_bytes(7, graph) + wire.encode_bytes(8, wire.encode_int(2, 17))
+            shape = protobuf.encode_bytes(2, protobuf.encode_bytes(1, b"") * rank)
+            tensor = protobuf.encode_bytes(2, protobuf.encode_bytes(1, protobuf.encode_int(1, kind) + shape))
+            graph += protobuf.encode_bytes(number, protobuf.encode_bytes(1, name.encode()) + tensor)
+    return (
+        protobuf.encode_int(1, 8)
+        + protobuf.encode_bytes(7, graph)
+        + protobuf.encode_bytes(8, protobuf.encode_int(2, 17))
+    )

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from rnnx.errors import ModelError
-from rnnx.model import protobuf as wire
+from rnnx.model import protobuf
 from rnnx.model.onnx_messages import INSIDE, entry, walk
 
 _BITS = {
@@ -107,16 +107,18 @@ def relocated(data: bytes, names: Mapping[str, str]) -> bytes:
 
 def _relocated(message: memoryview, kind: str, names: Mapping[str, str]) -> bytes:
     parts = []
-    for number, value, start, end in wire.fields(message):
+    for number, value, start, end in protobuf.fields(message):
         part = bytes(message[start:end])
         inside = INSIDE[kind].get(number)
         if inside is not None and isinstance(value, memoryview):
-            part = wire.encode_bytes(number, _relocated(value, inside, names))
+            part = protobuf.encode_bytes(number, _relocated(value, inside, names))
         elif kind == "tensor" and number == _EXTERNAL_DATA and isinstance(value, memoryview):
             key, location = entry(value)
             if key == "location":
-                pair = wire.encode_bytes(1, b"location") + wire.encode_bytes(2, names[location].encode())
-                part = wire.encode_bytes(number, pair)
+                pair = protobuf.encode_bytes(1, b"location") + protobuf.encode_bytes(
+                    2, names[location].encode()
+                )
+                part = protobuf.encode_bytes(number, pair)
         parts.append(part)
     return b"".join(parts)
 
@@ -124,16 +126,16 @@ def _relocated(message: memoryview, kind: str, names: Mapping[str, str]) -> byte
 def _is_external(tensor: memoryview) -> bool:
     return any(
         number == _EXTERNAL_DATA or (number == _DATA_LOCATION and value == _EXTERNAL)
-        for number, value, _, _ in wire.fields(tensor)
+        for number, value, _, _ in protobuf.fields(tensor)
     )
 
 
 def _external(tensor: memoryview) -> ExternalTensor:
     entries: dict[str, str] = {}
     entry_count, bits = 1, None
-    for number, value, _, _ in wire.fields(tensor):
+    for number, value, _, _ in protobuf.fields(tensor):
         if number == 1:
-            for size in [value] if isinstance(value, int) else wire.packed(value):
+            for size in [value] if isinstance(value, int) else protobuf.packed(value):
                 entry_count *= size
         elif number == 2 and isinstance(value, int):
             bits = _BITS.get(value)

@@ -15,7 +15,7 @@ from pathlib import Path
 from rnnx.errors import ModelError
 from rnnx.files import read_bytes
 from rnnx.model import contract as contract_module
-from rnnx.model import protobuf as wire
+from rnnx.model import protobuf
 from rnnx.model.contract import Contract, Dimension
 from rnnx.model.external_data import ExternalTensor, external_tensors, read_all
 from rnnx.model.lengths import GraphNode, require_kept_states
@@ -124,14 +124,14 @@ def write_contract(data: bytes, contract: Contract) -> bytes:
     """Return the model `data` with `contract` as its rnnx metadata; other metadata stays."""
     view = memoryview(data)
     kept, entries = [], []
-    for number, value, start, end in wire.fields(view):
+    for number, value, start, end in protobuf.fields(view):
         if number != _METADATA_FIELD:
             kept.append(bytes(view[start:end]))
         elif isinstance(value, memoryview) and entry(value)[0] != contract_module.METADATA_KEY:
             entries.append(bytes(view[start:end]))
-    pair = wire.encode_bytes(1, contract_module.METADATA_KEY.encode())
-    pair += wire.encode_bytes(2, contract_module.to_json(contract).encode())
-    return b"".join([*kept, *entries, wire.encode_bytes(_METADATA_FIELD, pair)])
+    pair = protobuf.encode_bytes(1, contract_module.METADATA_KEY.encode())
+    pair += protobuf.encode_bytes(2, contract_module.to_json(contract).encode())
+    return b"".join([*kept, *entries, protobuf.encode_bytes(_METADATA_FIELD, pair)])
 
 
 def model_id(data: bytes, folder: Path | None) -> str:
@@ -142,7 +142,7 @@ def model_id(data: bytes, folder: Path | None) -> str:
 def _identity(data: bytes, folder: Path | None, external: Sequence[ExternalTensor]) -> str:
     view = memoryview(data)
     digest = hashlib.sha256()
-    for number, _, start, end in wire.fields(view):
+    for number, _, start, end in protobuf.fields(view):
         if number != _METADATA_FIELD:
             digest.update(view[start:end])
     for block in read_all(folder, external):
@@ -159,7 +159,7 @@ def _parse(data: bytes, path: Path | None) -> ModelFile:
     ir_version, graph = 0, None
     opsets: dict[str, int] = {}
     metadata: dict[str, str] = {}
-    for number, value, _, _ in wire.fields(memoryview(data)):
+    for number, value, _, _ in protobuf.fields(memoryview(data)):
         if number == 1 and isinstance(value, int):
             ir_version = value
         elif number == 7 and isinstance(value, memoryview):
@@ -204,7 +204,7 @@ def _graphs(graph: memoryview) -> Iterator[memoryview]:
 
 
 def _messages(message: memoryview, field: int) -> Iterator[memoryview]:
-    for number, value, _, _ in wire.fields(message):
+    for number, value, _, _ in protobuf.fields(message):
         if number == field and isinstance(value, memoryview):
             yield value
 
@@ -219,9 +219,9 @@ def _nodes(model: ModelFile) -> Iterator[GraphNode]:
 
 def _initializer(tensor: memoryview) -> tuple[str, int]:
     name, entries = "", 1
-    for number, value, _, _ in wire.fields(tensor):
+    for number, value, _, _ in protobuf.fields(tensor):
         if number == 1:
-            sizes = [value] if isinstance(value, int) else wire.packed(value)
+            sizes = [value] if isinstance(value, int) else protobuf.packed(value)
             for size in sizes:
                 entries *= size
         elif number == 8 and isinstance(value, memoryview):
@@ -231,12 +231,12 @@ def _initializer(tensor: memoryview) -> tuple[str, int]:
 
 def _value_info(message: memoryview) -> tuple[str, GraphValue]:
     name, dtype, shape = "", "", []
-    for number, value, _, _ in wire.fields(message):
+    for number, value, _, _ in protobuf.fields(message):
         if number == 1 and isinstance(value, memoryview):
             name = bytes(value).decode()
         elif number == 2 and isinstance(value, memoryview):
             for tensor in _messages(value, 1):
-                for inner, content, _, _ in wire.fields(tensor):
+                for inner, content, _, _ in protobuf.fields(tensor):
                     if inner == 1 and isinstance(content, int):
                         dtype = ELEMENT_TYPES.get(content, f"onnx type {content}")
                     elif inner == 2 and isinstance(content, memoryview):
@@ -245,7 +245,7 @@ def _value_info(message: memoryview) -> tuple[str, GraphValue]:
 
 
 def _dimension(message: memoryview) -> Dimension:
-    for number, value, _, _ in wire.fields(message):
+    for number, value, _, _ in protobuf.fields(message):
         if number == 1 and isinstance(value, int):
             return value
         if number == 2 and isinstance(value, memoryview):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rnnx.model import protobuf as wire
+from rnnx.model import protobuf
 
 # As far as they lead to nodes and tensors.
 INSIDE: dict[str, dict[int, str]] = {
@@ -33,7 +33,7 @@ def walk(message: memoryview, kind: str, wanted: str) -> Iterator[memoryview]:
         return
     found = [
         (INSIDE[kind][number], value)
-        for number, value, _, _ in wire.fields(message)
+        for number, value, _, _ in protobuf.fields(message)
         if number in INSIDE[kind] and isinstance(value, memoryview)
     ]
     for inside, value in sorted(found, key=lambda part: part[0] == "node"):
@@ -43,7 +43,7 @@ def walk(message: memoryview, kind: str, wanted: str) -> Iterator[memoryview]:
 def entry(message: memoryview) -> tuple[str, str]:
     """Return fields 1 and 2 of a small message as text: key and value, or domain and version."""
     found = {1: "", 2: ""}
-    for number, value, _, _ in wire.fields(message):
+    for number, value, _, _ in protobuf.fields(message):
         if number in found:
             found[number] = str(value) if isinstance(value, int) else bytes(value).decode()
     return found[1], found[2]

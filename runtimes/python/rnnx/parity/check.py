@@ -17,7 +17,7 @@ from rnnx.parity.lazy_inputs import KINDS, drawn_inputs, recorded_inputs
 from rnnx.parity.reference import Inputs, Reference, States, Truth
 from rnnx.parity.text_checks import check_text
 from rnnx.parity.verdict import VERSION, Parity, Runtime, summarise
-from rnnx.runtime import initial_states as opening
+from rnnx.runtime import initial_states
 from rnnx.runtime.chunks import input_sizes
 from rnnx.session import Session
 from rnnx.tolerance import Level
@@ -58,7 +58,7 @@ class Request:
 
     def rows(self, contract: Contract) -> Inputs:
         """Return the inputs of the comparison."""
-        with opening.room(self.sizes):
+        with initial_states.room(self.sizes):
             return self.inputs or drawn_inputs(contract, steps=self.steps, sizes=self.sizes, seed=self.seed)
 
 
@@ -90,7 +90,7 @@ def make_request(
     asked = {**dims, **({} if batch is None else {"batch": batch})}
     rows = batch if batch is not None else 2 if contract.has_batch else 1
     free = {**dict.fromkeys(contract.free_dimensions, FREE_SIZE), **dims}
-    sizes = opening.sizes(contract, rows, free)
+    sizes = initial_states.sizes(contract, rows, free)
     if recorded is None:
         return Request(steps=steps, sizes=sizes, seed=seed)
     found = input_sizes(contract, recorded)

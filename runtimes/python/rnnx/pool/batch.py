@@ -11,7 +11,7 @@ import numpy as np
 from rnnx.engines.registry import Engine, Shape
 from rnnx.model.contract import Contract, axis_index, default_array, resolve, step_shape
 from rnnx.model.shapes import Array, chunk_shape
-from rnnx.runtime import step_loop as loops
+from rnnx.runtime import step_loop
 from rnnx.runtime.bound_call import Plan
 from rnnx.runtime.input_buffers import UNREADABLE, Feed, required
 
@@ -154,8 +154,8 @@ class Batch:
                 raise AssertionError("a plan refused inputs that are valid")
             self.plan.run(0)
             return self._split(parts, self.plan.results()), 1
-        moving = loops.moving_inputs(self._contract, self.plan, arrays, time)
-        results = loops.run_steps(self._contract, self.plan, moving, time)
+        moving = step_loop.moving_inputs(self._contract, self.plan, arrays, time)
+        results = step_loop.run_steps(self._contract, self.plan, moving, time)
         return self._split(parts, results), time % 2
 
     def _merge(self, parts: Sequence[Mapping[str, Array]], time: int) -> dict[str, Array]:

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 from rnnx.arguments import mapping
 from rnnx.formats.snapshot import Sampling, Snapshot, decode_snapshot, encode_snapshot
 from rnnx.model.shapes import Array
-from rnnx.pool import chunks as pool_chunks
-from rnnx.pool import input_checks as joining
+from rnnx.pool import chunks, input_checks
 from rnnx.pool.batch import Batch, Batches
 from rnnx.pool.state_table import PoolStates
-from rnnx.runtime import initial_states as opening
+from rnnx.runtime import initial_states
 from rnnx.runtime.busy_lock import Guarded, exclusive
 
 if TYPE_CHECKING:
@@ -52,12 +51,12 @@ class Pool(Guarded):
         self.dims = mapping("dims", dims, "sizes by dimension")
         self._contract = contract = session.contract
         self._check = check
-        capacity = joining.check_pooled(contract, capacity)
-        self._sizes = opening.sizes(contract, 1, self.dims, capacity)
+        capacity = input_checks.check_pooled(contract, capacity)
+        self._sizes = initial_states.sizes(contract, 1, self.dims, capacity)
         begins = mapping("initial", initial, "starts by state")
         self._own_initial: dict[int, Mapping[str, Array]] = {}
-        with opening.room({**self._sizes, "capacity": capacity}):
-            self._initial = opening.starts(contract, self._sizes, begins)
+        with initial_states.room({**self._sizes, "capacity": capacity}):
+            self._initial = initial_states.starts(contract, self._sizes, begins)
             self._states = PoolStates(session.engine, contract, self._sizes, capacity)
         self._batches = Batches(contract, session.engine, self._sizes, check=check)
 
@@ -94,7 +93,7 @@ class Pool(Guarded):
             StreamError: `stream-busy` or `stream-closed`.
         """
         starts = self._initial | {
-            name: opening.state_array(self._contract, name, value, self._sizes)
+            name: initial_states.state_array(self._contract, name, value, self._sizes)
             for name, value in mapping("initial", initial, "starts by state").items()
         }
         states, position = starts, 0
@@ -102,7 +101,7 @@ class Pool(Guarded):
             found = self._decode(snapshot)
             states, position = dict(found.states), found.position
         stream = next(_NUMBERS)
-        with opening.room({**self._sizes, "capacity": 2 * self.capacity}):
+        with initial_states.room({**self._sizes, "capacity": 2 * self.capacity}):
             self._states.add(stream, states, position)
         if initial:
             self._own_initial[stream] = starts
@@ -131,7 +130,7 @@ class Pool(Guarded):
             raise self._unusable() from None
         try:
             if type(inputs) is not dict or not inputs:
-                inputs = joining.by_stream(inputs)
+                inputs = input_checks.by_stream(inputs)
                 if not inputs:
                     return {}
             streams = self._states.order(inputs)
@@ -159,19 +158,19 @@ class Pool(Guarded):
         Raises:
             InputError, StreamError, ModelError: as `step`; either all chunks were run or none.
         """
-        given = joining.by_stream(inputs)
+        given = input_checks.by_stream(inputs)
         streams = self._states.order(given)
         self._states.require(streams)
         if not streams:
             return {}
         feeds = [given[stream] for stream in streams]
-        parts = joining.match_streams(
+        parts = input_checks.match_streams(
             self._contract, streams, feeds, self._sizes, whole=True, finite=self._check
         )
-        return pool_chunks.run(self._contract, self._states, self._batches, streams, parts)
+        return chunks.run(self._contract, self._states, self._batches, streams, parts)
 
     @exclusive
-    def _run_matched(self, given: Mapping[int, joining.Matched]) -> dict[int, dict[str, Array]]:
+    def _run_matched(self, given: Mapping[int, input_checks.Matched]) -> dict[int, dict[str, Array]]:
         """Run chunks as `run` does whose inputs `joining.match_streams` has seen, alone or in longer ones.
 
         Raises:
@@ -182,8 +181,8 @@ class Pool(Guarded):
         streams = self._states.order(given)
         self._states.require(streams)
         parts = [given[stream] for stream in streams]
-        joining.check_joined(self._contract, streams, parts)
-        return pool_chunks.run(self._contract, self._states, self._batches, streams, parts)
+        input_checks.check_joined(self._contract, streams, parts)
+        return chunks.run(self._contract, self._states, self._batches, streams, parts)
 
     @exclusive
     def reset(self, stream: int) -> None:
@@ -266,7 +265,7 @@ class Pool(Guarded):
     def _fit(self, streams: Iterable[int], feeds: list[Any]) -> Batch:
         """Return a batch filled with these inputs: the long way, taken where the short one finds a fault."""
         self._states.require(streams)
-        parts = joining.match_streams(
+        parts = input_checks.match_streams(
             self._contract, streams, feeds, self._sizes, whole=False, finite=self._check
         )
         dims = {**parts[0][1], "batch": len(parts)}

@@ -13,7 +13,7 @@ from rnnx.errors import InputError
 from rnnx.model.contract import Contract, InputSpec, OutputSpec, default_array, resolve, step_shape
 from rnnx.model.index_ranges import bounds_of
 from rnnx.model.shapes import Array, chunk_shape
-from rnnx.runtime import input_buffers as feeds
+from rnnx.runtime import input_buffers
 from rnnx.runtime.input_buffers import Feed
 
 
@@ -53,7 +53,7 @@ class Plan:
         self.run = self._call.run
         self._on_device = self._call.on_device
         self.feeds = tuple(self._feed(spec, dims, whole, check) for spec in contract.inputs)
-        names = feeds.required(contract.inputs)
+        names = input_buffers.required(contract.inputs)
         self._only = next((feed for feed in self.feeds if names == [feed.name]), None)
         self._loose = [spec for spec in contract.outputs if gives[spec.name] is None]
         self.gives = [
@@ -76,7 +76,7 @@ class Plan:
         elif spec.role == "length":
             default = np.full(shape, self.time, np.int64)
         bounds = bounds_of(self._contract, spec, time=self.time)
-        values = feeds.value_check(spec, bounds)
+        values = input_buffers.value_check(spec, bounds)
         # Integers out of bounds make an engine read out of bounds: they are checked in any case.
         call = self._call if bounds is None and self._call.device is not None else None
         checked = values if check or bounds is not None else None

@@ -12,7 +12,7 @@ from rnnx.arguments import number
 from rnnx.errors import InputError, UsageError
 from rnnx.model.contract import Axis, Contract, axis_index, describe, resolve, step_shape
 from rnnx.model.shapes import Array, chunk_shape, fit, from_steps, has_steps
-from rnnx.runtime import input_buffers as feeds
+from rnnx.runtime import input_buffers
 from rnnx.runtime.stream import Stream
 
 
@@ -23,14 +23,14 @@ def input_sizes(contract: Contract, inputs: Any) -> dict[str, int]:
         InputError: inputs that do not fit the contract or each other.
     """
     sizes: dict[str, int] = {}
-    named = feeds.name_inputs(contract.inputs, inputs)
+    named = input_buffers.name_inputs(contract.inputs, inputs)
     for spec in contract.inputs:
         if named.get(spec.name) is not None:
             shape = chunk_shape(contract, spec)
-            actual = feeds.to_array(spec, named[spec.name]).shape
+            actual = input_buffers.to_array(spec, named[spec.name]).shape
             fitted = fit(shape, actual, sizes)
             if fitted is None or 0 in actual:
-                raise feeds.misfit(spec, shape, actual, sizes, whole=True)
+                raise input_buffers.misfit(spec, shape, actual, sizes, whole=True)
             sizes = fitted
     return sizes
 
@@ -52,7 +52,7 @@ def run_chunks(stream: Stream, inputs: Any, *, chunk: int) -> Iterator[tuple[int
     """
     chunk = number(chunk, "a chunk of 1 step or more", least=1, code="chunk-invalid")
     contract = stream.session.contract
-    named = feeds.name_inputs(contract.inputs, inputs)
+    named = input_buffers.name_inputs(contract.inputs, inputs)
     steps = input_sizes(contract, named)["time"]
     for begin in range(0, steps, steps if contract.whole_only is not None else chunk):
         end = min(begin + (steps if contract.whole_only is not None else chunk), steps)
@@ -75,7 +75,7 @@ def raw_chunks(stream: Stream, file: BinaryIO, *, chunk: int) -> Iterator[tuple[
         InputError: `raw-input` if the values end within a step, or there are none; all whole steps ran.
     """
     contract = stream.session.contract
-    needed = [spec for spec in contract.inputs if spec.name in feeds.required(contract.inputs)]
+    needed = [spec for spec in contract.inputs if spec.name in input_buffers.required(contract.inputs)]
     if len(needed) != 1 or not has_steps(contract, needed[0]) or contract.free_dimensions:
         raise UsageError(
             "raw-input",
@@ -126,7 +126,7 @@ def part_of(contract: Contract, named: Mapping[str, Any], begin: int, end: int) 
     for spec in contract.inputs:
         if named.get(spec.name) is None:
             continue
-        value = feeds.to_array(spec, named[spec.name])
+        value = input_buffers.to_array(spec, named[spec.name])
         shape = chunk_shape(contract, spec)
         time = axis_index(shape, "time")
         if spec.role == "length":

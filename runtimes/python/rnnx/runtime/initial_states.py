@@ -14,7 +14,7 @@ from rnnx.errors import InputError, first_line
 from rnnx.limits import check_bytes
 from rnnx.model.contract import Contract, axis_index, initial_array, resolve, unknown_name
 from rnnx.model.shapes import Array
-from rnnx.runtime import input_buffers as feeds
+from rnnx.runtime import input_buffers
 
 
 def sizes(
@@ -103,11 +103,11 @@ def state_array(contract: Contract, name: str, value: Any, found: Mapping[str, i
     spec = next((state for state in contract.states if state.name == name), None)
     if spec is None:
         raise unknown_name("state", name, [state.name for state in contract.states])
-    array, shape = feeds.to_array(spec, value), resolve(spec.shape, found)
+    array, shape = input_buffers.to_array(spec, value), resolve(spec.shape, found)
     if isinstance(value, (bool, int, float)):
         array = np.broadcast_to(array, shape)
     if array.shape != shape:
-        raise feeds.wrong_shape(spec, spec.shape, found, f"{array.dtype}{list(array.shape)}")
+        raise input_buffers.wrong_shape(spec, spec.shape, found, f"{array.dtype}{list(array.shape)}")
     if array.dtype.kind == "f" and np.isnan(array).any():
         index = [int(entry) for entry in np.argwhere(np.isnan(array))[0]]
         raise InputError(

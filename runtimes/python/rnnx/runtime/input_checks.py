@@ -12,7 +12,7 @@ from rnnx.errors import InputError
 from rnnx.model.contract import Contract, step_shape
 from rnnx.model.index_ranges import bounds_of
 from rnnx.model.shapes import Array, chunk_shape, fit
-from rnnx.runtime import input_buffers as feeds
+from rnnx.runtime import input_buffers
 
 
 def match_inputs(
@@ -33,17 +33,17 @@ def match_inputs(
     """
     arrays: dict[str, Any] = {}
     dims = sizes if whole else {**sizes, "time": 1}
-    named = feeds.name_inputs(contract.inputs, inputs)
+    named = input_buffers.name_inputs(contract.inputs, inputs)
     for spec in contract.inputs:
         if named.get(spec.name) is None:
             continue
         # Bounded integers are always looked at, so they have to be on the host.
         where = None if bounds_of(contract, spec) is not None else device
-        array = feeds.to_input(spec, named[spec.name], where)
+        array = input_buffers.to_input(spec, named[spec.name], where)
         shape = chunk_shape(contract, spec) if whole else step_shape(spec)
         fitted = fit(shape, array.shape, dims)
         if fitted is None or not array.size:
-            raise feeds.misfit(spec, shape, array.shape, dims, whole=whole)
+            raise input_buffers.misfit(spec, shape, array.shape, dims, whole=whole)
         arrays[spec.name], dims = array, fitted
     for name in ("time", *contract.free_dimensions):
         if name not in dims:
@@ -74,10 +74,10 @@ def check_values(
     """
     for spec in contract.inputs:
         bounds = bounds_of(contract, spec, time=dims["time"])
-        check = feeds.value_check(spec, bounds)
+        check = input_buffers.value_check(spec, bounds)
         array = arrays.get(spec.name)
         wanted = finite or bounds is not None
-        if array is None or check is None or not wanted or isinstance(array, feeds.OnDevice):
+        if array is None or check is None or not wanted or isinstance(array, input_buffers.OnDevice):
             continue
         if not check(np.ascontiguousarray(array).reshape(-1)):
-            raise feeds.wrong_value(spec, array, bounds)
+            raise input_buffers.wrong_value(spec, array, bounds)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rnnx.model.contract import unknown_name
 from rnnx.model.shapes import Array
-from rnnx.runtime import initial_states as opening
+from rnnx.runtime import initial_states
 
 if TYPE_CHECKING:
     from rnnx.runtime.stream import Stream
@@ -38,7 +38,7 @@ class StateView(MutableMapping[str, Array]):
         stream = self._stream
         given = dict(*others, **values)
         arrays = {
-            name: opening.state_array(stream._contract, name, value, stream._sizes)
+            name: initial_states.state_array(stream._contract, name, value, stream._sizes)
             for name, value in given.items()
         }
         stream._set_states(arrays)

@@ -10,8 +10,7 @@ from rnnx.errors import InputError, StreamError
 from rnnx.formats.snapshot import Sampling, Snapshot, decode_snapshot, encode_snapshot
 from rnnx.model.contract import axis_index
 from rnnx.model.shapes import Array
-from rnnx.runtime import initial_states as opening
-from rnnx.runtime import step_loop as loops
+from rnnx.runtime import initial_states, step_loop
 from rnnx.runtime.bound_call import Plan
 from rnnx.runtime.busy_lock import Guarded, exclusive
 from rnnx.runtime.input_checks import check_values, match_inputs
@@ -51,12 +50,12 @@ class Stream(Guarded):
         self.dims = mapping("dims", dims, "sizes by dimension")
         self._contract = session.contract
         self._check = check
-        self._sizes = opening.sizes(self._contract, batch, self.dims)
+        self._sizes = initial_states.sizes(self._contract, batch, self.dims)
         self.batch = self._sizes["batch"]
         self._specs = {state.name: state for state in self._contract.states}
         begins = mapping("initial", initial, "starts by state")
-        with opening.room(self._sizes):
-            self._initial = opening.starts(self._contract, self._sizes, begins)
+        with initial_states.room(self._sizes):
+            self._initial = initial_states.starts(self._contract, self._sizes, begins)
             self._lane = self._open()
         self._chunk_lane: Lane | None = None  # of chunks of a step model
         self._step_plan: Plan | None = None
@@ -261,10 +260,10 @@ class Stream(Guarded):
         dims["time"] = 1
         if plan is None or plan.key != Plan.key_of(dims, whole=False):
             plan = self._chunk_plan = Plan(contract, lane, dims, whole=False, check=self._check)
-        moving = loops.moving_inputs(contract, plan, arrays, steps)
+        moving = step_loop.moving_inputs(contract, plan, arrays, steps)
         for name in self._specs:
             lane.write(0, name, self._read(name))
-        results = loops.run_steps(contract, plan, moving, steps)
+        results = step_loop.run_steps(contract, plan, moving, steps)
         self._replace({name: lane.read(steps % 2, name) for name in self._specs}, self._now[1] + steps)
         return results
 

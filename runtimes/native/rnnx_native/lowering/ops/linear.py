@@ -10,7 +10,7 @@ import numpy as np
 from rnnx_native.lowering.lower import Inputs, Lowering, constant, op
 from rnnx_native.onnx_graph.fuse_bias import DENSE
 from rnnx_native.onnx_graph.read import Node
-from rnnx_native.program import pack_weights as pack
+from rnnx_native.program import pack_weights
 from rnnx_native.program.loop_nests import (
     broadcast_strides,
     elementwise,
@@ -59,12 +59,12 @@ def dense(
     start = np.zeros(units, weight.dtype) if bias is None else np.broadcast_to(bias, (units,))
     panel, kind = low.program.matrix(weight.T[None], f"{label}_panels", learned=learned)
     begin = low.program.constant(
-        pack.starts(start[None].astype(weight.dtype)), f"{label}_start", learned=learned
+        pack_weights.starts(start[None].astype(weight.dtype)), f"{label}_start", learned=learned
     )
     out = low.program.new(name, x.dtype, (*x.shape[:-1], units))
     ref = low.program.ref
     if kind == "i8":
-        x, columns = low.program.in_bytes(x, columns), pack.padded_bytes(columns)
+        x, columns = low.program.in_bytes(x, columns), pack_weights.padded_bytes(columns)
     arguments = f"{ref(out)}, {ref(x)}, {panel.token}, {begin.token}, {columns}, {units}, {rows}"
     low.program.emit([f"rnnx_dense_{kind}({arguments});"], [x], [out])
     low.program.use(panel, begin)

@@ -15,7 +15,7 @@ from rnnx_native.lowering.ops.cells import plain_step
 from rnnx_native.lowering.ops.layer import GATES, Layer, read_layer
 from rnnx_native.lowering.ops.linear import coded_rows
 from rnnx_native.onnx_graph.read import Node
-from rnnx_native.program import pack_weights as pack
+from rnnx_native.program import pack_weights
 from rnnx_native.program.loop_nests import copy_strided, elementwise, nest, view
 from rnnx_native.program.memory_plan import WIDTHS
 from rnnx_native.program.program import TURN
@@ -169,14 +169,14 @@ class Fused:
         # Gates stand in ONNX's order, which is the kernels' own.
         # GRU: the hidden state's bias stays apart, since the reset gate multiplies that of n.
         start = layer.wb if layer.node.op == "GRU" else layer.wb + layer.rb
-        self.stride = pack.blocks(layer.units) * GATES[layer.node.op] * pack.LANES
+        self.stride = pack_weights.blocks(layer.units) * GATES[layer.node.op] * pack_weights.LANES
         self.rows = self._symbol_rows(start)
         self.wh, self.kind = self._matrix(layer.r, "hidden_panels")
         self.hidden = None
         if layer.node.op == "GRU":
-            self.hidden = self._constant(pack.starts(layer.rb), "hidden_start")
+            self.hidden = self._constant(pack_weights.starts(layer.rb), "hidden_start")
         if self.rows is None:
-            self.bias = self._constant(pack.starts(start), "start")
+            self.bias = self._constant(pack_weights.starts(start), "start")
             self.wx, _ = self._matrix(layer.w, "input_panels")
 
     def _constant(self, array: Array, what: str) -> Buffer:
@@ -193,8 +193,8 @@ class Fused:
         if products is None:
             return None
         columns = products.T.reshape(layer.w.shape[0], layer.units, -1)
-        rows = pack.panels(columns).transpose(1, 0, 2, 3)  # [symbols, blocks, gates, 16]
-        every = np.concatenate([rows, np.zeros_like(rows[:1])]) + pack.starts(start)[None]
+        rows = pack_weights.panels(columns).transpose(1, 0, 2, 3)  # [symbols, blocks, gates, 16]
+        every = np.concatenate([rows, np.zeros_like(rows[:1])]) + pack_weights.starts(start)[None]
         return self._constant(every.astype(start.dtype), "symbol_rows")
 
     def start(self, place: str | None, x: Value | None) -> Start:
@@ -236,11 +236,13 @@ class Fused:
         if self.rows is not None:
             return None
         time, batch, features = layer.x.shape
-        gates, count = GATES[layer.node.op], pack.blocks(layer.units)
-        out = program.new(f"{layer.label}.projected", layer.x.dtype, (time * batch, count, gates, pack.LANES))
+        gates, count = GATES[layer.node.op], pack_weights.blocks(layer.units)
+        out = program.new(
+            f"{layer.label}.projected", layer.x.dtype, (time * batch, count, gates, pack_weights.LANES)
+        )
         ref, x = program.ref, layer.x
         if self.kind == "i8":
-            x, features = program.in_bytes(x, features), pack.padded_bytes(features)
+            x, features = program.in_bytes(x, features), pack_weights.padded_bytes(features)
         arguments = f"{features}, {gates}, {count}, {time * batch}"
         call = f"({ref(out)}, {ref(x)}, {self.wx.token}, {self.bias.token}, {arguments});"
         program.emit([f"rnnx_project_{self.kind}{call}"], [x], [out])
@@ -269,7 +271,7 @@ class Fused:
         if x is not None:
             wx, features = self.wx, x.shape[2]
             if self.kind == "i8":
-                x, features = program.in_bytes(x, features), pack.padded_bytes(features)
+                x, features = program.in_bytes(x, features), pack_weights.padded_bytes(features)
             arguments += [wx.token, ref(x), str(features)]
         else:
             arguments += ["NULL", "NULL", "0"]
@@ -280,7 +282,7 @@ class Fused:
         arguments.append(turn if large else "0")
         hidden = program.in_bytes(h_old, units) if self.kind == "i8" else None
         if hidden is not None:
-            arguments += [ref(hidden), str(pack.padded_bytes(units))]
+            arguments += [ref(hidden), str(pack_weights.padded_bytes(units))]
         name = f"rnnx_{layer.node.op.lower()}_{self.kind}"
         symbols = layer.x.symbols if self.rows is not None else None
         reads = [*old, start.sums, *(each for each in (x, start.places, symbols, hidden) if each is not None)]

@@ -1,0 +1,91 @@
+"""Sums, products and extremes that run along time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rnnx_export.calls.helpers import named
+from rnnx_export.calls.types import Call
+
+
+def cumulative(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
+    """cumsum, cumprod, cummax, cummin, logcumsumexp along time: the last value runs on."""
+    name = func.__name__
+    x, dim = named(args, kwargs, ("input", "dim"), (None, kwargs.get("axis", 0)))
+    axis = dim % x.dim() if x.dim() else 0
+    fill = {"cumprod": 1.0, "cummax": -float("inf"), "cummin": float("inf"), "logcumsumexp": -float("inf")}
+    lift = watch.visit(name, like=x, axes={axis: 0}, fill=fill.get(name, 0.0)) if x.dim() else None
+    single = lift is not None and isinstance(x.shape[axis], int) and x.shape[axis] == 1
+    if single and name in ("cummax", "cummin"):
+        result: Any = torch.return_types.cummax((x, torch.zeros_like(x, dtype=torch.int64)))
+    elif name in _SPELLED and x.dim() and isinstance(x.shape[axis], int) and x.shape[axis] <= _SPELLED_OUT:
+        result = _SPELLED[name](x, axis)
+    else:
+        result = x if single else func(*args, **kwargs)
+    if lift is None:
+        return result
+    past = watch.states[lift.names[0]].unsqueeze(axis)
+    spelled_out = name != "cumsum" and isinstance(x.shape[axis], int) and x.shape[axis] <= _SPELLED_OUT
+    if spelled_out:
+        joined = _run_on(_RUNNING[name], x, past, axis)
+    else:
+        joined = _RUNNING[name](result if isinstance(result, Tensor) else result[0], past)
+    watch.next_states[lift.names[0]] = joined.select(axis, -1)
+    return joined if isinstance(result, Tensor) else type(result)((joined, result[1]))
+
+
+_SPELLED_OUT = 64  # entries of an axis, at most
+
+
+def _run_on(join: Callable[[Tensor, Tensor], Tensor], x: Tensor, past: Tensor, axis: int) -> Tensor:
+    """Return what runs on from the past, entry by entry: each step says the same of the one before."""
+    running: list[Tensor] = []
+    for part in x.split(1, axis):
+        running.append(join(part, running[-1] if running else past))
+    return torch.cat(running, axis)
+
+
+def _products(x: Tensor, axis: int) -> Tensor:
+    running: list[Tensor] = []
+    for part in x.split(1, axis):
+        running.append(running[-1] * part if running else part)
+    return torch.cat(running, axis)
+
+
+def _extremes(wins: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, int], Any]:
+    def rule(x: Tensor, axis: int) -> Any:
+        first, *rest = x.split(1, axis)
+        values, places = [first], [torch.zeros_like(first, dtype=torch.int64)]
+        for place, part in enumerate(rest, 1):
+            won = wins(part, values[-1])
+            values.append(torch.where(won, part, values[-1]))
+            places.append(torch.where(won, place, places[-1]))
+        return torch.return_types.cummax((torch.cat(values, axis), torch.cat(places, axis)))
+
+    return rule
+
+
+# What ONNX has no operator for, as what it is: (x, axis) -> the same.
+_SPELLED: dict[str, Callable[[Tensor, int], Any]] = {
+    "cumprod": _products,
+    "cummax": _extremes(torch.ge),
+    "cummin": _extremes(torch.le),
+}
+
+
+_RUNNING: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cumsum": torch.add,
+    "cumprod": torch.mul,
+    "cummax": torch.maximum,
+    "cummin": torch.minimum,
+    "logcumsumexp": lambda x, past: _logaddexp(x, past),
+}
+
+
+def _logaddexp(left: Tensor, right: Tensor) -> Tensor:
+    """Return log(exp(left) + exp(right)), which does not overflow where ONNX would spell it out."""
+    return torch.maximum(left, right) + torch.log1p(torch.exp(-torch.abs(left - right)))

@@ -1,0 +1,48 @@
+"""Arguments of calls, and a chunk behind its past."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rnnx_export.calls.types import Call
+
+
+def advance(watch: Watch, lift: Lift, count: Any) -> Tensor:
+    """Return the position, [], and leave the next one."""
+    position = watch.states.get(lift.names[-1])
+    if position is None:  # a call that starts where the stream does
+        return torch.zeros((), dtype=torch.int64)
+    watch.next_states[lift.names[-1]] = position + count
+    return position
+
+
+def with_past(watch: Watch, lift: Lift, x: Tensor, frames: int) -> Tensor:
+    """Return [past, x] along time and leave its last `frames` frames as the next past."""
+    joined = torch.cat([watch.states[lift.names[0]], x], dim=lift.axis)
+    watch.next_states[lift.names[0]] = joined[slices(joined, lift.axis, -frames, None)]
+    return joined
+
+
+def delayed(watch: Watch, lift: Lift, x: Tensor) -> Tensor:
+    """Return a chunk that is late by as many frames as its state holds."""
+    frames = watch.states[lift.names[0]].shape[lift.axis]
+    return with_past(watch, lift, x, frames)[slices(x, lift.axis, None, -frames)]
+
+
+def slices(x: Tensor, axis: int, start: int | None, stop: int | None) -> tuple[slice, ...]:
+    """Return an index of `start:stop` along one axis."""
+    return tuple(slice(start, stop) if index == axis else slice(None) for index in range(x.dim()))
+
+
+def each(value: Any, count: int) -> list[int]:
+    """Return one number for each axis, of which a call may give but one."""
+    return [value] * count if isinstance(value, int) else list(value) * (count // len(value))
+
+
+def named(args: Call, kwargs: dict[str, Any], names: tuple[str, ...], defaults: Call) -> Call:
+    """Return arguments in the order of `names`, however they were passed."""
+    given = dict(zip(names, args, strict=False)) | kwargs
+    return tuple(given.get(name, default) for name, default in zip(names, defaults, strict=True))
