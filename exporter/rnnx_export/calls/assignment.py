@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rnnx_export.calls.types import Call
+from rnnx_export.calls.types import Call, Tracer
 
 
-def set_data(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
+def set_data(tracer: Tracer, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
     """`tensor.data = value`: capture does not see it, but a copy into the tensor."""
     tensor, value = args
     alike = func == Tensor.data.__set__ and (tensor.shape, tensor.dtype) == (value.shape, value.dtype)  # type: ignore[attr-defined]

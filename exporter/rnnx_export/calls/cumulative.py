@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 
 from rnnx_export.calls.helpers import named
-from rnnx_export.calls.types import Call
+from rnnx_export.calls.types import Call, Tracer
 
 
-def cumulative(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
+def cumulative(tracer: Tracer, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
     """cumsum, cumprod, cummax, cummin, logcumsumexp along time: the last value runs on."""
     name = func.__name__
     x, dim = named(args, kwargs, ("input", "dim"), (None, kwargs.get("axis", 0)))
     axis = dim % x.dim() if x.dim() else 0
     fill = {"cumprod": 1.0, "cummax": -float("inf"), "cummin": float("inf"), "logcumsumexp": -float("inf")}
-    lift = watch.visit(name, like=x, axes={axis: 0}, fill=fill.get(name, 0.0)) if x.dim() else None
+    lift = tracer.record(name, like=x, axes={axis: 0}, fill=fill.get(name, 0.0)) if x.dim() else None
     single = lift is not None and isinstance(x.shape[axis], int) and x.shape[axis] == 1
     if single and name in ("cummax", "cummin"):
         result: Any = torch.return_types.cummax((x, torch.zeros_like(x, dtype=torch.int64)))
@@ -28,13 +28,13 @@ def cumulative(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[
         result = x if single else func(*args, **kwargs)
     if lift is None:
         return result
-    past = watch.states[lift.names[0]].unsqueeze(axis)
+    past = tracer.states[lift.names[0]].unsqueeze(axis)
     spelled_out = name != "cumsum" and isinstance(x.shape[axis], int) and x.shape[axis] <= _SPELLED_OUT
     if spelled_out:
         joined = _run_on(_RUNNING[name], x, past, axis)
     else:
         joined = _RUNNING[name](result if isinstance(result, Tensor) else result[0], past)
-    watch.next_states[lift.names[0]] = joined.select(axis, -1)
+    tracer.next_states[lift.names[0]] = joined.select(axis, -1)
     return joined if isinstance(result, Tensor) else type(result)((joined, result[1]))
 
 

@@ -1,7 +1,7 @@
 """Calls that ONNX, or torch's converter to it, has no form for, as calls that have one.
 
-A rule has the signature that the call has in PyTorch, a handler takes (watch, function, args, kwargs) as
-those in `site_kinds` do. What neither can express goes through as it is, and is refused later, with its name
+A rule has the signature that the call has in PyTorch, a handler takes (tracer, function, args, kwargs) as
+other handlers do. What neither can express goes through as it is, and is refused later, with its name
 and place.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,27 +19,23 @@ from torch import Tensor
 
 from rnnx_export.calls.helpers import named
 from rnnx_export.calls.random import draws
-from rnnx_export.calls.types import Call
+from rnnx_export.calls.types import Call, Handler, Tracer
 
-if TYPE_CHECKING:
-    from rnnx_export.calls.tracer import Watch
-
-Handler = Callable[..., Any]
-_LARGEST = 32  # rows of a matrix whose elimination is spelt out
+_LARGEST = 32  # rows of a matrix whose elimination is taken apart
 _MOST_SLICES = 64
 
 
-def _spelt(rule: Callable[..., Any]) -> Handler:
+def _decomposed(rule: Callable[..., Any]) -> Handler:
     """Return a handler that computes `rule`; what it does not take, or gives None for, goes through."""
     signature = inspect.signature(rule)
 
-    def handle(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
+    def handle(tracer: Tracer, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
         try:
             signature.bind(*args, **kwargs)
         except TypeError:
-            return func(*args, **kwargs)
+            return NotImplemented
         result = rule(*args, **kwargs)
-        return func(*args, **kwargs) if result is None else result
+        return NotImplemented if result is None else result
 
     return handle
 
@@ -180,11 +176,11 @@ def _fake_quantize_channels(
     return _fake_quantize(input, scale.reshape(shape), zero_point.reshape(shape), quant_min, quant_max)
 
 
-def _rrelu(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
+def _rrelu(tracer: Tracer, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
     """In eval mode the slope is the middle one; only in training it is drawn."""
     names = ("input", "lower", "upper", "training", "inplace")
     x, lower, upper, training, _ = named(args, kwargs, names, (None, 1 / 8, 1 / 3, False, False))
-    return draws(watch, func, args, kwargs) if training else F.leaky_relu(x, (lower + upper) / 2)
+    return draws(tracer, func, args, kwargs) if training else F.leaky_relu(x, (lower + upper) / 2)
 
 
 def _fits(a: Tensor) -> bool:
@@ -301,4 +297,7 @@ _RULES: dict[str, Callable[..., Any]] = {
     "unbind": _unbind,
     **dict.fromkeys(("linalg_cholesky", "cholesky"), _cholesky),
 }
-HANDLERS: dict[str, Handler] = {"rrelu": _rrelu, **{name: _spelt(rule) for name, rule in _RULES.items()}}
+HANDLERS: dict[str, Handler] = {
+    "rrelu": _rrelu,
+    **{name: _decomposed(rule) for name, rule in _RULES.items()},
+}

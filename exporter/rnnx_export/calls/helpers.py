@@ -7,29 +7,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rnnx_export.calls.types import Call
+from rnnx_export.calls.types import Call, Lift, Tracer
 
 
-def advance(watch: Watch, lift: Lift, count: Any) -> Tensor:
+def advance(tracer: Tracer, lift: Lift, count: Any) -> Tensor:
     """Return the position, [], and leave the next one."""
-    position = watch.states.get(lift.names[-1])
+    position = tracer.states.get(lift.names[-1])
     if position is None:  # a call that starts where the stream does
         return torch.zeros((), dtype=torch.int64)
-    watch.next_states[lift.names[-1]] = position + count
+    tracer.next_states[lift.names[-1]] = position + count
     return position
 
 
-def with_past(watch: Watch, lift: Lift, x: Tensor, frames: int) -> Tensor:
+def with_past(tracer: Tracer, lift: Lift, x: Tensor, frames: int) -> Tensor:
     """Return [past, x] along time and leave its last `frames` frames as the next past."""
-    joined = torch.cat([watch.states[lift.names[0]], x], dim=lift.axis)
-    watch.next_states[lift.names[0]] = joined[slices(joined, lift.axis, -frames, None)]
+    joined = torch.cat([tracer.states[lift.names[0]], x], dim=lift.axis)
+    tracer.next_states[lift.names[0]] = joined[slices(joined, lift.axis, -frames, None)]
     return joined
 
 
-def delayed(watch: Watch, lift: Lift, x: Tensor) -> Tensor:
+def delayed(tracer: Tracer, lift: Lift, x: Tensor) -> Tensor:
     """Return a chunk that is late by as many frames as its state holds."""
-    frames = watch.states[lift.names[0]].shape[lift.axis]
-    return with_past(watch, lift, x, frames)[slices(x, lift.axis, None, -frames)]
+    frames = tracer.states[lift.names[0]].shape[lift.axis]
+    return with_past(tracer, lift, x, frames)[slices(x, lift.axis, None, -frames)]
 
 
 def slices(x: Tensor, axis: int, start: int | None, stop: int | None) -> tuple[slice, ...]:

@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from rnnx_export.calls.types import Call
+from rnnx_export.calls.types import Call, Tracer
 
 
-def whole(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
+def whole(tracer: Tracer, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
     """A reduction or attention: over time it needs all steps at once."""
     name = func.__name__
     x = args[0] if args and isinstance(args[0], Tensor) else kwargs.get("input")
@@ -24,7 +24,7 @@ def whole(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, 
     else:
         dims = dim if isinstance(dim, tuple | list) else range(x.dim())
     if all(isinstance(entry, int) for entry in dims):
-        watch.visit(name, like=x, axes={entry % x.dim(): 0 for entry in dims} if x.dim() else {})
+        tracer.record(name, like=x, axes={entry % x.dim(): 0 for entry in dims} if x.dim() else {})
     if name == "scaled_dot_product_attention" and x.dim() == 3:
         # torch's converter knows attention with heads only.
         heads = [value.unsqueeze(1) for value in args[:3]]

@@ -5,19 +5,16 @@ overlap-add. Computed with the last frames in front, the entries of the call com
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
 from rnnx_export.calls.helpers import each, named, slices, with_past
-from rnnx_export.calls.types import Call
-
-if TYPE_CHECKING:
-    from rnnx_export.calls.tracer import Watch
+from rnnx_export.calls.types import Call, Tracer
 
 
-def _transposed_convolution(
-    watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]
+def transposed_convolution(
+    tracer: Tracer, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]
 ) -> Any:
     """F.conv_transpose*: each frame adds to the entries of those behind it, which need its last frames."""
     names = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
@@ -32,11 +29,11 @@ def _transposed_convolution(
         # Padding cuts entries off the front as well: what comes out then waits for frames to come.
         if count and sides[index] == 0:
             frames[first + index] = count
-    lift = watch.visit("conv_transpose", like=x, axes=frames) if frames else None
+    lift = tracer.record("conv_transpose", like=x, axes=frames) if frames else None
     if lift is None:
         return func(*args, **kwargs)
     count = frames[lift.axis]
-    joined = with_past(watch, lift, x, count)
+    joined = with_past(tracer, lift, x, count)
     y = func(joined, weight, bias, stride, padding, extra, groups, dilation)
     # The entries behind the last frame stay: the model cuts them off, or adds them to what comes.
     return y[slices(y, lift.axis, count * strides[lift.axis - first], None)]
@@ -48,7 +45,7 @@ def _earlier(kernel: int, dilation: int, stride: int) -> int:
     return max(0, -(-reach // stride) - 1)
 
 
-def _overlap_add(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
+def overlap_add(tracer: Tracer, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
     """F.fold of frames [.., entries of one, time] into a line of samples."""
     names = ("input", "output_size", "kernel_size", "dilation", "padding", "stride")
     x, size, *rest = named(args, kwargs, names, (None, None, None, 1, 0, 1))
@@ -58,15 +55,9 @@ def _overlap_add(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dic
     if line is None or not isinstance(x, Tensor) or any(sides):
         return func(*args, **kwargs)
     frames = _earlier(kernels[line], dilations[line], strides[line])
-    lift = watch.visit("fold", like=x, axes={x.dim() - 1: frames}) if frames else None
+    lift = tracer.record("fold", like=x, axes={x.dim() - 1: frames}) if frames else None
     if lift is None:
         return func(*args, **kwargs)
     sizes[line] += frames * strides[line]
-    y = func(with_past(watch, lift, x, frames), tuple(sizes), *rest)
+    y = func(with_past(tracer, lift, x, frames), tuple(sizes), *rest)
     return y[slices(y, y.dim() - 2 + line, frames * strides[line], None)]
-
-
-HANDLERS: dict[str, Callable[..., Any]] = {
-    **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), _transposed_convolution),
-    "fold": _overlap_add,
-}

@@ -1,38 +1,19 @@
-"""The calls that can hide memory: what each one carries from one step to the next.
-
-A handler takes (watch, function, args, kwargs). It records the call and, where the call is lifted, computes
-it with the past taken from a state instead of zeros, and leaves the state's next value in the watch.
-"""
+"""Paddings, joins and padded convolutions: what stands in front of time is the stream's last frames."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rnnx_export.calls.assignment import set_data
-from rnnx_export.calls.cumulative import cumulative
 from rnnx_export.calls.helpers import each, named, slices, with_past
-from rnnx_export.calls.kinds import LOOKS_EVERYWHERE, RANDOM, RUNNING
-from rnnx_export.calls.non_causal import whole
-from rnnx_export.calls.positions import arange, index
-from rnnx_export.calls.random import draws
-from rnnx_export.calls.recurrent import cell, layer
-from rnnx_export.calls.types import Call
+from rnnx_export.calls.types import Call, Tracer
 from rnnx_export.capture import recurrent_ops  # noqa: F401  (defines the operators)
 
-if TYPE_CHECKING:
-    from rnnx_export.calls.tracer import Watch
 
-_TORCH = os.path.dirname(torch.__file__)
-_HERE = os.path.dirname(os.path.dirname(__file__))  # of the package
-
-
-def _pad(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
+def pad(tracer: Tracer, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
     """F.pad(x, pad, mode, value): frames added in front of time are the stream's last frames."""
     x, pad, mode, value = named(
         args, kwargs, ("input", "pad", "mode", "value"), (None, None, "constant", None)
@@ -41,9 +22,9 @@ def _pad(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, A
         return func(*args, **kwargs)
     fill = float(value or 0.0)
     axes = {x.dim() - 1 - pair: (pad[2 * pair], pad[2 * pair + 1]) for pair in range(len(pad) // 2)}
-    source, cut_axis, cut = watch.uncut(x)
+    source, cut_axis, cut = tracer.uncut(x)
     before = {axis: left for axis, (left, _) in axes.items() if left > 0}
-    lift = watch.visit("pad", like=source, axes=before, fill=fill) if before else None
+    lift = tracer.record("pad", like=source, axes=before, fill=fill) if before else None
     if lift is None:
         return func(*args, **kwargs)
     left, right = axes[lift.axis]
@@ -54,7 +35,7 @@ def _pad(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, A
     ]
     if cut_axis == lift.axis:
         x, right = source, right - cut
-    joined = with_past(watch, lift, x, left)
+    joined = with_past(tracer, lift, x, left)
     if any(rest):
         joined = F.pad(joined, rest, "constant", fill)
     if right < 0:
@@ -62,7 +43,7 @@ def _pad(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, A
     return joined if right == 0 else F.pad(joined, _one_sided(joined, lift.axis, right), "constant", fill)
 
 
-def _cat(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
+def cat(tracer: Tracer, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
     """torch.cat([constant, x], time): the constant stands where the stream's last frames belong."""
     tensors, dim = named(args, kwargs, ("tensors", "dim"), (None, kwargs.get("axis", 0)))
     parts = list(tensors)
@@ -70,18 +51,18 @@ def _cat(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, A
         return func(*args, **kwargs)
     first, x = parts
     axis = dim % x.dim()
-    source, cut_axis, cut = watch.uncut(x)
+    source, cut_axis, cut = tracer.uncut(x)
     if cut_axis != axis:
         source, cut = x, 0
     frames = first.shape[axis] if first.dim() == x.dim() else 0
-    lift = watch.visit("cat", start=(first,), like=source, axes={axis: frames})
+    lift = tracer.record("cat", start=(first,), like=source, axes={axis: frames})
     if lift is None:
         return func(*args, **kwargs)
-    joined = with_past(watch, lift, source, frames)
+    joined = with_past(tracer, lift, source, frames)
     return joined if cut == 0 else joined[slices(joined, axis, None, -cut)]
 
 
-def _convolution(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
+def convolution(tracer: Tracer, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
     """F.conv*(x, weight, bias, stride, padding, dilation, groups) padded with zeros on both sides."""
     names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
     x, weight, bias, stride, padding, dilation, groups = named(
@@ -93,12 +74,12 @@ def _convolution(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dic
     sides = each(padding, spatial)
     first = x.dim() - spatial
     amount = {first + index: side for index, side in enumerate(sides) if side > 0}
-    lift = watch.visit("conv", like=x, axes=amount) if amount else None
+    lift = tracer.record("conv", like=x, axes=amount) if amount else None
     if lift is None:
         return func(*args, **kwargs)
     frames = amount[lift.axis]
     sides[lift.axis - first] = 0
-    joined = with_past(watch, lift, x, frames)
+    joined = with_past(tracer, lift, x, frames)
     # The frames after the end stay: the model cuts them off, or looks ahead, which the proof finds.
     joined = F.pad(joined, _one_sided(joined, lift.axis, frames))
     return func(joined, weight, bias, stride, sides, dilation, groups)
@@ -107,19 +88,3 @@ def _convolution(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dic
 def _one_sided(x: Tensor, axis: int, after: int) -> list[int]:
     """Return F.pad's list that adds `after` entries at the end of `axis`."""
     return [0, 0] * (x.dim() - 1 - axis) + [0, after]
-
-
-HANDLERS: dict[str, Callable[..., Any]] = {
-    **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), layer),
-    **dict.fromkeys(("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"), cell),
-    **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _convolution),
-    **dict.fromkeys(RUNNING, cumulative),
-    **dict.fromkeys(("cat", "concat", "concatenate"), _cat),
-    "pad": _pad,
-    "arange": arange,
-    "__getitem__": index,
-    "__set__": set_data,
-}
-
-HANDLERS |= dict.fromkeys(RANDOM, draws)
-HANDLERS |= dict.fromkeys(set(LOOKS_EVERYWHERE) - {"bidirectional"}, whole)

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from rnnx_export.calls.types import Call
+from rnnx_export.calls.types import Call, Tracer
 
 
-def draws(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
+def draws(tracer: Tracer, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
     """A call that draws random numbers: recorded, to say where."""
-    watch.visit("random", like=torch.empty(0), axes={})
+    tracer.record("random", like=torch.empty(0), axes={})
     return func(*args, **kwargs)

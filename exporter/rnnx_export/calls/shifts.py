@@ -11,46 +11,41 @@ off what a padded convolution gives too much, or something that stands in front 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from rnnx_export.calls import padding
+from rnnx_export.calls import padding, positions
 from rnnx_export.calls.helpers import advance, delayed, named
-from rnnx_export.calls.types import Call
-
-if TYPE_CHECKING:
-    from rnnx_export.calls.tracer import Watch
-    from rnnx_export.calls.types import Lift
-
+from rnnx_export.calls.types import Call, Lift, Tracer
 
 _TAKE = Tensor.__getitem__
 
 
-def _index(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
+def index(tracer: Tracer, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
     """x[:, k:] and x[:, :-k]."""
     x, index = args
     if isinstance(index, Tensor) and index.dim() == 1 and index.dtype == torch.int64:
-        return watch.packing.select(func(x, index), index)
+        return tracer.packing.select(func(x, index), index)
     axis, start, stop = _frames(x, index)
     if axis is not None and stop is None and start > 0:
-        if watch.visit("later", like=x, axes={axis: start}) is not None:
+        if tracer.record("later", like=x, axes={axis: start}) is not None:
             return x
     elif axis is not None and stop is not None and start == 0:
         short = -stop if isinstance(stop, int) and stop < 0 else x.shape[axis] - stop
-        lift = watch.visit("earlier", like=x, axes={axis: short})
+        lift = tracer.record("earlier", like=x, axes={axis: short})
         if lift is not None:
-            result = delayed(watch, lift, x)
-            watch.lates[id(result)] = (result, x)
+            result = delayed(tracer, lift, x)
+            tracer.lates[id(result)] = (result, x)
             return result
-    result = padding.HANDLERS["__getitem__"](watch, func, args, kwargs)
+    result = positions.index(tracer, func, args, kwargs)
     if axis is not None and start == 0 and isinstance(stop, int) and stop == 1:
-        watch.firsts[id(result)] = (result, x, axis)
+        tracer.firsts[id(result)] = (result, x, axis)
     return result
 
 
-def _assign(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
+def assign(tracer: Tracer, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
     """y[:, k:] = what begins later; y[:, 0] = value and y[:, :k] = number, at the stream's first steps."""
     y, index, value = args
     axis, start, stop = _frames(y, index, numbers=True)
@@ -58,23 +53,23 @@ def _assign(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str
         return func(*args, **kwargs)
     value = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=y.dtype)
     if stop is None and start > 0:
-        lift = watch.visit(
+        lift = tracer.record(
             "front", start=(y.narrow(axis, 0, min(start, y.shape[axis])),), like=y, axes={axis: start}
         )
         if lift is not None and value.dim() == y.dim():
-            y.copy_(torch.where(_is_first(watch, lift, y, start), y, value))
+            y.copy_(torch.where(_is_first(tracer, lift, y, start), y, value))
             return None
     elif start == 0 and isinstance(stop, int) and stop > 0 and (value.dim() == 0 or stop == 1):
-        lift = watch.visit("front", start=(value,), like=y, axes={axis: stop})
+        lift = tracer.record("front", start=(value,), like=y, axes={axis: stop})
         if lift is not None:
             whole = value.dim() in (0, y.dim())
             frame = value if whole else value.expand(y.select(axis, 0).shape).unsqueeze(axis)
-            y.copy_(torch.where(_is_first(watch, lift, y, stop), frame, y))
+            y.copy_(torch.where(_is_first(tracer, lift, y, stop), frame, y))
             return None
     return func(*args, **kwargs)
 
 
-def _roll(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
+def roll(tracer: Tracer, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
     """torch.roll(x, k, time): delayed; the frames that came round are of no use to a causal model."""
     x, shifts, dims = named(args, kwargs, ("input", "shifts", "dims"), (None, None, None))
     shift, axis = (
@@ -82,11 +77,11 @@ def _roll(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, 
     )
     if not isinstance(shift, int) or not isinstance(axis, int) or shift < 1:
         return func(*args, **kwargs)
-    lift = watch.visit("roll", like=x, axes={axis % x.dim(): shift})
-    return func(*args, **kwargs) if lift is None else delayed(watch, lift, x)
+    lift = tracer.record("roll", like=x, axes={axis % x.dim(): shift})
+    return func(*args, **kwargs) if lift is None else delayed(tracer, lift, x)
 
 
-def _diff(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
+def diff(tracer: Tracer, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
     """torch.diff as what it is: the difference of what begins later and what ends earlier."""
     x, n, dim, prepend, append = named(
         args, kwargs, ("input", "n", "dim", "prepend", "append"), (None, 1, -1, None, None)
@@ -95,38 +90,42 @@ def _diff(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, 
         return func(*args, **kwargs)
     axis = dim % x.dim()
     if prepend is not None:
-        return func(_joined(watch, torch.cat, ([prepend, x], axis), {}), n, axis)
+        parts: Call = ([prepend, x], axis)
+        joined = join(tracer, torch.cat, parts, {})
+        if joined is NotImplemented:
+            joined = padding.cat(tracer, torch.cat, parts, {})
+        return func(joined, n, axis)
     after, before = (
         tuple(part if place == axis else slice(None) for place in range(x.dim()))
         for part in (slice(1, None), slice(None, -1))
     )
     for _ in range(n):
-        x = _index(watch, _TAKE, (x, after), {}) - _index(watch, _TAKE, (x, before), {})
+        x = index(tracer, _TAKE, (x, after), {}) - index(tracer, _TAKE, (x, before), {})
     return x
 
 
-def _joined(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
+def join(tracer: Tracer, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
     """torch.cat([constant, what begins later], time), or the first step of a tensor in front of it."""
     tensors, dim = named(args, kwargs, ("tensors", "dim"), (None, kwargs.get("axis", 0)))
     parts = list(tensors)
     if len(parts) == 2 and isinstance(dim, int) and parts[0].dim() == parts[1].dim() > 0:
         axis = dim % parts[1].dim()
-        _, begins, along = watch.firsts.get(id(parts[0]), (None, None, -1))
-        _, late = watch.lates.get(id(parts[1]), (None, watch.uncut(parts[1])[0]))
+        _, begins, along = tracer.firsts.get(id(parts[0]), (None, None, -1))
+        _, late = tracer.lates.get(id(parts[1]), (None, tracer.uncut(parts[1])[0]))
         own = begins is late and along == axis  # its own first step, at the stream's first step
         if own and late is parts[1]:
-            lift = watch.visit("repeat", like=late, axes={axis: 1})
+            lift = tracer.record("repeat", like=late, axes={axis: 1})
             if lift is not None:
-                return _repeated(watch, lift, late)
+                return _repeated(tracer, lift, late)
         frames = parts[0].shape[axis]
         like = func(*args, **kwargs)
-        lift = watch.visit("front", start=() if own else (parts[0],), like=like, axes={axis: frames})
+        lift = tracer.record("front", start=() if own else (parts[0],), like=like, axes={axis: frames})
         if lift is not None:
-            return _filled(watch, lift, parts[1], parts[0].narrow(axis, 0, 1), frames)
-    return padding.HANDLERS["cat"](watch, func, args, kwargs)
+            return _filled(tracer, lift, parts[1], parts[0].narrow(axis, 0, 1), frames)
+    return NotImplemented
 
 
-def _padded(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
+def pad(tracer: Tracer, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
     """F.pad(what begins later, (k, 0)), or with the first step again and again."""
     x, pad, mode, value = named(
         args, kwargs, ("input", "pad", "mode", "value"), (None, None, "constant", None)
@@ -136,36 +135,36 @@ def _padded(watch: Watch, func: Callable[..., Any], args: Call, kwargs: dict[str
         place, frames = sides[0]
         axis = x.dim() - 1 - place // 2
     else:
-        return padding.HANDLERS["pad"](watch, func, args, kwargs)
+        return NotImplemented
     if mode == "replicate":
-        lift = watch.visit("repeat", like=x, axes={axis: frames})
-        return func(*args, **kwargs) if lift is None else _repeated(watch, lift, x)
+        lift = tracer.record("repeat", like=x, axes={axis: frames})
+        return func(*args, **kwargs) if lift is None else _repeated(tracer, lift, x)
     if mode == "constant":
-        lift = watch.visit("front", like=func(*args, **kwargs), axes={axis: frames})
+        lift = tracer.record("front", like=func(*args, **kwargs), axes={axis: frames})
         if lift is not None:
-            return _filled(watch, lift, x, torch.full((), float(value or 0.0), dtype=x.dtype), frames)
-    return padding.HANDLERS["pad"](watch, func, args, kwargs)
+            return _filled(tracer, lift, x, torch.full((), float(value or 0.0), dtype=x.dtype), frames)
+    return NotImplemented
 
 
-def _repeated(watch: Watch, lift: Lift, x: Tensor) -> Tensor:
+def _repeated(tracer: Tracer, lift: Lift, x: Tensor) -> Tensor:
     """Return [past, x] along time, where before the stream's first step there is that one again and again."""
-    past = watch.states[lift.names[0]]
+    past = tracer.states[lift.names[0]]
     first = x.narrow(lift.axis, 0, 1).expand(past.shape)
-    start = torch.where(advance(watch, lift, x.shape[lift.axis]) < 1, first, past)
+    start = torch.where(advance(tracer, lift, x.shape[lift.axis]) < 1, first, past)
     joined = torch.cat([start, x], lift.axis)
     frames = past.shape[lift.axis]
-    watch.next_states[lift.names[0]] = joined.narrow(lift.axis, joined.shape[lift.axis] - frames, frames)
+    tracer.next_states[lift.names[0]] = joined.narrow(lift.axis, joined.shape[lift.axis] - frames, frames)
     return joined
 
 
-def _filled(watch: Watch, lift: Lift, x: Tensor, frame: Tensor, frames: int) -> Tensor:
-    return torch.where(_is_first(watch, lift, x, frames), frame, x)
+def _filled(tracer: Tracer, lift: Lift, x: Tensor, frame: Tensor, frames: int) -> Tensor:
+    return torch.where(_is_first(tracer, lift, x, frames), frame, x)
 
 
-def _is_first(watch: Watch, lift: Lift, like: Tensor, frames: int) -> Tensor:
+def _is_first(tracer: Tracer, lift: Lift, like: Tensor, frames: int) -> Tensor:
     """Return which steps of a chunk are among the stream's first: bool, [.., time, ..] with ones around."""
     count = like.shape[lift.axis]
-    place = advance(watch, lift, count) + torch.arange(count)
+    place = advance(tracer, lift, count) + torch.arange(count)
     return (place < frames).reshape([-1 if axis == lift.axis else 1 for axis in range(like.dim())])
 
 
@@ -194,13 +193,3 @@ def _frames(x: Any, index: Any, *, numbers: bool = False) -> tuple[int | None, i
         if isinstance(start, int) and start >= 0 and part.step in (None, 1)
         else (None, 0, None)
     )
-
-
-HANDLERS: dict[str, Callable[..., Any]] = {
-    "__getitem__": _index,
-    "__setitem__": _assign,
-    "roll": _roll,
-    "diff": _diff,
-    **dict.fromkeys(("cat", "concat", "concatenate"), _joined),
-    "pad": _padded,
-}

@@ -1,6 +1,6 @@
 """Places inside forward where memory can hide, and how their memory is carried outside.
 
-A `Watch` runs a module with every such call intercepted. Without lifts it only records what it saw: a
+A `CallTracer` runs a module with every such call intercepted. Without lifts it only records what it saw: a
 recurrent layer that starts from constants, a padding, a running sum. Given lifts it feeds the recorded
 places with states from outside and keeps what they would hand to the next call.
 
@@ -16,20 +16,14 @@ from typing import Any
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from rnnx_export.calls import decompositions, overlap_add, packed, padding, shifts
-from rnnx_export.calls.types import Lift, Visit
-
-HANDLERS = {
-    **padding.HANDLERS,
-    **decompositions.HANDLERS,
-    **overlap_add.HANDLERS,
-    **packed.HANDLERS,
-    **shifts.HANDLERS,
-}
+from rnnx_export.calls.packing import Packing
+from rnnx_export.calls.table import HANDLERS
+from rnnx_export.calls.types import Lift, RecordedCall
+from rnnx_export.diagnostics import caller
 
 
-class Watch(TorchFunctionMode):
-    """Intercepts the calls listed in `site_kinds` while a module runs.
+class CallTracer(TorchFunctionMode):
+    """Intercepts the calls of `calls/table.py` while a module runs.
 
     Args:
         module: the module that will run; hooks on it tell which part of it is calling.
@@ -47,8 +41,8 @@ class Watch(TorchFunctionMode):
         self.lifts = dict(lifts or {})
         self.states = dict(states or {})
         self.next_states: dict[str, Tensor] = {}
-        self.visits: list[Visit] = []
-        self.packing = packed.Packing()
+        self.recordings: list[RecordedCall] = []
+        self.packing = Packing()
         self.cuts: dict[int, tuple[Tensor, Tensor, int, int]] = {}
         self.firsts: dict[int, tuple[Tensor, Tensor, int]] = {}
         self.lates: dict[int, tuple[Tensor, Tensor]] = {}
@@ -57,7 +51,7 @@ class Watch(TorchFunctionMode):
         self._counts: dict[str, int] = {}
         self._handles: list[Any] = []
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> CallTracer:
         for path, part in self._module.named_modules():
             self._handles.append(part.register_forward_pre_hook(self._entering(path)))
             self._handles.append(part.register_forward_hook(self._leaving, always_call=True))
@@ -76,13 +70,15 @@ class Watch(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Hand the call to its kind's handler, or through."""
+        """Hand the call to the first handler that takes it, or through."""
         kwargs = kwargs or {}
-        name = getattr(func, "__name__", "")
-        handler = HANDLERS.get(name)
-        return func(*args, **kwargs) if handler is None else handler(self, func, args, kwargs)
+        for handler in HANDLERS.get(getattr(func, "__name__", ""), ()):
+            result = handler(self, func, args, kwargs)
+            if result is not NotImplemented:
+                return result
+        return func(*args, **kwargs)
 
-    def visit(
+    def record(
         self,
         kind: str,
         *,
@@ -98,8 +94,8 @@ class Watch(TorchFunctionMode):
         key = f"{pair}:{count}"
         if not self.lifts:
             start = tuple(value.clone() for value in start)  # forward may write to them later
-        visit = Visit(key, kind, path, start, like, dict(axes), fill, padding.caller())
-        self.visits.append(visit)
+        recorded = RecordedCall(key, kind, path, start, like, dict(axes), fill, caller())
+        self.recordings.append(recorded)
         return self.lifts.get(key)
 
     def uncut(self, x: Tensor) -> tuple[Tensor, int, int]:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from torch import Tensor
 
+from rnnx_export.calls.packing import Packing
+
+Call = tuple[Any, ...]
+# (tracer, function, args, kwargs) -> what the call gives, NotImplemented where another handler may take it.
+Handler = Callable[["Tracer", Callable[..., Any], Call, dict[str, Any]], Any]
+
 
 @dataclasses.dataclass(frozen=True)
-class Visit:
+class RecordedCall:
     """One intercepted call, as seen in one run.
 
     Attributes:
         key: names the call in every run: module path, function, how often that pair was called before.
-        kind: what it is, a key of `site_kinds.KINDS`.
+        kind: what it is, a key of `kinds.SLOTS`.
         path: the calling module's path.
         start: tensors that the call begins from, empty where it begins from `fill`.
         like: shape and dtype stand for the tensor whose past is carried.
@@ -35,7 +42,7 @@ class Visit:
 
 @dataclasses.dataclass(frozen=True)
 class Lift:
-    """A visit whose memory becomes states: their names, and the axis that is time."""
+    """A recorded call whose memory becomes states: their names, and the axis that is time."""
 
     key: str
     kind: str
@@ -43,4 +50,34 @@ class Lift:
     names: tuple[str, ...]
 
 
-Call = tuple[Any, ...]
+class Tracer(Protocol):
+    """What a handler sees of the tracer that runs a module.
+
+    Attributes:
+        states: the states by name, with the shapes that their calls use.
+        next_states: where a handler leaves what its call hands on.
+        packing: packed sequences that are open.
+        firsts: by identity, (result, tensor, axis) of what is the first step of a tensor.
+        lates: by identity, (result, tensor) of what is a tensor delayed.
+    """
+
+    states: dict[str, Tensor]
+    next_states: dict[str, Tensor]
+    packing: Packing
+    cuts: dict[int, tuple[Tensor, Tensor, int, int]]
+    firsts: dict[int, tuple[Tensor, Tensor, int]]
+    lates: dict[int, tuple[Tensor, Tensor]]
+
+    def record(
+        self,
+        kind: str,
+        *,
+        start: tuple[Tensor, ...] = ...,
+        like: Tensor,
+        axes: Mapping[int, int],
+        fill: float = ...,
+    ) -> Lift | None:
+        """Record one call; return its lift if it has one."""
+
+    def uncut(self, x: Tensor) -> tuple[Tensor, int, int]:
+        """Return (source, axis, n) if x is source[..., :-n, ...], else (x, -1, 0)."""

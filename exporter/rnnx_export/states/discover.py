@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rnnx_export import refusals
 from rnnx_export.calls.kinds import LOOKS_EVERYWHERE, PASTS, POSITIONS, RECURRENT, RUNNING, SHIFTS, SLOTS
-from rnnx_export.calls.types import Lift, Visit
+from rnnx_export.calls.types import Lift, RecordedCall
 from rnnx_export.module import attributes
 from rnnx_export.module.attributes import Place
 from rnnx_export.module.spec import TensorSpec
@@ -230,70 +230,70 @@ def _hidden(
     more: set[str] = set()
     has_time = "time" in seen.variants
     last = None
-    for visit in seen.base.first.visits:
-        before, last = last, visit
-        if visit.kind not in SLOTS or not seen.starts_constant(visit):
+    for recorded in seen.base.first.recordings:
+        before, last = last, recorded
+        if recorded.kind not in SLOTS or not seen.starts_constant(recorded):
             continue
-        axis = seen.time_axis(visit)
-        if visit.kind in (*POSITIONS, *SHIFTS):
-            if axis is None or (visit.kind in SHIFTS and not seen.cuts_alike(visit, axis)):
+        axis = seen.time_axis(recorded)
+        if recorded.kind in (*POSITIONS, *SHIFTS):
+            if axis is None or (recorded.kind in SHIFTS and not seen.cuts_alike(recorded, axis)):
                 continue
-            if visit.kind not in resorts:
-                more.add(visit.kind)
+            if recorded.kind not in resorts:
+                more.add(recorded.kind)
                 continue
         if (
-            visit.kind in ("cat", "pad")
+            recorded.kind in ("cat", "pad")
             and before is not None
             and before.kind == "front"
             and before.key in lifts
         ):
             continue  # the same call
-        recurrent = visit.kind in RECURRENT
-        single = all(visit.like.shape[place] == 1 for place in visit.axes)
-        once = seen.repeats(visit) if has_time else single
-        looped = recurrent and axis is None and visit.key.endswith(":1") and once
-        if axis is None and not (looped and _rows_alike(visit.start)):
+        recurrent = recorded.kind in RECURRENT
+        single = all(recorded.like.shape[place] == 1 for place in recorded.axes)
+        once = seen.repeats(recorded) if has_time else single
+        looped = recurrent and axis is None and recorded.key.endswith(":1") and once
+        if axis is None and not (looped and _rows_alike(recorded.start)):
             continue
-        if visit.kind in PASTS and visit.axes[axis or 0] == 0:
+        if recorded.kind in PASTS and recorded.axes[axis or 0] == 0:
             continue
         loops = loops or (looped and has_time)
-        names = tuple(unique(f"{visit.path}.{slot}".strip("."), taken) for slot in SLOTS[visit.kind])
-        lift = lifts[visit.key] = Lift(visit.key, visit.kind, -1 if axis is None else axis, names)
-        states += [_site_state(seen, visit, lift, slot) for slot in range(len(names))]
+        names = tuple(unique(f"{recorded.path}.{slot}".strip("."), taken) for slot in SLOTS[recorded.kind])
+        lift = lifts[recorded.key] = Lift(recorded.key, recorded.kind, -1 if axis is None else axis, names)
+        states += [_site_state(seen, recorded, lift, slot) for slot in range(len(names))]
     return lifts, states, loops, frozenset(more)
 
 
-def _site_state(seen: Exploration, visit: Visit, lift: Lift, slot: int) -> State:
-    def same(run: Run) -> Visit:
-        found = run.first.visit(visit.key)
+def _site_state(seen: Exploration, recorded: RecordedCall, lift: Lift, slot: int) -> State:
+    def same(run: Run) -> RecordedCall:
+        found = run.first.recorded(recorded.key)
         assert found is not None
         return found
 
     name = lift.names[slot]
-    counted = SLOTS[visit.kind][slot] == "position"
-    if visit.kind in RECURRENT:
+    counted = SLOTS[recorded.kind][slot] == "position"
+    if recorded.kind in RECURRENT:
         shape = seen.shape(lambda run: same(run).start[slot])
-        dtype = visit.start[slot].dtype
+        dtype = recorded.start[slot].dtype
     elif counted:
-        shape, dtype = (), visit.like.dtype if visit.kind == "arange" else torch.int64
+        shape, dtype = (), recorded.like.dtype if recorded.kind == "arange" else torch.int64
     else:
         shape = seen.shape(lambda run: same(run).like)
-        dtype = visit.like.dtype
+        dtype = recorded.like.dtype
         if not isinstance(shape, str):
-            frames = visit.axes[lift.axis]
-            kept = (frames,) if visit.kind in PASTS else ()
+            frames = recorded.axes[lift.axis]
+            kept = (frames,) if recorded.kind in PASTS else ()
             shape = (*shape[: lift.axis], *kept, *shape[lift.axis + 1 :])
     fold: AnyFold | None = None
-    if isinstance(shape, str) and visit.kind in RECURRENT:
+    if isinstance(shape, str) and recorded.kind in RECURRENT:
         folded = seen.folded(lambda run: same(run).start[slot], lambda run: same(run).like)
         shape, fold = folded or (shape, None)
     if isinstance(shape, str):
         raise refusals.state_shape(seen.subject, name, shape)
     spec = TensorSpec(dtype, shape)
-    if counted or not visit.start:
-        return State(name, spec, constant(spec, visit.fill), lift.key)
-    start = split(visit.start[slot], fold)
-    full = start.expand(spec.sizes(seen.sizes)) if visit.kind == "cat" else start
+    if counted or not recorded.start:
+        return State(name, spec, constant(spec, recorded.fill), lift.key)
+    start = split(recorded.start[slot], fold)
+    full = start.expand(spec.sizes(seen.sizes)) if recorded.kind == "cat" else start
     return State(name, spec, narrow_start(name, full, spec), lift.key, fold)
 
 
@@ -349,23 +349,23 @@ def _output_name(path: Path, names: Mapping[Path, str], states: Mapping[Path, st
 
 def _looks_everywhere(seen: Exploration, states: list[State]) -> str | None:
     """Return why the model needs the whole sequence at once, if a call says so by itself."""
-    for visit in seen.base.first.visits:
-        timed = seen.time_axis(visit) is not None
-        if timed and visit.kind in RECURRENT and not states and not seen.starts_constant(visit):
-            return f"{visit.path or visit.kind!r} {STARTS_FROM_INPUT} ({visit.where})"
-        what = LOOKS_EVERYWHERE.get(visit.kind)
+    for recorded in seen.base.first.recordings:
+        timed = seen.time_axis(recorded) is not None
+        if timed and recorded.kind in RECURRENT and not states and not seen.starts_constant(recorded):
+            return f"{recorded.path or recorded.kind!r} {STARTS_FROM_INPUT} ({recorded.where})"
+        what = LOOKS_EVERYWHERE.get(recorded.kind)
         if timed and what is not None:
-            place = f"{visit.path!r} " if visit.path else ""
-            return f"{what} {place}({visit.where})"
+            place = f"{recorded.path!r} " if recorded.path else ""
+            return f"{what} {place}({recorded.where})"
     return None
 
 
 def _start_in_loop(seen: Exploration) -> str | None:
     """Return that the first of the calls that a loop over time makes starts from an input, if it is so."""
-    for visit in seen.base.first.visits:
-        looped = visit.kind in RECURRENT and visit.key.endswith(":1") and seen.repeats(visit)
-        if looped and seen.time_axis(visit) is None and not seen.starts_constant(visit):
-            return f"{visit.path or visit.kind!r} {STARTS_FROM_INPUT} ({visit.where})"
+    for recorded in seen.base.first.recordings:
+        looped = recorded.kind in RECURRENT and recorded.key.endswith(":1") and seen.repeats(recorded)
+        if looped and seen.time_axis(recorded) is None and not seen.starts_constant(recorded):
+            return f"{recorded.path or recorded.kind!r} {STARTS_FROM_INPUT} ({recorded.where})"
     return None
 
 

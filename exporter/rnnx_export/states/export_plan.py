@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rnnx.model.contract import Axis, Dimension
-from rnnx_export.calls.tracer import Watch
+from rnnx_export.calls.tracer import CallTracer
 from rnnx_export.calls.types import Lift
 from rnnx_export.module import attributes
 from rnnx_export.module.attributes import Place
@@ -191,18 +191,18 @@ class Program(nn.Module):
         given = {s.name: merge(v, s.fold) for s, v in zip(self.plan.states, flat[len(names) :], strict=True)}
         declared = {s.name: given[s.name].clone() for s in self.plan.states if s.is_declared}
         placed = {s.origin: given[s.name].clone() for s in self.plan.states if isinstance(s.origin, Place)}
-        with Watch(self.module, self.plan.lifts, given) as watch:
+        with CallTracer(self.module, self.plan.lifts, given) as tracer:
             attributes.write(self.module, placed, self.plan.templates)
             arguments = self.plan.subject.arguments(inputs, declared)
             result = self.plan.subject.invoke(self.module, arguments)
             kept = {place: attributes.read(self.module, place) for place in placed}
             attributes.put_back(self.module, list(placed), self._held)
         leaves = dict(flatten(result))
-        ends = {id(value) for value in watch.next_states.values()}
+        ends = {id(value) for value in tracer.next_states.values()}
         self.returned = {path for path, leaf in leaves.items() if id(leaf) in ends}
         return (
             *(leaves[output.path] for output in self.plan.outputs),
-            *(self._next(state, leaves, arguments, kept, watch) for state in self.plan.states),
+            *(self._next(state, leaves, arguments, kept, tracer) for state in self.plan.states),
         )
 
     @staticmethod
@@ -211,7 +211,7 @@ class Program(nn.Module):
         leaves: dict[Path, Tensor],
         arguments: Mapping[str, Any],
         kept: dict[Place, Any],
-        watch: Watch,
+        tracer: CallTracer,
     ) -> Tensor:
         value: Tensor
         if isinstance(state.origin, Place):
@@ -221,9 +221,9 @@ class Program(nn.Module):
         elif isinstance(state.origin, tuple):
             value = leaves[state.origin]
         else:
-            if state.name not in watch.next_states:
+            if state.name not in tracer.next_states:
                 raise RuntimeError(f"the call that {state.name!r} belongs to is not made at this length")
-            value = watch.next_states[state.name]
+            value = tracer.next_states[state.name]
         return split(value, state.fold)
 
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from rnnx.errors import RefusedError, RnnxError
 from rnnx.model.contract import Dimension, axis_index
 from rnnx_export import refusals
-from rnnx_export.calls.tracer import Watch
-from rnnx_export.calls.types import Visit
+from rnnx_export.calls.tracer import CallTracer
+from rnnx_export.calls.types import RecordedCall
 from rnnx_export.module import attributes
 from rnnx_export.module.attributes import Place
 from rnnx_export.module.spec import TensorSpec
@@ -38,7 +38,7 @@ class Call:
 
     inputs: dict[str, Tensor]
     result: Any
-    visits: list[Visit]
+    recordings: list[RecordedCall]
     left: dict[str, dict[Path, Any]]
     written: frozenset[str]
     memory: dict[Place, Any]
@@ -47,9 +47,9 @@ class Call:
         """Return the part of the result at `path`."""
         return dict(flatten(self.result))[path]
 
-    def visit(self, key: str) -> Visit | None:
-        """Return the visit of that key."""
-        return next((visit for visit in self.visits if visit.key == key), None)
+    def recorded(self, key: str) -> RecordedCall | None:
+        """Return the recorded call of that key."""
+        return next((recorded for recorded in self.recordings if recorded.key == key), None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,29 +136,29 @@ class Exploration:
         rows = [axis for axis, count in grown if count > 1 and before[axis] == count * batch]
         return rows[0] if len(grown) == len(rows) == 1 else None
 
-    def time_axis(self, visit: Visit) -> int | None:
-        """Return the axis of a visit that follows the model's time, None if none does."""
-        longer = self.variants["time"].first.visit(visit.key) if "time" in self.variants else None
+    def time_axis(self, recorded: RecordedCall) -> int | None:
+        """Return the axis of a recorded call that follows the model's time, None if none does."""
+        longer = self.variants["time"].first.recorded(recorded.key) if "time" in self.variants else None
         if longer is None:
             return None
-        for axis in visit.axes:
-            size, grown = visit.like.shape[axis], longer.like.shape[axis]
+        for axis in recorded.axes:
+            size, grown = recorded.like.shape[axis], longer.like.shape[axis]
             factor, rest = divmod(grown - size, self._varied["time"] - self.sizes["time"])
             if factor >= 1 and rest == 0 and size == factor * self.sizes["time"]:
                 return axis
         return None
 
-    def cuts_alike(self, visit: Visit, axis: int) -> bool:
-        """Whether a visit takes as many frames of memory, at least one, in longer calls."""
-        longer = self.variants["time"].first.visit(visit.key)
-        return longer is not None and 0 < visit.axes[axis] == longer.axes.get(axis)
+    def cuts_alike(self, recorded: RecordedCall, axis: int) -> bool:
+        """Whether a recorded call takes as many frames of memory, at least one, in longer calls."""
+        longer = self.variants["time"].first.recorded(recorded.key)
+        return longer is not None and 0 < recorded.axes[axis] == longer.axes.get(axis)
 
-    def repeats(self, visit: Visit) -> bool:
+    def repeats(self, recorded: RecordedCall) -> bool:
         """Whether the call is made once for each time step."""
 
         def count(run: Run) -> int:
-            pair = visit.key.rpartition(":")[0]
-            return sum(other.key.rpartition(":")[0] == pair for other in run.first.visits)
+            pair = recorded.key.rpartition(":")[0]
+            return sum(other.key.rpartition(":")[0] == pair for other in run.first.recordings)
 
         return (
             "time" in self.variants
@@ -166,13 +166,13 @@ class Exploration:
             and count(self.variants["time"]) == self._varied["time"]
         )
 
-    def starts_constant(self, visit: Visit) -> bool:
+    def starts_constant(self, recorded: RecordedCall) -> bool:
         """Whether the call starts from the same tensors whatever the inputs and the states are."""
         for call in (self.base.second, self.other.first, self.other.second):
-            other = call.visit(visit.key)
-            if other is None or len(other.start) != len(visit.start):
+            other = call.recorded(recorded.key)
+            if other is None or len(other.start) != len(recorded.start):
                 return False
-            for left, right in zip(visit.start, other.start, strict=True):
+            for left, right in zip(recorded.start, other.start, strict=True):
                 if left.shape != right.shape or not torch.equal(left, right):
                     return False
         return True
@@ -222,7 +222,7 @@ class Exploration:
             versions = {name: value._version for name, value in states.items() if value is not None}
             arguments = subject.arguments(inputs, states)
             try:
-                with Watch(module) as watch:
+                with CallTracer(module) as tracer:
                     result = subject.invoke(module, arguments)
             except RnnxError:
                 raise
@@ -235,7 +235,7 @@ class Exploration:
                 for name, (parameter, path) in places.items()
                 if left[parameter].get(path) is not states[name] or _version(states[name]) != versions[name]
             )
-            calls.append(Call(inputs, result, watch.visits, left, written, attributes.snapshot(module)))
+            calls.append(Call(inputs, result, tracer.recordings, left, written, attributes.snapshot(module)))
         after = attributes.parameter_stamps(module)
         changed = [name for name, stamp in parameters.items() if after.get(name) != stamp]
         return Run(given, before, attributes.written(stamps, module), changed, calls[0], calls[1], module)
@@ -246,8 +246,8 @@ class Exploration:
             flatten(self.base.first.result), flatten(again.first.result), strict=False
         ):
             if isinstance(first, Tensor) and not _same(first, second):
-                visits = (*self.base.first.visits, *again.first.visits)
-                where = next((visit.where for visit in visits if visit.kind == "random"), "")
+                recordings = (*self.base.first.recordings, *again.first.recordings)
+                where = next((recorded.where for recorded in recordings if recorded.kind == "random"), "")
                 raise refusals.random(self.subject, where)
             for call in (self.base.second, self.other.first, self.other.second):
                 other = dict(flatten(call.result)).get(path)
