@@ -33,7 +33,8 @@ from rnnx.model.contract import Contract
 from rnnx.model.onnx_file import model_id, write_contract
 from rnnx.parity.check import check_parity, make_request
 from rnnx.parity.verdict import Parity, why
-from rnnx_export.graph.build import build, to_bytes
+from rnnx_export.graph.build import build
+from rnnx_export.graph.external_weights import to_bytes
 from rnnx_export.proof.float64_reference import open_truth
 from rnnx_export.proof.reference import open_reference
 

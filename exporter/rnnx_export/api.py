@@ -20,17 +20,9 @@ from rnnx.files import check_output, write_all, write_bytes
 from rnnx.model.contract import Contract, InputSpec, OutputSpec, Vocabulary, describe
 from rnnx.model.onnx_file import model_id, write_contract
 from rnnx_export.diagnostics import CaptureError
-from rnnx_export.graph.build import (
-    DIRECT,
-    NEWEST_OPSET,
-    OPSET,
-    SCAN,
-    build,
-    computed_dtype,
-    move_weights_out,
-    state_specs,
-    to_bytes,
-)
+from rnnx_export.graph.build import DIRECT, NEWEST_OPSET, OPSET, SCAN, build, computed_dtype
+from rnnx_export.graph.contract_states import state_specs
+from rnnx_export.graph.external_weights import move_weights_out, to_bytes
 from rnnx_export.graph.index_ranges import found_ranges
 from rnnx_export.loops.unroll import lift_loop
 from rnnx_export.module.spec import boundary_dtype

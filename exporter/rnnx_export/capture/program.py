@@ -13,8 +13,7 @@ from torch.fx.experimental import _config
 
 from rnnx.model.contract import Axis, Dimension
 from rnnx_export.capture.complex_pairs import RealProgram, has_complex
-from rnnx_export.diagnostics import CaptureError, first_line, recorded_line, silent, user_line
-from rnnx_export.module.subject import quiet
+from rnnx_export.diagnostics import CaptureError, first_line, quiet, recorded_line, silent, user_line
 
 
 def capture(

@@ -17,8 +17,7 @@ from onnxscript import opset18
 from torch.onnx._internal.exporter import _core, _registration
 
 from rnnx_export.capture import recurrent_ops  # noqa: F401  (defines the operators)
-from rnnx_export.diagnostics import CaptureError, recorded_line, silent
-from rnnx_export.module.subject import quiet
+from rnnx_export.diagnostics import CaptureError, quiet, recorded_line, silent
 
 DOMAIN = "rnnx"
 _OPERATOR = re.compile(r"OpOverload\(op='([\w.]+)', overload='(\w+)'\)")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from rnnx_export.graph.passes.names import step_shape
+from rnnx_export.diagnostics import quiet
 from rnnx_export.loops.prefixes import (
     Twins,
     are_counts,
@@ -22,8 +22,7 @@ from rnnx_export.loops.prefixes import (
     single_axis,
 )
 from rnnx_export.loops.unstack import LIKE, MismatchError, Unstacker
-from rnnx_export.module.spec import TensorSpec
-from rnnx_export.module.subject import quiet
+from rnnx_export.module.spec import TensorSpec, step_shape
 from rnnx_export.states.export_plan import Plan, State
 from rnnx_export.states.observations import narrow_start
 

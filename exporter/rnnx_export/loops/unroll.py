@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from rnnx_export.calls.kinds import SLOTS
 from rnnx_export.capture.program import capture
 from rnnx_export.diagnostics import CaptureError
-from rnnx_export.graph.passes.names import step_shape
 from rnnx_export.loops.matcher import Matcher
 from rnnx_export.loops.prefixes import STEP_COUNTS
 from rnnx_export.loops.unstack import MismatchError
-from rnnx_export.module.spec import TensorSpec
-from rnnx_export.states.export_plan import Plan, Program, time_axis
+from rnnx_export.module.spec import TensorSpec, step_shape, time_axis
+from rnnx_export.states.export_plan import Plan
+from rnnx_export.states.program import Program
 
 
 class _Prefixes(nn.Module):

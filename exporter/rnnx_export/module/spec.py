@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -185,3 +185,50 @@ def _bad(where: str, found: str) -> UsageError:
 def boundary_dtype(dtype: torch.dtype) -> str:
     """Return the dtype a tensor has outside the model: bfloat16 values are handed over as float32."""
     return "float32" if dtype == torch.bfloat16 else NAMES[dtype]
+
+
+def time_axis(shape: Sequence[Dimension]) -> int | None:
+    """Return the axis that a step does not have: the one called exactly `time`."""
+    return list(shape).index("time") if "time" in shape else None
+
+
+def infer_shape(
+    base: Sequence[int],
+    variants: Mapping[str, Sequence[int]],
+    sizes: Mapping[str, int],
+    varied: Mapping[str, int],
+) -> tuple[Dimension, ...] | str:
+    """Return a tensor's shape in dimension names, from its sizes in several runs.
+
+    Args:
+        base: its shape when the dimensions have `sizes`.
+        variants: by dimension name, its shape when that one alone has the size in `varied`.
+
+    Returns:
+        The shape, or a sentence part saying why there is none.
+    """
+    shape: list[Dimension] = []
+    for axis, size in enumerate(base):
+        moved = {name: other[axis] - size for name, other in variants.items() if other[axis] != size}
+        if not moved:
+            shape.append(size)
+            continue
+        if len(moved) > 1:
+            return f"axis {axis} grows with {' and '.join(moved)} together"
+        name, growth = next(iter(moved.items()))
+        factor, rest = divmod(growth, varied[name] - sizes[name])
+        if rest or factor < 1 or size != factor * sizes[name]:
+            return f"axis {axis} has {size} entries where {name} is {sizes[name]}"
+        dimension = name if factor == 1 else f"{factor}*{name}"
+        try:
+            Axis.parse(dimension)
+        except ValueError:
+            return f"axis {axis} has {factor} entries for each of {name}"
+        shape.append(dimension)
+    return tuple(shape)
+
+
+def step_shape(shape: Sequence[Dimension]) -> list[Dimension]:
+    """Return the shape of one step: no `time`, N entries where a chunk has `N*time`."""
+    axes = [(dimension, Axis.parse(dimension)) for dimension in shape if dimension != "time"]
+    return [axis.factor if axis.name == "time" else dimension for dimension, axis in axes]

@@ -347,13 +347,3 @@ def precision(dtype: torch.dtype | None) -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Run PyTorch without gradients and without its warnings."""
-    import warnings
-
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

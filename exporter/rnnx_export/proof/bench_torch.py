@@ -14,9 +14,9 @@ from rnnx.bench.candidates import Step, start_arrays, step_arrays
 from rnnx.model.contract import Contract
 from rnnx.model.onnx_file import read_contract, read_model
 from rnnx.model.shapes import Array
-from rnnx_export.module.subject import quiet
+from rnnx_export.diagnostics import quiet
 from rnnx_export.proof.reference import open_reference
-from rnnx_export.states.export_plan import step_program
+from rnnx_export.states.program import step_program
 
 
 class _Network(Protocol):

@@ -18,11 +18,13 @@ from torch import Tensor, nn
 from rnnx.errors import InputError, ParityError
 from rnnx.model.shapes import from_steps, to_steps
 from rnnx_export import refusals
+from rnnx_export.diagnostics import quiet
 from rnnx_export.module import attributes
 from rnnx_export.module.attributes import Place
 from rnnx_export.module.spec import TensorSpec
 from rnnx_export.module.structure import flatten, part_at, replace
-from rnnx_export.module.subject import precision, quiet
+from rnnx_export.module.subject import precision
+from rnnx_export.module.tensors import to_numpy
 from rnnx_export.proof.module_reference import (
     Arrays,
     ModuleReference,
@@ -36,7 +38,6 @@ from rnnx_export.proof.module_reference import (
 from rnnx_export.states.arguments import Feedback
 from rnnx_export.states.export_plan import Plan
 from rnnx_export.states.layouts import split
-from rnnx_export.states.observations import to_numpy
 
 _CHECKED_STEPS = 8
 # Two ways through one module differ by rounding alone, relative to 1 + |value|, by the precision computed in.

@@ -28,7 +28,9 @@ from rnnx.parity.verdict import Finding
 from rnnx.session import Session
 from rnnx.tolerance import Bound, error_beyond, level_of, relative_error
 from rnnx_export.diagnostics import CaptureError
-from rnnx_export.graph.build import DIRECT, SCAN, build, state_specs, to_bytes
+from rnnx_export.graph.build import DIRECT, SCAN, build
+from rnnx_export.graph.contract_states import state_specs
+from rnnx_export.graph.external_weights import to_bytes
 from rnnx_export.proof.graph_values import (
     Values,
     attributes,

@@ -17,10 +17,12 @@ from torch import Tensor
 from rnnx.errors import RnnxError
 from rnnx.model.shapes import to_steps
 from rnnx_export import refusals
+from rnnx_export.diagnostics import quiet
 from rnnx_export.module.spec import TensorSpec
-from rnnx_export.module.subject import Subject, precision, quiet
-from rnnx_export.states.export_plan import Plan, step_program
-from rnnx_export.states.observations import to_numpy
+from rnnx_export.module.subject import Subject, precision
+from rnnx_export.module.tensors import to_numpy
+from rnnx_export.states.export_plan import Plan
+from rnnx_export.states.program import step_program
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 

@@ -26,6 +26,7 @@ from rnnx.parity.drift import WORSE
 from rnnx.parity.reference import Truth
 from rnnx.parity.rounding import WINDOW
 from rnnx_export import refusals
+from rnnx_export.module.tensors import to_numpy
 from rnnx_export.proof.calls import compare_calls, compare_ends
 from rnnx_export.proof.driven_reference import DrivenReference, check_explained
 from rnnx_export.proof.float64_reference import open_truth
@@ -37,7 +38,6 @@ from rnnx_export.proof.module_reference import (
 from rnnx_export.proof.setting import ProofError, ProofSetting
 from rnnx_export.proof.states import explain_states
 from rnnx_export.states.export_plan import Plan
-from rnnx_export.states.observations import to_numpy
 
 _STEPS = 200
 _ROUNDING_STEPS = 2 * WINDOW

@@ -16,10 +16,11 @@ from rnnx_export.module.attributes import Place
 from rnnx_export.module.spec import TensorSpec
 from rnnx_export.module.structure import flatten
 from rnnx_export.module.subject import Subject
+from rnnx_export.module.tensors import to_numpy
 from rnnx_export.states.export_plan import State
 from rnnx_export.states.initial_values import measure_start
 from rnnx_export.states.layouts import AnyFold, ComplexFold, merge, split
-from rnnx_export.states.observations import Exploration, Run, narrow_start, to_numpy
+from rnnx_export.states.observations import Exploration, Run, narrow_start
 
 
 def remembered(seen: Exploration, taken: set[str]) -> list[State]:

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from rnnx.errors import RnnxError
 from rnnx.model.contract import axis_index
-from rnnx_export.diagnostics import first_line, user_line
-from rnnx_export.module.spec import TensorSpec
+from rnnx_export.diagnostics import first_line, quiet, user_line
+from rnnx_export.module.spec import TensorSpec, time_axis
 from rnnx_export.module.structure import flatten
-from rnnx_export.module.subject import Subject, precision, quiet
-from rnnx_export.states.export_plan import Plan, step_program, time_axis
+from rnnx_export.module.subject import Subject, precision
+from rnnx_export.states.export_plan import Plan
+from rnnx_export.states.program import step_program
 
 UNCARRIED = "uses earlier steps of a call in a way that no state of fixed size carries"
 

@@ -13,17 +13,20 @@ from torch import Tensor
 from rnnx_export import refusals
 from rnnx_export.calls.kinds import LOOKS_EVERYWHERE, PASTS, POSITIONS, RECURRENT, RUNNING, SHIFTS, SLOTS
 from rnnx_export.calls.types import Lift, RecordedCall
+from rnnx_export.diagnostics import quiet
 from rnnx_export.module import attributes
 from rnnx_export.module.attributes import Place
 from rnnx_export.module.spec import TensorSpec
 from rnnx_export.module.structure import Path, copied, flatten, matched_leaves, part_at, tensors
-from rnnx_export.module.subject import Subject, quiet
+from rnnx_export.module.subject import Subject
+from rnnx_export.module.tensors import alike
 from rnnx_export.states.arguments import Feedback, Observed, pair, part_names
 from rnnx_export.states.buffers import constant, measured, remembered, unique
 from rnnx_export.states.causality import why_not_stepped
-from rnnx_export.states.export_plan import Argument, Convention, Output, Plan, Program, State
+from rnnx_export.states.export_plan import Argument, Convention, Output, Plan, State
 from rnnx_export.states.layouts import AnyFold, split
-from rnnx_export.states.observations import Exploration, Run, alike, narrow_start
+from rnnx_export.states.observations import Exploration, Run, narrow_start
+from rnnx_export.states.program import Program
 
 STARTS_FROM_INPUT = "starts from a state computed from an input"
 

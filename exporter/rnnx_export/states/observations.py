@@ -17,13 +17,12 @@ from rnnx_export.calls.tracer import CallTracer
 from rnnx_export.calls.types import RecordedCall
 from rnnx_export.module import attributes
 from rnnx_export.module.attributes import Place
-from rnnx_export.module.spec import TensorSpec
+from rnnx_export.module.spec import TensorSpec, infer_shape
 from rnnx_export.module.structure import Path, flatten
 from rnnx_export.module.subject import Subject
-from rnnx_export.states.export_plan import infer_shape
+from rnnx_export.module.tensors import alike, disturbed, nearly_same, same_values, to_numpy
 from rnnx_export.states.layouts import Fold, sizes_of_rows, split
 
-_ROUNDING = 64  # roundings by which rows of a batch that get the same may differ
 _FREE = (5, 11, 13, 17, 19, 23)
 
 
@@ -188,7 +187,7 @@ class Exploration:
         for moved in (False, True):
             module = self.subject.fresh()
             if moved:
-                other = _moved(attributes.read(module, place))
+                other = disturbed(attributes.read(module, place))
                 attributes.write(module, {place: other}, attributes.templates(module, [place]))
             try:
                 result = self.subject.call(module, *self.draw(0))
@@ -197,7 +196,7 @@ class Exploration:
             results.append([leaf for _, leaf in flatten(result)] + list(attributes.snapshot(module).values()))
         return len(results[0]) != len(results[1]) or any(
             isinstance(left, Tensor) != isinstance(right, Tensor)
-            or (isinstance(left, Tensor) and not _equal(left, right))
+            or (isinstance(left, Tensor) and not same_values(left, right))
             for left, right in zip(*results, strict=True)
         )
 
@@ -245,7 +244,7 @@ class Exploration:
         for (path, first), (_, second) in zip(
             flatten(self.base.first.result), flatten(again.first.result), strict=False
         ):
-            if isinstance(first, Tensor) and not _same(first, second):
+            if isinstance(first, Tensor) and not nearly_same(first, second):
                 recordings = (*self.base.first.recordings, *again.first.recordings)
                 where = next((recorded.where for recorded in recordings if recorded.kind == "random"), "")
                 raise refusals.random(self.subject, where)
@@ -297,38 +296,6 @@ def narrow_start(name: str, value: Tensor, spec: TensorSpec) -> np.ndarray[Any, 
             fix="declare it as a state that the caller passes",
         )
     return to_numpy(narrow)
-
-
-def alike(row: Tensor, value: Tensor) -> bool:
-    """Whether all rows of `value` are `row`, but for the rounding of products of batches."""
-    row, value = torch.nan_to_num(row.expand_as(value)), torch.nan_to_num(value)
-    if not value.dtype.is_floating_point:
-        return torch.equal(row, value)
-    room = _ROUNDING * torch.finfo(value.dtype).eps
-    return torch.allclose(row.double(), value.double(), rtol=room, atol=room)
-
-
-def to_numpy(value: Tensor) -> np.ndarray[Any, Any]:
-    """Return a copy of a tensor as an array; bfloat16 as float32."""
-    value = value.detach()
-    return np.array((value.float() if value.dtype == torch.bfloat16 else value).numpy())
-
-
-def _same(left: Tensor, right: Any) -> bool:
-    if not isinstance(right, Tensor) or left.shape != right.shape:
-        return False
-    return torch.allclose(left.double(), right.double(), rtol=1e-4, atol=1e-5, equal_nan=True)
-
-
-def _moved(value: Tensor) -> Tensor:
-    """Return other values of the same dtype."""
-    if not value.is_floating_point():
-        return (value == 0).to(value.dtype)
-    return torch.where(value.isfinite(), value * 0.5 + 0.25, 0.25).to(value.dtype)
-
-
-def _equal(left: Tensor, right: Tensor) -> bool:
-    return left.shape == right.shape and torch.equal(torch.nan_to_num(left), torch.nan_to_num(right))
 
 
 def _version(value: Tensor | None) -> int:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from rnnx.model.contract import Dimension
 from rnnx_export.module.subject import Subject
 from rnnx_export.states.discover import discover
-from rnnx_export.states.export_plan import Plan, Program
+from rnnx_export.states.export_plan import Plan
+from rnnx_export.states.program import Program
 
 
 class TimeLoop(nn.Module):

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from rnnx.engines.ort_moving import HostMover
-from rnnx.engines.registry import Device, Shape
+from rnnx.engines.host_rows import HostMover
+from rnnx.engines.protocol import Device, Shape
 from rnnx.errors import ModelError, ProviderError
 from rnnx.model.contract import Axis, Contract
 from rnnx.model.onnx_file import ModelFile

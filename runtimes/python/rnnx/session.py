@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from rnnx.engines.registry import Engine, open_engine
+from rnnx.engines.protocol import Engine
+from rnnx.engines.registry import open_engine
 from rnnx.model.contract import Contract
 from rnnx.model.onnx_file import read_contract, read_model
 from rnnx.pool.pool import Pool

@@ -4,89 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
 
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
-import onnxscript.optimizer
-
-from rnnx.model.contract import Axis, Dimension
-from rnnx_export.diagnostics import silent
-from rnnx_export.module.subject import quiet
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _PREFIXES = re.compile(r"^(?:program\.)*(?:module\.)?")
-
-
-def simplify(model: ir.Model) -> None:
-    """Fold constants, inline functions and drop what nothing uses, in place."""
-    with quiet(), silent():
-        _forget_shapes(model.graph, every=_is_frozen(model.graph))
-        onnxscript.optimizer.optimize_ir(model, num_iterations=2, onnx_shape_inference=False)
-        _adopt_constants(model.graph)
-        passes.CommonSubexpressionEliminationPass()(model)
-        passes.IdentityEliminationPass()(model)
-        passes.RemoveUnusedNodesPass()(model)
-        passes.RemoveUnusedFunctionsPass()(model)
-
-
-def cancel_axes(graph: ir.Graph) -> None:
-    """Drop axes that are put in only to be taken out: Squeeze, or Gather of entry 0, behind Unsqueeze."""
-    for node in list(graph):
-        source = node.inputs[0] if node.inputs else None
-        before = source.producer() if source is not None else None
-        if before is None or before.op_type != "Unsqueeze" or before.inputs[0] is None:
-            continue
-        added = _integers(before.inputs[1])
-        if added is None or added != _taken_out(node, len(added)):
-            continue
-        ir.convenience.replace_all_uses_with(node.outputs[0], before.inputs[0], replace_graph_outputs=True)
-        graph.remove(node, safe=True)
-        if not before.outputs[0].uses() and not before.outputs[0].is_graph_output():
-            graph.remove(before, safe=True)
-
-
-def _taken_out(node: ir.Node, count: int) -> list[int] | None:
-    """Return the axes of size 1 that a node removes, None if it is no such node."""
-    if node.op_type == "Squeeze" and len(node.inputs) == 2:
-        return _integers(node.inputs[1])
-    if node.op_type == "Gather" and count == 1:
-        index = node.inputs[1]
-        scalar = index is not None and index.const_value is not None and len(index.const_value.shape) == 0
-        if scalar and _integers(index) == [0]:
-            axis = node.attributes.get("axis")
-            return [axis.as_int() if axis is not None else 0]
-    return None
-
-
-def _integers(value: ir.Value | None) -> list[int] | None:
-    if value is None or value.const_value is None:
-        return None
-    return [int(entry) for entry in value.const_value.numpy().reshape(-1)]
-
-
-def declare(
-    model: ir.Model,
-    inputs: Sequence[tuple[str, Sequence[Dimension]]],
-    outputs: Sequence[tuple[str, Sequence[Dimension]]],
-) -> None:
-    """Give graph inputs and outputs their names and shapes, in order; each output its own node."""
-    graph = model.graph
-    for value, (name, shape) in zip(graph.inputs, inputs, strict=True):
-        value.name = name
-        value.shape = ir.Shape(shape)
-    taken: set[int] = {id(value) for value in graph.inputs}
-    for index, (_, shape) in enumerate(outputs):
-        value = graph.outputs[index]
-        if id(value) in taken or value.is_initializer():
-            node = ir.node("Identity", [value])
-            node.outputs[0].type = value.type
-            graph.append(node)
-            graph.outputs[index] = value = node.outputs[0]
-        taken.add(id(value))
-        value.shape = ir.Shape(shape)
-    for index, (name, _) in enumerate(outputs):
-        graph.outputs[index].name = name
 
 
 def finish(model: ir.Model, opset: int) -> None:
@@ -113,41 +36,6 @@ def finish(model: ir.Model, opset: int) -> None:
     model.opset_imports[""] = opset
     model.ir_version = 10 if opset <= 22 else 11
     _sort_initializers(model.graph)
-
-
-def _is_frozen(graph: ir.Graph) -> bool:
-    """Whether the conversion took a free size for the example's: what it says of sizes is worth nothing then.
-
-    Such a size is a name that reads as a number, or is met nowhere behind the inputs.
-    """
-    free = {str(size) for value in graph.inputs for size in value.shape or () if not isinstance(size, int)}
-    shapes = [value.shape or () for node in graph for value in node.outputs]
-    met = " ".join({str(size) for shape in shapes for size in shape if not isinstance(size, int)})
-    return any(size.isdigit() or re.search(rf"\b{re.escape(size)}\b", met) is None for size in free)
-
-
-def _adopt_constants(graph: ir.Graph) -> None:
-    """Make constants initializers that the optimizer left out of them: it loses one of two of one name."""
-    for node in graph.all_nodes():
-        for value in node.inputs:
-            if value is None or value.producer() is not None or value.const_value is None:
-                continue
-            if graph.initializers.get(value.name or "") is not value:
-                count, stem = 1, value.name or "constant"
-                while value.name in graph.initializers:
-                    count += 1
-                    value.name = f"{stem}_{count}"
-                graph.register_initializer(value)
-
-
-def _forget_shapes(graph: ir.Graph, *, every: bool) -> None:
-    """Drop sizes of intermediate values: the symbols in them mean nothing outside the capture."""
-    for node in graph.all_nodes():
-        for value in node.outputs:
-            if every:
-                value.shape = None
-            if value.shape is not None and any(not isinstance(size, int) for size in value.shape):
-                value.shape = ir.Shape([size if isinstance(size, int) else None for size in value.shape])
 
 
 def _path(node: ir.Node) -> str:
@@ -201,9 +89,3 @@ def _sort_initializers(graph: ir.Graph) -> None:
     graph.initializers.clear()
     for name, value in ordered:
         graph.initializers[name] = value
-
-
-def step_shape(shape: Sequence[Dimension]) -> list[Dimension]:
-    """Return the shape of one step: no `time`, N entries where a chunk has `N*time`."""
-    axes = [(dimension, Axis.parse(dimension)) for dimension in shape if dimension != "time"]
-    return [axis.factor if axis.name == "time" else dimension for dimension, axis in axes]

@@ -10,10 +10,9 @@ import onnx_ir as ir
 from onnx_ir.tape import Tape
 
 from rnnx.model.contract import Dimension, axis_index
-from rnnx_export.graph.passes.names import step_shape
 from rnnx_export.graph.passes.recurrent import constant
-from rnnx_export.module.spec import TensorSpec
-from rnnx_export.states.export_plan import Plan, time_axis
+from rnnx_export.module.spec import TensorSpec, step_shape, time_axis
+from rnnx_export.states.export_plan import Plan
 
 
 def wrap_in_scan(model: ir.Model, plan: Plan) -> None:

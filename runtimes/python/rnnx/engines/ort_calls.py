@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rnnx.engines.ort_options import is_of_engine
-from rnnx.engines.registry import Shape
+from rnnx.engines.protocol import Shape
 from rnnx.errors import InputError, ModelError, first_line
 from rnnx.model.index_ranges import bounds_of
 from rnnx.model.shapes import Array

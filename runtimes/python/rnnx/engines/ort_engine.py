@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 
+from rnnx.engines.host_rows import HostMover
 from rnnx.engines.node_rules import require_rules
 from rnnx.engines.ort_calls import OrtCall, OrtDeviceCall, no_cuda_graph
 from rnnx.engines.ort_import import import_onnxruntime
-from rnnx.engines.ort_moving import GraphMover, HostMover
+from rnnx.engines.ort_moving import GraphMover
 from rnnx.engines.ort_options import Options, is_of_engine, session_options
 from rnnx.engines.ort_staging import Pageable, Staging, pinned
-from rnnx.engines.registry import Device, Shape
+from rnnx.engines.protocol import Device, Shape
 from rnnx.errors import ModelError, ProviderError, first_line, was_interrupted
 from rnnx.model import protobuf
 from rnnx.model.contract import Contract

@@ -6,7 +6,6 @@ the host; only the row numbers travel.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -28,34 +27,6 @@ def batch_axes(contract: Contract) -> dict[str, int]:
     """Return where each state that has a batch has it."""
     axes = {state.name: axis_index(state.shape, "batch") for state in contract.states}
     return {name: axis for name, axis in axes.items() if axis is not None}
-
-
-class HostMover:
-    """Moves rows between buffers on the host."""
-
-    def __init__(self, contract: Contract) -> None:
-        self._axes = batch_axes(contract)
-        self._places = {name: (slice(None),) * axis for name, axis in self._axes.items()}
-
-    def view(self, name: str, value: Any, array: Array | None) -> Array:
-        """Return [..., batch] over a contiguous state: all behind the batch axis as one entry of raw bytes.
-
-        NumPy copies such an entry in one piece, twice as fast as the numbers in it.
-        """
-        assert array is not None
-        leading = array.shape[: self._axes[name] + 1]
-        return array.reshape(*leading, -1).view(f"V{array.nbytes // math.prod(leading)}")[..., 0]
-
-    def gather(self, table: Buffers, rows: Array, lane: Buffers) -> None:
-        """Overwrite the states of `lane` with `rows` of `table`."""
-        for name, axis in self._axes.items():
-            # "raise" would go through a buffer, and the rows exist.
-            table[name].take(rows, axis, lane[name], "clip")
-
-    def scatter(self, lane: Buffers, rows: Array, table: Buffers) -> None:
-        """Write the states of `lane` to `rows` of `table`."""
-        for name, place in self._places.items():
-            table[name][(*place, rows)] = lane[name]
 
 
 class GraphMover:

@@ -11,103 +11,17 @@ import dataclasses
 import importlib
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
 from rnnx.arguments import mapping, shown
+from rnnx.engines.protocol import Engine
 from rnnx.errors import ProviderError, UsageError
 from rnnx.model.contract import Contract
 from rnnx.model.onnx_file import ModelFile
-from rnnx.model.shapes import Array
 
 # A module is named here by text only and imported when its provider is asked for.
 _ONNX_RUNTIME = "rnnx.engines.ort_engine"
 PROVIDERS = {"cpu": _ONNX_RUNTIME, "cuda": _ONNX_RUNTIME, "native": "rnnx_native.engine"}
-
-Shape = tuple[int, ...]
-Device = tuple[int, int]
-
-
-class Call(Protocol):
-    """A lane bound to fixed shapes.
-
-    Attributes:
-        inputs: arrays by input name, on the host, to be written before `run`.
-        outputs: arrays by output name, on the host, that hold the results of the latest `run`. An array
-            is replaced, not rewritten, where its shape was not known when the call was prepared.
-        device: as the engine's.
-        on_device: inputs that `take` took since it was emptied: `run` leaves their host arrays alone.
-    """
-
-    inputs: dict[str, Array]
-    outputs: dict[str, Array]
-    device: Device | None
-    on_device: set[str]
-
-    def take(self, name: str, value: Any) -> None:
-        """Copy an input from where it lies on `device`; its values do not visit the host.
-
-        Args:
-            name: of the input.
-            value: of the input's dtype and as many entries, in DLPack's protocol.
-
-        Raises:
-            InputError: `not-contiguous`.
-        """
-
-    def run(self, side: int) -> None:
-        """Compute from the state buffers of `side` (0 or 1) into those of the other side.
-
-        Raises:
-            ModelError: `engine-failed` if the engine stops; the buffers of `side` are untouched.
-        """
-
-
-class Lane(Protocol):
-    """What one stream needs of an engine: two sets of state buffers.
-
-    A lane may hold many streams, one to a row of the states' batch axes; a pool keeps a table of them, a
-    lane of one side, and moves rows from there to the lane that computes and back.
-    """
-
-    def gather(self, side: int, table: Lane, rows: Array) -> None:
-        """Overwrite all states of `side` with those rows of `table`, a lane of the same engine.
-
-        Args:
-            side: of this lane.
-            table: whose side 0 is read; its states differ from this lane's in the batch alone.
-            rows: int64 [batch of this lane], rows of the table.
-        """
-
-    def scatter(self, side: int, table: Lane, rows: Array) -> None:
-        """Write all states of `side` to those rows of side 0 of `table`: the way back from `gather`.
-
-        Other rows are not touched. No row stands in `rows` twice.
-        """
-
-    def read(self, side: int, name: str) -> Array:
-        """Return a copy of a state, by its name in the contract."""
-
-    def write(self, side: int, name: str, value: Array) -> None:
-        """Overwrite a state with `value`, which has its exact dtype and shape."""
-
-    def prepare(self, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape | None]) -> Call:
-        """Bind buffers of these shapes, those of the graph; None is a shape known only after a run."""
-
-
-class Engine(Protocol):
-    """A loaded model: immutable, shared between threads.
-
-    Attributes:
-        provider: its name for users.
-        device: where it computes, if inputs may lie there: DLPack's kind of device and its number. None for
-            the host's memory.
-    """
-
-    provider: str
-    device: Device | None
-
-    def open(self, states: Mapping[str, Shape], *, sides: int = 2) -> Lane:
-        """Return buffers for states of these shapes, their values not set; one side cannot be run."""
 
 
 def open_engine(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rnnx.engines.registry import Engine, Shape
+from rnnx.engines.protocol import Engine, Shape
 from rnnx.model.contract import Contract, axis_index, default_array, resolve, step_shape
 from rnnx.model.shapes import Array, chunk_shape
 from rnnx.runtime import step_loop

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from rnnx.engines.registry import Engine, Lane
+from rnnx.engines.protocol import Engine, Lane
 from rnnx.errors import StreamError
 from rnnx.model.contract import Contract
 from rnnx.model.shapes import Array

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rnnx.arguments import shown
-from rnnx.engines.registry import Call, Lane, Shape
+from rnnx.engines.protocol import Call, Lane, Shape
 from rnnx.errors import InputError
 from rnnx.model.contract import Contract, InputSpec, OutputSpec, default_array, resolve, step_shape
 from rnnx.model.index_ranges import bounds_of

@@ -18,7 +18,7 @@ from rnnx.model.index_ranges import Bounds
 from rnnx.model.shapes import Array, filled
 
 if TYPE_CHECKING:
-    from rnnx.engines.registry import Call, Device
+    from rnnx.engines.protocol import Call, Device
 
 # What NumPy raises for what is no array, and a tensor on a GPU, or one that needs gradients, when it is read.
 UNREADABLE = (TypeError, ValueError, RuntimeError)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rnnx.engines.registry import Device
+from rnnx.engines.protocol import Device
 from rnnx.errors import InputError
 from rnnx.model.contract import Contract, step_shape
 from rnnx.model.index_ranges import bounds_of

@@ -17,7 +17,7 @@ from rnnx.runtime.input_checks import check_values, match_inputs
 from rnnx.runtime.state_view import StateView
 
 if TYPE_CHECKING:
-    from rnnx.engines.registry import Lane
+    from rnnx.engines.protocol import Lane
     from rnnx.session import Session
 
 

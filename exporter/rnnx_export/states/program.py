@@ -1,0 +1,117 @@
+"""A plan as a pure function of flat tensors, for chunks and for single steps."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rnnx_export.calls.tracer import CallTracer
+from rnnx_export.module import attributes
+from rnnx_export.module.attributes import Place
+from rnnx_export.module.spec import time_axis
+from rnnx_export.module.structure import Path, flatten
+from rnnx_export.module.subject import in_precision
+from rnnx_export.states.export_plan import Argument, Plan, State
+from rnnx_export.states.layouts import merge, split
+
+
+class Program(nn.Module):
+    """A plan as a pure function: (inputs..., states...) -> (outputs..., next states...), all flat tensors.
+
+    Inputs and outputs have the shapes of the specs, time axis included. The module inside is left as it
+    was after each call.
+
+    Attributes:
+        returned: paths in the latest result that hold the next value of a lifted state.
+    """
+
+    def __init__(self, plan: Plan, module: nn.Module | None = None) -> None:
+        super().__init__()
+        self.module = module if module is not None else plan.subject.fresh()
+        self.plan = plan
+        self.returned: set[Path] = set()
+        places = [state.origin for state in plan.states if isinstance(state.origin, Place)]
+        attributes.unregister(self.module, places)
+        self._held = attributes.templates(self.module, places)
+
+    def forward(self, *flat: Tensor) -> tuple[Tensor, ...]:
+        """Compute one call."""
+        names = list(self.plan.subject.inputs)
+        inputs = dict(zip(names, flat, strict=False))
+        given = {s.name: merge(v, s.fold) for s, v in zip(self.plan.states, flat[len(names) :], strict=True)}
+        declared = {s.name: given[s.name].clone() for s in self.plan.states if s.is_declared}
+        placed = {s.origin: given[s.name].clone() for s in self.plan.states if isinstance(s.origin, Place)}
+        with CallTracer(self.module, self.plan.lifts, given) as tracer:
+            attributes.write(self.module, placed, self.plan.templates)
+            arguments = self.plan.subject.arguments(inputs, declared)
+            result = self.plan.subject.invoke(self.module, arguments)
+            kept = {place: attributes.read(self.module, place) for place in placed}
+            attributes.put_back(self.module, list(placed), self._held)
+        leaves = dict(flatten(result))
+        ends = {id(value) for value in tracer.next_states.values()}
+        self.returned = {path for path, leaf in leaves.items() if id(leaf) in ends}
+        return (
+            *(leaves[output.path] for output in self.plan.outputs),
+            *(self._next(state, leaves, arguments, kept, tracer) for state in self.plan.states),
+        )
+
+    @staticmethod
+    def _next(
+        state: State,
+        leaves: dict[Path, Tensor],
+        arguments: Mapping[str, Any],
+        kept: dict[Place, Any],
+        tracer: CallTracer,
+    ) -> Tensor:
+        value: Tensor
+        if isinstance(state.origin, Place):
+            value = kept[state.origin]
+        elif isinstance(state.origin, Argument):
+            value = dict(flatten(arguments[state.origin.parameter]))[state.origin.inside]
+        elif isinstance(state.origin, tuple):
+            value = leaves[state.origin]
+        else:
+            if state.name not in tracer.next_states:
+                raise RuntimeError(f"the call that {state.name!r} belongs to is not made at this length")
+            value = tracer.next_states[state.name]
+        return split(value, state.fold)
+
+
+class StepProgram(nn.Module):
+    """A program at a single step: the same flat tensors without their time axis."""
+
+    def __init__(self, program: Program) -> None:
+        super().__init__()
+        self.program = program
+        plan = program.plan
+        self._inputs = [time_axis(spec.shape) for spec in plan.subject.inputs.values()]
+        self._outputs = [time_axis(output.spec.shape) for output in plan.outputs]
+
+    def forward(self, *flat: Tensor) -> tuple[Tensor, ...]:
+        """Compute one step."""
+        count = len(self._inputs)
+        chunk = [
+            x if axis is None else x.unsqueeze(axis) for x, axis in zip(flat, self._inputs, strict=False)
+        ]
+        result = self.program(*chunk, *flat[count:])
+        count = len(self._outputs)
+        outputs = [
+            y if axis is None else y.squeeze(axis) for y, axis in zip(result, self._outputs, strict=False)
+        ]
+        return (*outputs, *result[count:])
+
+
+def step_program(plan: Plan, dtype: torch.dtype | None = None) -> nn.Module:
+    """Return the plan's single step as a pure function, in the module's precision or in `dtype`."""
+    if plan.step_graph is None:
+        return StepProgram(Program(plan, plan.subject.fresh(dtype)))
+    if dtype is None:
+        return plan.step_graph
+    step = copy.deepcopy(plan.step_graph)
+    step._apply(functools.partial(in_precision, dtype))
+    return step
