@@ -22,7 +22,6 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from test_runtime_files import record
 from typer.testing import Result
 
 from cases import onnx_models
@@ -35,6 +34,7 @@ from rnnx.model.contract import METADATA_KEY, to_json
 from rnnx_models.checkpoint import METADATA_KEY as CHECKPOINT_KEY
 from rnnx_models.checkpoint import save_checkpoint
 from rnnx_models.networks import CharNetwork, NetworkConfig
+from support.recorded import record
 
 Command = Callable[..., Result]
 SYMBOLS = tuple("\nabcdefgh é")

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
-from test_runtime_files import record
 from typer.testing import Result
 
 import rnnx
@@ -26,6 +25,8 @@ from rnnx.text.generation import TextStream, generate
 from rnnx.text.sampling import Sampler
 from rnnx.tolerance import Bound
 from support.interrupts import interrupt_everywhere
+from support.recorded import record
+from support.results import refused
 
 Command = Callable[..., Result]
 Process = Callable[..., Any]
@@ -57,12 +58,6 @@ def network(tmp_path: Path) -> Path:
     path.write_bytes(onnx_models.lstm())
     np.save(tmp_path / "x.npy", RAW)
     return path
-
-
-def refused(result: Result, code: str) -> None:
-    assert result.exit_code == 2, result.output
-    assert result.stderr.startswith(f"rnnx: error[{code}]: expected "), result.stderr
-    assert result.stderr.count("\n") == 1
 
 
 def loaded(path: Path) -> Any:

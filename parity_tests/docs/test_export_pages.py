@@ -91,6 +91,6 @@ def test_the_commands_run(page: Page, tmp_path: Path, command: Callable[..., Res
 
 
 def test_every_code_on_the_page_exists() -> None:
-    sources = "".join(path.read_text() for path in (REPOSITORY / "exporter" / "rnnx_export").glob("*.py"))
+    sources = "".join(path.read_text() for path in (REPOSITORY / "exporter" / "rnnx_export").rglob("*.py"))
     for code in SECTIONS:
         assert f'"{code}"' in sources

@@ -190,7 +190,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("examples")
     before = Path.cwd()
     (folder / "texts").mkdir()
-    text = (REPOSITORY / "runtimes" / "python" / "rnnx" / "contract.py").read_text()
+    text = (REPOSITORY / "runtimes" / "python" / "rnnx" / "model" / "contract.py").read_text()
     for name in ("texts/one.py", "texts/two.txt", "a.txt", "b.txt"):
         (folder / name).write_text(text)
     (folder / "mymodel.py").write_text(DENOISER)

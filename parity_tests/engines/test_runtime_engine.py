@@ -226,7 +226,7 @@ try:
 except rnnx.UsageError as error:
     print(error.code, error.found)
 print([load() for _ in range(2)] + [load(threads=3)])
-print(rnnx.engine.availability()["cpu"])
+print(rnnx.engines.registry.availability()["cpu"])
 sessions[0].stream().step([[0.0, 0.0, 0.0]])  # loaded before the pool was there
 """
 
@@ -290,7 +290,8 @@ def test_onnxruntime_is_told_not_to_report_its_use(tmp_path: Path) -> None:
 
 
 def test_whoever_decides_about_reports_is_left_alone() -> None:
-    program = "import os, rnnx.ort_import as it; it.import_onnxruntime(); print(os.environ[it.VARIABLE])"
+    program = "import os; from rnnx.engines import ort_import as it; "
+    program += "it.import_onnxruntime(); print(os.environ[it.VARIABLE])"
     for given in ("0", "1"):
         home = os.environ | {"ORT_DISABLE_TELEMETRY": given, "HOME": "/nonexistent"}
         result = subprocess.run([sys.executable, "-c", program], env=home, capture_output=True, text=True)

@@ -25,11 +25,11 @@ from rnnx.errors import FileError, InputError
 from rnnx.formats.array_files import read_arrays
 from rnnx.formats.safetensors_file import decode_tensors, encode_tensors
 from rnnx.formats.snapshot import Sampling
-from rnnx.formats.trace_file import Trace, encode_trace, read_trace, write_trace
+from rnnx.formats.trace_file import encode_trace, read_trace, write_trace
 from rnnx.limits import bounded
 from rnnx.parity.compare import compare_trace
-from rnnx.parity.random_inputs import random_inputs
-from rnnx.tolerance import Bound, render
+from rnnx.tolerance import render
+from support.recorded import record
 
 ROOT = Path(__file__).resolve().parents[2]
 FRAMES = np.random.default_rng(1).normal(size=(20, 2, 3)).astype("f4")
@@ -246,32 +246,6 @@ def test_damaged_tensor_files_are_refused_or_read_but_never_worse(data: st.DataO
         good[data.draw(st.integers(0, len(good) - 1))] = data.draw(st.integers(0, 255))
     with contextlib.suppress(FileError):  # anything else is a failure
         decode_tensors(bytes(good), what="it")
-
-
-def record(name: str = "lstm", steps: int = 6, **arguments: Any) -> tuple[rnnx.Session, Trace]:
-    session = rnnx.load(onnx_models.STREAMING[name]())
-    contract = session.contract
-    sizes = {"batch": 2 if contract.has_batch else 1, "memory": 5}
-    dims = {key: sizes[key] for key in contract.free_dimensions}
-    rows = random_inputs(contract, steps=steps, sizes=sizes)
-    stream = session.stream(batch=sizes["batch"], dims=dims)
-    outputs: list[Any] = []
-    states = [dict(stream.state)]
-    stepped = {spec.name: "time" in str(spec.shape) or not contract.has_time for spec in contract.inputs}
-    for step in range(steps):
-        feed = {key: np.asarray(row[step]) if stepped[key] else row for key, row in rows.items()}
-        outputs.append(stream.step(feed))
-        states.append(dict(stream.state))
-    names = [f"output.{key}" for key in outputs[0]] + [f"state.{key}" for key in states[0]]
-    trace = Trace(
-        session.id,
-        "itself",
-        dict.fromkeys(names, Bound(1e-5, 1e-5)),
-        rows,
-        {key: np.stack([row[key] for row in outputs]) for key in outputs[0]},
-        {key: np.stack([row[key] for row in states]) for key in states[0]},
-    )
-    return session, dataclasses.replace(trace, **arguments)
 
 
 @pytest.mark.parametrize("name", onnx_models.STREAMING)

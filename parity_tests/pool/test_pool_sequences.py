@@ -13,18 +13,18 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from onnx import helper
-from test_runtime_run import refused
 from typer.testing import Result
 
 import rnnx
 from cases import onnx_models
 from conftest import REPOSITORY
-from rnnx.cli.sequences import run_sequences
 from rnnx.errors import InputError, RnnxError, UsageError
 from rnnx.formats.array_files import write_arrays
 from rnnx.model.contract import Contract, InputSpec, OutputSpec
 from rnnx.pool.pool import Pool
+from rnnx.sequences import run_sequences
 from support.pool_models import SESSIONS, agree, dims_of, inputs_of
+from support.results import refused
 
 Array = np.ndarray[Any, Any]
 Command = Callable[..., Result]
@@ -291,6 +291,8 @@ def test_the_page_runs(network: Path, command: Command) -> None:
         assert program == "rnnx"
         result = command(*arguments)
         assert result.exit_code == 0, result.stderr
-    sources = "".join(path.read_text() for path in (REPOSITORY / "runtimes" / "python" / "rnnx").glob("*.py"))
+    sources = "".join(
+        path.read_text() for path in (REPOSITORY / "runtimes" / "python" / "rnnx").rglob("*.py")
+    )
     for code in re.findall(r"`([a-z]+(?:-[a-z]+)+)`", PAGE.read_text()):
         assert f'"{code}"' in sources or f'f"{code.split("-")[0]}-' in sources, code

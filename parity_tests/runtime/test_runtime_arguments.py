@@ -12,9 +12,9 @@ import torch
 
 import rnnx
 from cases import onnx_models
-from rnnx.cli.sequences import run_sequences
 from rnnx.errors import InputError, RnnxError
 from rnnx.parity.check import make_request
+from rnnx.sequences import run_sequences
 from rnnx.testing import assert_parity
 
 LSTM, POET = rnnx.load(onnx_models.lstm()), rnnx.load(onnx_models.symbols())
@@ -120,7 +120,7 @@ def test_other_things_of_the_wrong_kind_are_type_errors_that_say_so(value: Any) 
         (lambda: stream.restore(value), "a snapshot must be the bytes"),
         (lambda: pool.restore(a, value), "a snapshot must be the bytes"),
         (lambda: pool.open(snapshot=value), "a snapshot must be the bytes"),
-        (lambda: stream.snapshot(sampling=value), "sampling must be a rnnx.snapshot.Sampling"),
+        (lambda: stream.snapshot(sampling=value), "sampling must be a rnnx.formats.snapshot.Sampling"),
         (lambda: rnnx.generate(value, "a", 1), "session must be what rnnx.load returns"),
         (lambda: run_sequences(value, []), "session must be what rnnx.load returns"),
         (lambda: run_sequences(LSTM, 3), "sequences must be pairs"),  # type: ignore[arg-type]

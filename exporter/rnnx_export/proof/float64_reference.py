@@ -74,7 +74,7 @@ class ModuleTruth(ModuleReference):
         return ModuleTruth(self._wide, self._epsilon, seed)
 
     def steps(self, inputs: Arrays, states: Arrays) -> Iterator[tuple[Arrays, Arrays]]:
-        """Yield outputs and next states after each step, as `rnnx.reference.Reference` has it."""
+        """Yield outputs and next states after each step, as `rnnx.parity.reference.Reference` has it."""
         rows = iter(self._wide.steps(inputs, states))
         while True:
             with self._mode:

@@ -63,7 +63,7 @@ class Localiser:
 
     Args:
         module: the network.
-        arguments: as `rnnx_export.reference.open_reference` takes them.
+        arguments: as `rnnx_export.proof.reference.open_reference` takes them.
         contract: of the models.
 
     Raises:

@@ -47,7 +47,7 @@ class ModuleReference:
         return {name: to_numpy(value) for name, value in self.plan.start(sizes).items()}
 
     def steps(self, inputs: Arrays, states: Arrays) -> Iterator[tuple[Arrays, Arrays]]:
-        """Yield outputs and next states after each step, as `rnnx.reference.Reference` has it."""
+        """Yield outputs and next states after each step, as `rnnx.parity.reference.Reference` has it."""
         raise NotImplementedError
 
 

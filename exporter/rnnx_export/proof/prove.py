@@ -128,7 +128,7 @@ class _Prover:
         self._compare_rounding(batch)
 
     def _compare_rounding(self, batch: int) -> None:
-        """Hold a long run to the module in float64, in units of PyTorch's own error: `rnnx.rounding`."""
+        """Hold a long run to the module in float64, in units of PyTorch's error: `rnnx.parity.rounding`."""
         sizes = self.setting.sizes(batch, _ROUNDING_STEPS, 2)
         inputs = self.setting.inputs(sizes, 2)
         reference = self._references(None)[-1]

@@ -32,7 +32,7 @@ class Options:
 
     Attributes:
         chunk: steps computed at once in a chunk.
-        weights: `f32`, `f16` or `int8`: less memory, larger errors (`rnnx_native.precision`).
+        weights: `f32`, `f16` or `int8`: less memory, larger errors (`rnnx_native.quantisation_cost`).
         instructions: `auto`, the best that the processor has; `portable` for C without vector
             instructions, `avx2` or `avx512` (without VNNI) for nothing above those.
     """

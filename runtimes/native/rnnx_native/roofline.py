@@ -41,7 +41,7 @@ class FloorContender:
     optional: bool = True
 
     def load(self) -> Floor:
-        """Count the weights; build the loops. Raises as `rnnx_native.compile` and `rnnx_native.cache`."""
+        """Count the weights; build the loops. Raises as `compile` and `build_cache` of this package."""
         model = read_model(self.path)
         contract = read_contract(model)
         fixed = {**dict.fromkeys(contract.free_dimensions, FREE_SIZE), "batch": 1}

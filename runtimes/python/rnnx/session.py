@@ -106,7 +106,7 @@ def load(
         provider: `cpu` (the default: it is there on every machine, and the fastest for single steps of
             small networks), `cuda`, `native`, or `auto`: cuda where it works, else cpu; the session's
             `provider` says which. A provider that does not work here is an error, never another one.
-        options: settings of the engine; for ONNX Runtime those of `rnnx.ort_options.Options`:
+        options: settings of the engine; for ONNX Runtime those of `rnnx.engines.ort_options.Options`:
             threads, spinning, shared_threads, graph_optimization, arena, memory_pattern, device, tf32,
             cuda_graph, pinned (the last four for cuda alone); for `native` chunk, weights, instructions.
 

@@ -43,7 +43,7 @@ def assert_parity(
             where these cannot be read from the model (nested arguments).
 
     Returns:
-        The verdict, for a report: `rnnx.report.to_html`.
+        The verdict, for a report: `rnnx.parity.report.to_html`.
 
     Raises:
         AssertionError: they disagree; the message says at which step, in which tensor, and by how much.

@@ -16,10 +16,10 @@ from rnnx.cli.sequence_files import (
     sequence_paths,
     write_sequence,
 )
-from rnnx.cli.sequences import run_sequences
 from rnnx.errors import FileError, UsageError
 from rnnx.files import check_output, writing
 from rnnx.formats.array_files import SUFFIXES
+from rnnx.sequences import run_sequences
 from rnnx.session import Session
 
 _STANDARD = "-"

@@ -42,7 +42,7 @@ def sequence_paths(folder: str | os.PathLike[str]) -> list[Path]:
 
 
 def folder_sequences(paths: list[Path]) -> Iterator[tuple[Path, Any]]:
-    """Yield each file with what it holds. Raises as `rnnx.array_files.read_arrays`."""
+    """Yield each file with what it holds. Raises as `rnnx.formats.array_files.read_arrays`."""
     for path in paths:
         yield path, read_arrays(path)
 

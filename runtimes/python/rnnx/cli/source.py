@@ -38,7 +38,7 @@ def open_network(
     Raises:
         UsageError: `arguments` for flags that a checkpoint settles itself.
         UsageError, FileError, ModelError: as `rnnx_models.checkpoint.load_checkpoint` and
-            `rnnx_export.source.open_source` do.
+            `rnnx_export.module.source.open_source` do.
     """
     if Path(source).suffix.lower() == ".onnx":
         raise UsageError(

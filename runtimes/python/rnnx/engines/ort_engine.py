@@ -35,7 +35,7 @@ _WHEELS = ("onnxruntime", "onnxruntime-gpu")
 
 
 def open_engine(model: ModelFile, contract: Contract, provider: str, options: Options) -> OrtEngine:
-    """Load `model`. Raises as `rnnx.engine.open_engine` does."""
+    """Load `model`. Raises as `rnnx.engines.registry.open_engine` does."""
     require_rules(model)
     # With weights beside the file, ONNX Runtime has to find them by the file's place.
     source = str(model.path) if model.external and model.path else model.data

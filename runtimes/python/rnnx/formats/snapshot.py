@@ -75,7 +75,7 @@ def encode_snapshot(snapshot: Snapshot) -> bytes:
     """Return a snapshot as bytes; equal snapshots give equal bytes."""
     tensors = {f"state.{name}": value for name, value in snapshot.states.items()}
     if snapshot.sampling is not None:
-        instance("sampling", snapshot.sampling, Sampling, "a rnnx.snapshot.Sampling")
+        instance("sampling", snapshot.sampling, Sampling, "a rnnx.formats.snapshot.Sampling")
         tensors["sampling.generator"] = np.asarray(snapshot.sampling.generator, np.uint64)
         tensors["sampling.temperature"] = np.asarray(snapshot.sampling.temperature, np.float64)
         tensors["sampling.scores"] = snapshot.sampling.scores

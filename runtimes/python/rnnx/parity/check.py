@@ -82,7 +82,7 @@ def make_request(
         recorded: arrays by input name in the shape of a chunk; the bare array will do for one input.
 
     Raises:
-        InputError: recorded inputs that do not fit the contract, or sizes as `rnnx.opening.sizes`.
+        InputError: recorded inputs that do not fit the contract; sizes as `runtime.initial_states.sizes`.
     """
     steps = number(steps, "steps as a number of 1 or more", least=1, code="empty-time", error=InputError)
     seed = number(seed, "a seed of 0 or more", code="seed-invalid")
@@ -137,7 +137,7 @@ def check_parity(
         advanced: called with the number of steps done so far.
 
     Raises:
-        InputError, UsageError: as `rnnx.compare.compare_runtimes`.
+        InputError, UsageError: as `rnnx.parity.compare.compare_runtimes`.
     """
     contract = sessions[0].contract
     levels = list(

@@ -113,8 +113,8 @@ def compare_steps(
     Args:
         session: the model.
         reference: what it should equal.
-        inputs: by name, [step, ...]; those without time once. `rnnx.synthetic.random_inputs` makes some,
-            `rnnx.rows.drawn_inputs` those for long runs.
+        inputs: by name, [step, ...]; those without time once. `parity.random_inputs` makes some,
+            `parity.lazy_inputs` those for long runs.
         sizes: of batch and the free dimensions.
         initial: states that both begin with, in full shape; None lets each begin with its own and compares
             these too.

@@ -1,7 +1,7 @@
 """Drift: how an error grows over a run whose states run free.
 
 The truth is the same network in float64. An error against it says little by itself; in units of the error
-that PyTorch's own float32 makes against it (`rnnx.rounding`), it does: 1 is as good as PyTorch.
+that PyTorch's own float32 makes against it (`rnnx.parity.rounding`), it does: 1 is as good as PyTorch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 
 # How many times PyTorch's largest error of a run one error may be that leaves the tolerance: single errors
-# scatter more than the root mean squares that `rnnx.rounding` judges. See docs/tolerances.md.
+# scatter more than the root mean squares that `rnnx.parity.rounding` judges. See docs/tolerances.md.
 WORSE = 30.0
 _POINTS = 256
 _FLAT = 1e-9
@@ -73,7 +73,7 @@ class Drift:
         largest: of all errors.
         ratio: the largest of `ratios`; None where there is none.
         ratios: (first step, error in units of the reference's own) of stretches of steps, the larger of fed,
-            free and chunks: what `rnnx.rounding` measures, up to the step at which the reference is lost.
+            free and chunks: what `parity.rounding` measures, up to the step at which the reference is lost.
         growth_per_step: powers of e by which the error grows a step, 0 for an error that stays.
         bound: the tolerance.
         left: the step at which the error leaves the tolerance, None if it never does.

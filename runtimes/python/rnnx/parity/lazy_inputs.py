@@ -42,7 +42,7 @@ def drawn_inputs(
         steps: number of steps, 1 or more.
         sizes: of batch and every free dimension.
         seed: of the generator.
-        kind: `random`: as `rnnx.synthetic.random_inputs`; `zeros`; `large`: a thousand times as large (30
+        kind: `random`: as `random_inputs`; `zeros`; `large`: a thousand times as large (30
             times for float16); `denormal`: so small that they have no leading bit. Floats only: symbols,
             integers and inputs with a range are random always; so are lengths, of which the first is whole.
 

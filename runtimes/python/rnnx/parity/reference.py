@@ -11,7 +11,7 @@ from rnnx.model.shapes import Array
 States = Mapping[str, Array]
 Values = Mapping[str, Array]
 # By name: an array [step, ...], or anything with a length whose entries and slices are such rows, for
-# inputs that are too long to keep (`rnnx.rows`); inputs without time are arrays that stand there once.
+# inputs that are too long to keep (`lazy_inputs`); inputs without time are arrays that stand there once.
 Inputs = Mapping[str, Any]
 
 

@@ -1,6 +1,6 @@
 """The verdict: everything that is known about whether runtimes compute what the network computes.
 
-One document for people (`rnnx.report`) and programs (`docs/parity.schema.json`).
+One document for people (`rnnx.parity.report`) and programs (`docs/parity.schema.json`).
 """
 
 from __future__ import annotations

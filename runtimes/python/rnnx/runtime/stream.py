@@ -183,7 +183,7 @@ class Stream(Guarded):
             sampling: where sampling from this stream's outputs stopped, to be kept with it.
 
         Returns:
-            safetensors bytes, laid out as `rnnx.snapshot` says; the same in every language.
+            safetensors bytes, laid out as `rnnx.formats.snapshot` says; the same in every language.
         """
         states = self._read_all()
         return encode_snapshot(Snapshot(self.session.id, self.position, states, sampling))
