@@ -153,6 +153,13 @@ def test_symbolic_link_stays_one(tmp_path: Path) -> None:
     assert target.read_bytes() == b"new"
 
 
+def test_a_link_that_leads_to_itself_is_told(tmp_path: Path) -> None:
+    (tmp_path / "y.npy").symlink_to("y.npy")
+    for way in (check_output, lambda path: write_bytes(path, b"new")):
+        assert code(lambda way=way: way(tmp_path / "y.npy")) == "cannot-write"
+    assert os.listdir(tmp_path) == ["y.npy"]
+
+
 def test_name_longer_than_the_file_system_allows(tmp_path: Path) -> None:
     assert code(lambda: check_output(tmp_path / ("n" * 256))) == "name-too-long"
     assert code(lambda: check_output(tmp_path / ("é" * 128))) == "name-too-long"

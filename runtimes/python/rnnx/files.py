@@ -48,6 +48,7 @@ def check_output(path: str | os.PathLike[str], *, inputs: tuple[str | os.PathLik
             found=f"one of {len(os.fsencode(path.name))}: {path.name[:40]!r}...",
             fix="choose a shorter one",
         )
+    followed(path)
     if path.exists() and not path.is_file() and not path.is_dir():
         # Renaming a file into the place of /dev/null would replace the device.
         raise FileError(
@@ -84,6 +85,16 @@ def check_output(path: str | os.PathLike[str], *, inputs: tuple[str | os.PathLik
     return path
 
 
+def followed(path: Path) -> Path:
+    """Return a path with its links followed. Raises FileError `cannot-write` for one that leads to itself."""
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # resolve() says so up to Python 3.12 only
+            raise write_error(path, error) from error
+    return path.resolve()
+
+
 def check_name(path: Path) -> None:
     """Refuse what no file can be called. Raises FileError `name-invalid`."""
     try:
@@ -106,9 +117,8 @@ def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         FileError: `output-folder-missing`, `output-is-folder`, `disk-full` or `cannot-write`.
     """
-    final = check_output(path)
     # A symbolic link stays one: what it names is replaced.
-    final = final.resolve()
+    final = followed(check_output(path))
     try:
         before = final.stat() if final.exists() else None
         _clear_abandoned(final)

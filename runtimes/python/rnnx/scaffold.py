@@ -8,7 +8,6 @@ copied beside them; nothing is filled in, and no file has a name that a model ch
 from __future__ import annotations
 
 import dataclasses
-import errno
 import os
 import shutil
 import tempfile
@@ -18,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from rnnx.errors import FileError, UsageError
-from rnnx.files import write_error
+from rnnx.files import followed, write_error
 from rnnx.model.external_data import relocated
 from rnnx.model.onnx_file import (
     ModelFile,
@@ -153,10 +152,7 @@ def _relocated(model: ModelFile, names: Mapping[str, str], folder: Path) -> byte
 
 
 def _check_folder(folder: Path) -> Path:
-    try:
-        place = folder.resolve()
-    except RuntimeError as error:  # a link that leads to itself, up to Python 3.12
-        raise write_error(folder, OSError(errno.ELOOP, os.strerror(errno.ELOOP))) from error
+    place = followed(folder)
     if not place.parent.is_dir():
         raise FileError(
             "output-folder-missing",

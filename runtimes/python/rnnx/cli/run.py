@@ -119,7 +119,7 @@ def _check_arguments(
     save_state: Path | None,
 ) -> None:
     """Refuse what cannot end well before anything is loaded or computed."""
-    from rnnx.files import check_output
+    from rnnx.files import check_output, followed
 
     if source is None and output is not None:
         fix = "name the arrays with --input; text goes to standard output: '> FILE' keeps it"
@@ -136,7 +136,7 @@ def _check_arguments(
     if save_state is not None:
         # The state that was read may be written over: it has been read whole, and is replaced whole.
         check_output(save_state, inputs=tuple(read))
-        if output is not None and Path(output).resolve() == save_state.resolve():
+        if output is not None and followed(Path(output)) == followed(save_state):
             raise _usage("different files for --output and --save-state", output, "rename one")
 
 
