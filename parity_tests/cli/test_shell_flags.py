@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import pytest
 from typer.testing import Result
 
 from cases import onnx_models
+from conftest import REPOSITORY
 from rnnx.errors import InputError
 from rnnx.model.onnx_file import read_contract, read_model
 from rnnx.parity.check import make_request
@@ -119,3 +120,27 @@ def test_flags_that_are_used_are_let_pass(here: Path, command: Command) -> None:
     ):
         result = command(*line)
         assert result.exit_code < 2, result.output  # the weights are others: parity may say so
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "MODEL", "--input", "X", "--output", "OUT.npy"),
+        ("parity", "MODEL", "--trace", "TRACE"),
+        ("trace", "net.py:Net", "--model", "MODEL", "-o", "OUT.safetensors"),
+        ("bench", "MODEL", "--streams", "1", "--seconds", "0.01"),
+        ("compile", "MODEL", "-o", "OUT"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_memory_is_held_to_what_the_command_line_allows(
+    words: Sequence[str], command: Command, tmp_path: Path
+) -> None:
+    golden = REPOSITORY / "parity_tests" / "golden"
+    np.save(tmp_path / "x.npy", np.zeros((1, 5, 3), "f4"))
+    names = {"MODEL": golden / "gru.onnx", "TRACE": golden / "gru.trace.safetensors", "X": tmp_path / "x.npy"}
+    line = [names.get(word, word.replace("OUT", str(tmp_path / "out"))) for word in words]
+    result = command(*line, "--max-bytes", "8")
+    assert result.exit_code == 2, result.output
+    assert "rnnx: error[out-of-memory]: " in result.stderr
+    assert not list(tmp_path.glob("out*"))

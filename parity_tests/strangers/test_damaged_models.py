@@ -274,6 +274,18 @@ def test_a_compiler_that_cannot_start_is_missing(
     assert (caught.value.code, str(program) in caught.value.found) == ("compiler-missing", True)
 
 
+def test_a_compiler_that_vanishes_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says its version once, and is gone when it is to compile."""
+    program = tmp_path / "cc"
+    program.write_text('#!/bin/sh\necho one\nrm -f "$0"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("CC", str(program))
+    monkeypatch.setenv("RNNX_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(ProviderError) as caught:
+        build_cache.kept(["x"], lambda: {"x.c": b""}, {"x.so": ["x.c"]})
+    assert caught.value.code == "compiler-missing"
+
+
 @pytest.mark.parametrize("target", ["loop", "loop/app"])
 def test_a_link_that_leads_to_itself_is_named(
     target: str, tmp_path: Path, command: Callable[..., Result], monkeypatch: pytest.MonkeyPatch

@@ -174,7 +174,10 @@ def _digest(path: Path) -> str:
 
 
 def _compile(command: Sequence[str], folder: Path) -> None:
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    try:
+        result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    except OSError as error:  # it was there a moment ago, to say its version
+        raise _no_compiler(f"{command[0]!r}, which cannot be started ({first_line(error)})") from error
     if result.returncode:
         lines = [line for line in result.stderr.splitlines() if "error" in line] or result.stderr.splitlines()
         raise ProviderError(

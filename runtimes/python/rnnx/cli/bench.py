@@ -9,7 +9,7 @@ import typer
 
 from rnnx.cli.comparison import Constants, Inputs, Kwargs, Returns, Source, State, Weights
 from rnnx.cli.console import Json, Quiet, bold, progress, table
-from rnnx.cli.flags import providers, refuse
+from rnnx.cli.flags import MaxBytes, providers, refuse
 from rnnx.errors import UsageError
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def bench(
         bool, typer.Option("--floor", help="Add the least time that this machine allows (one core, float32).")
     ] = False,
     plot: Annotated[Path | None, typer.Option(help="Draw the result: .png, .svg or .pdf.")] = None,
+    max_bytes: MaxBytes = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from rnnx.cli.console import Json, Quiet
+from rnnx.cli.flags import MaxBytes
 
 
 def compile(
@@ -30,6 +31,7 @@ def compile(
         bool,
         typer.Option("--accept", help="Take f16 or int8 even where it costs more than the tolerances allow."),
     ] = False,
+    max_bytes: MaxBytes = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:

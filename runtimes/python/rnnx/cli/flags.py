@@ -1,10 +1,33 @@
-"""Flags that mean something beside certain others only: none is ignored without a word."""
+"""Flags of several commands, and those that mean something beside certain others only.
+
+No flag is ignored without a word.
+"""
 
 from __future__ import annotations
+
+from typing import Annotated
 
 import typer
 
 from rnnx.errors import UsageError
+
+
+def _bound(context: typer.Context, size: int | None) -> int | None:
+    """Hold what the command reads to `size` bytes."""
+    from rnnx.limits import bounded
+
+    context.with_resource(bounded(size))
+    return size
+
+
+MaxBytes = Annotated[
+    int | None,
+    typer.Option(
+        help="Memory that a file, or states, may take; half of the machine's unless given.",
+        min=1,
+        callback=_bound,
+    ),
+]
 
 
 def given(context: typer.Context, *names: str) -> list[str]:

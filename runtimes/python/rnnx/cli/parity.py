@@ -10,7 +10,7 @@ import typer
 
 from rnnx.cli.comparison import Constants, Inputs, Kwargs, Returns, State, Weights
 from rnnx.cli.console import Json, Quiet, bold, remark, table
-from rnnx.cli.flags import providers, refuse
+from rnnx.cli.flags import MaxBytes, providers, refuse
 from rnnx.errors import ParityError, UsageError
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def parity(
     bisect: Annotated[
         bool, typer.Option("--bisect", help="Where they disagree, find the first node and its module.")
     ] = False,
+    max_bytes: MaxBytes = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnnx.cli.flags import refuse
+from rnnx.cli.flags import MaxBytes, refuse
 from rnnx.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,12 +44,7 @@ def run(
     provider: Annotated[str, typer.Option(help="cpu, cuda, native or auto.")] = "cpu",
     load_state: Annotated[Path | None, typer.Option(help="Continue where --save-state stopped.")] = None,
     save_state: Annotated[Path | None, typer.Option(help="Write what it takes to continue.")] = None,
-    max_bytes: Annotated[
-        int | None,
-        typer.Option(
-            help="Memory that inputs and states may take; half of the machine's unless given.", min=1
-        ),
-    ] = None,
+    max_bytes: MaxBytes = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print nothing but errors, and the text or arrays made.")
     ] = False,
@@ -72,9 +67,7 @@ def run(
         rnnx run denoiser.onnx --pool --input recordings/ --output cleaned/
     """
     import rnnx
-    from rnnx.limits import bounded
 
-    context.with_resource(bounded(max_bytes))
     _check_flags(context, input, pool)
     if pool:
         from rnnx.cli.run_pool import check_pool

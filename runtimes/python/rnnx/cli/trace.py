@@ -9,6 +9,7 @@ import typer
 
 from rnnx.cli.comparison import Constants, Inputs, Kwargs, Returns, State, Weights
 from rnnx.cli.console import Quiet, progress
+from rnnx.cli.flags import MaxBytes
 from rnnx.errors import UsageError
 
 
@@ -38,6 +39,7 @@ def trace(
     input: Annotated[
         Path | None, typer.Option(help="Recorded inputs: .npy, .npz or .safetensors, as for 'rnnx run'.")
     ] = None,
+    max_bytes: MaxBytes = None,
     quiet: Quiet = False,
 ) -> None:
     """Record what a network takes, gives and carries, step by step.
