@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from rnnx_export.calls.kinds import POSITIONS, SHIFTS
-from rnnx_export.loops.unroll import lift_loop
+from rnnx_export.loops.unroll import lift_loop, lift_loops
 from rnnx_export.states.causality import UNCARRIED, ends_agree, why_not_stepped
 from rnnx_export.states.discover import discover
 from rnnx_export.states.export_plan import Plan
@@ -33,8 +33,9 @@ def made_to_step(plan: Plan, returns: Any) -> Plan:
         reasons: list[str | None] = [plan.hint]
         for other in (plan, *more):
             other.drop_loop_lifts()
-            if lift_loop(other, lambda found: _is_stepped(found, reasons)):
-                return other
+        lifted = lift_loops([plan, *more], lambda found: _is_stepped(found, reasons))
+        if lifted is not None:
+            return lifted
         reason = next((other for other in reasons if other not in (None, UNCARRIED)), reason)
     plan.make_whole(reason)
     return plan

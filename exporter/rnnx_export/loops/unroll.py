@@ -59,31 +59,54 @@ class _Prefixes(nn.Module):
         return tuple(results)
 
 
+def lift_loops(plans: Sequence[Plan], fits: Callable[[Plan], bool]) -> Plan | None:
+    """Return the first plan to which states of a loop were put that fit, None if there are none.
+
+    More steps take much longer to compare: each plan is looked at with a few before any is with more.
+
+    Args:
+        plans: left as they were where nothing is found.
+        fits: whether a plan with what was found is good.
+    """
+    left = list(plans)
+    for steps in STEP_COUNTS:
+        for plan in list(left):
+            try:
+                if _lift(plan, fits, steps):
+                    return plan
+            except CaptureError:
+                left.remove(plan)
+    return None
+
+
 def lift_loop(plan: Plan, fits: Callable[[Plan], bool] = lambda _: True) -> bool:
-    """Find the states of a loop that carries them by itself; put them and their step into the plan.
+    """Find what a loop carries beside the states that let it be stepped, such as a latch: few steps show it.
 
     Args:
         plan: left as it was where nothing is found.
-        fits: whether a plan with what was found is good; if not, it is looked for in more steps.
+        fits: whether a plan with what was found is good.
 
     Returns:
-        Whether any were found. What was found is a claim that the proof has to confirm.
+        Whether any was found. What was found is a claim that the proof has to confirm.
     """
+    try:
+        return _lift(plan, fits, STEP_COUNTS[0])
+    except CaptureError:
+        return False
+
+
+def _lift(plan: Plan, fits: Callable[[Plan], bool], steps: int) -> bool:
+    """Put what a loop carries, and its step, into a plan. Raises CaptureError."""
     timed = [spec for spec in plan.subject.inputs.values() if not spec.is_length]
     if any("time" not in spec.shape and spec.has("time") for spec in timed):
         return False
     trial = _spelled_out(plan)
-    for steps in STEP_COUNTS:
-        try:
-            matchers = _matched(trial, *_captured(trial, steps))
-        except CaptureError:
-            return False
-        for matcher in matchers:
-            states = trial.states + matcher.new_states()
-            found = dataclasses.replace(trial, states=states, step_graph=matcher.finish())
-            if fits(found):
-                plan.states, plan.lifts, plan.step_graph = found.states, found.lifts, found.step_graph
-                return True
+    for matcher in _matched(trial, *_captured(trial, steps)):
+        states = trial.states + matcher.new_states()
+        found = dataclasses.replace(trial, states=states, step_graph=matcher.finish())
+        if fits(found):
+            plan.states, plan.lifts, plan.step_graph = found.states, found.lifts, found.step_graph
+            return True
     return False
 
 
