@@ -54,7 +54,7 @@ def _with_all_carried(plan: Plan) -> Plan:
     if not plan.loops:
         return plan
     unrolled = plan.without_loop_lifts()
-    found = lift_loop(unrolled, lambda found: _is_stepped(found, []))
+    found = lift_loop(unrolled)
     return unrolled if found and len(unrolled.states) > len(plan.states) else plan
 
 

@@ -22,6 +22,7 @@ from rnnx_export.loops.matcher import Matcher
 from rnnx_export.loops.prefixes import STEP_COUNTS
 from rnnx_export.loops.unstack import MismatchError
 from rnnx_export.module.spec import TensorSpec, step_shape, time_axis
+from rnnx_export.states.causality import why_not_stepped
 from rnnx_export.states.export_plan import Plan
 from rnnx_export.states.program import Program
 
@@ -79,18 +80,17 @@ def lift_loops(plans: Sequence[Plan], fits: Callable[[Plan], bool]) -> Plan | No
     return None
 
 
-def lift_loop(plan: Plan, fits: Callable[[Plan], bool] = lambda _: True) -> bool:
+def lift_loop(plan: Plan) -> bool:
     """Find what a loop carries beside the states that let it be stepped, such as a latch: few steps show it.
 
     Args:
-        plan: left as it was where nothing is found.
-        fits: whether a plan with what was found is good.
+        plan: left as it was where nothing is found, or where it could not be stepped with what was.
 
     Returns:
         Whether any was found. What was found is a claim that the proof has to confirm.
     """
     try:
-        return _lift(plan, fits, STEP_COUNTS[0])
+        return _lift(plan, lambda found: why_not_stepped(found) is None, STEP_COUNTS[0])
     except CaptureError:
         return False
 
