@@ -233,7 +233,7 @@ def test_every_function_of_the_files_is_found() -> None:
 
 def test_every_kernel_is_found_with_its_double() -> None:
     known = functions()
-    for name in kernel_dispatch.vector.DISPATCHED:
+    for name in kernel_dispatch.instruction_sets.DISPATCHED:
         assert f"rnnx_{name}" in known
         assert f"rnnx_{name.replace('f32', 'f64')}" in known
     assert "float" not in needed(["rnnx_lstm_f64"], known)[-1]

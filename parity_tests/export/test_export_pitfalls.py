@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import rnnx
 from cases.causal import RunningLogSumExp
@@ -298,3 +298,78 @@ def test_what_the_engine_says_at_run_is_put_plainly() -> None:
     )
     assert said == "Gather (node 'step/Gather') fails: indices element out of data bounds, idx=5"
     assert engine_says("2 states, 1 expected") == "2 states, 1 expected"
+
+
+# What a plan carries by itself, and what beside it.
+
+
+class LayerBeforeKeptState(nn.Module):
+    """The first layer's state is nobody's; the second one's lies in an attribute, in float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.LSTM(6, 6), nn.LSTM(6, 6)
+        self.h, self.c = torch.zeros(1, 1, 6), torch.zeros(1, 1, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        start = [value.expand(1, x.shape[1], 6).contiguous() for value in (self.h, self.c)]
+        y, (self.h, self.c) = self.second(self.first(x)[0], (start[0], start[1]))
+        return y
+
+
+class CountBeforeLoop(nn.Module):
+    """A count goes on from call to call; within one, positions do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps = self.count + 1 + torch.arange(x.shape[0])
+        self.count = self.count + x.shape[0]
+        h = torch.zeros_like(x[0])
+        ys = []
+        for frame in (x * torch.cos(0.25 * steps)[:, None, None]).unbind(0):
+            h = 0.9 * h + frame
+            ys.append(h)
+        return torch.stack(ys)
+
+
+class LearnedStartWithoutBatch(nn.Module):
+    """The start is a parameter as it is, and one of a loop's two values is written through a view."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.level, self.mean = nn.Parameter(torch.randn(6)), nn.Parameter(torch.randn(6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        level, mean = self.level.expand(6).clone(), self.mean.expand(6).clone()
+        ys = []
+        for frame in x.unbind(0):
+            level = 0.9 * level + frame
+            mean.view(-1).copy_(mean + 0.5 * (torch.tanh(level) - mean))
+            ys.append(level - mean)
+        return torch.stack(ys)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [
+        (LayerBeforeKeptState, ("time", "batch", 6)),
+        (CountBeforeLoop, ("time", "batch", 6)),
+        (LearnedStartWithoutBatch, ("time", 6)),
+    ],
+)
+def test_nothing_is_carried_twice_or_not_at_all(
+    kind: type[nn.Module], shape: tuple[str | int, ...], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    module = kind().eval()
+    spec = f"float32[{', '.join(map(str, shape))}]"
+    session = rnnx.load(rnnx.export(module, tmp_path / "m.onnx", inputs={"x": spec}).path)
+    x = rows(40, *(3 if size == "batch" else 6 for size in shape[1:]))
+    with torch.no_grad():
+        expected = kind.forward(module, torch.from_numpy(x)).numpy()
+    with session.stream(**({"batch": 3} if session.contract.has_batch else {})) as stream:
+        stepped = np.stack([stream.step(row)["y"] for row in x])
+    assert np.allclose(stepped, expected, atol=1e-5)

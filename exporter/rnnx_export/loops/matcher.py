@@ -168,9 +168,10 @@ class Matcher:
                 return placeholder
             raise MismatchError
         if first.op == "placeholder" and first.name in self._weights:
-            if any(node is not first for node in nodes):
-                raise MismatchError
-            return self._graph.get_attr(self._weights[first.name])
+            if all(node is first for node in nodes):
+                return self._graph.get_attr(self._weights[first.name])
+            if all(self._is_constant(node) for node in nodes):
+                raise MismatchError  # each step has weights of its own
         if self._is_constant(first) and not all(self._is_constant(node) for node in nodes[1:]):
             below = self._descends and self._carried_below(nodes)
             return self._same_operation(nodes, self._build) if below else self._slot(nodes)

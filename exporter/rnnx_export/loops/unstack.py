@@ -82,10 +82,22 @@ class Unstacker:
             dims = node.args[1] if isinstance(node.args[1], list | tuple) else [node.args[1]]
             if len(dims) == 1 and _size(node.args[0], int(dims[0])) == 1:  # type: ignore[arg-type]
                 return self.select(node.args[0], int(dims[0]), 0)  # type: ignore[arg-type]
+        if (count := self._count(node)) is not None:
+            return count
         if node.target in _NEW:
             # Only the size and the dtype matter, not what the tensor is made like.
             return self._new_like(node, node.args[1:], _NEW[node.target], {"dtype": node.meta["val"].dtype})
         return self._unique(node)
+
+    def _count(self, node: fx.Node) -> fx.Node | None:
+        """Return `(n + 1) + 2` of whole numbers as `n + 3`, None where there is nothing to add up."""
+        base, total = _whole_sum(node)
+        if base is None:
+            return None
+        base = self.simplify(base)
+        inner, more = _whole_sum(base)
+        args = (base, total) if inner is None else (inner, total + more)
+        return None if args == node.args else self._made(aten.add.Tensor, args, node.meta["val"])
 
     def _unique(self, node: fx.Node) -> fx.Node:
         """Return the first node seen that computes the same from the same."""
@@ -211,7 +223,7 @@ class Unstacker:
 
     def _remember(self, node: fx.Node) -> fx.Node:
         """Return the first node that computes what a new one does."""
-        found = self._unique(node)
+        found = self._count(node) or self._unique(node)
         self._done[node] = found
         self._done.setdefault(found, found)
         return found
@@ -243,6 +255,21 @@ def _from_start(node: fx.Node, dim: int) -> tuple[fx.Node, fx.Node] | None:
         if fits and start.meta["val"].dim() == rank and _size(start, dim) == 1:
             return start, sums.args[0]  # type: ignore[return-value]
     return None
+
+
+def _whole_sum(node: fx.Node) -> tuple[fx.Node | None, int]:
+    """Return n and k of `n + k`, whole numbers of which k is a constant; None where a node is no such sum."""
+    value = node.meta.get("val")
+    whole = isinstance(value, torch.Tensor) and value.dtype in (torch.int64, torch.int32)
+    if node.target is not aten.add.Tensor or node.kwargs or not whole:
+        return None, 0
+    for base, count in (node.args, node.args[::-1]):
+        if isinstance(count, fx.Node) and count.target is aten.scalar_tensor.default:
+            count = count.args[0]
+        fits = isinstance(base, fx.Node) and isinstance(count, int) and _same_shape(base, node)
+        if fits:
+            return base, count  # type: ignore[return-value]
+    return None, 0
 
 
 def _same_shape(left: Any, right: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -125,6 +126,17 @@ def write(module: nn.Module, values: dict[Place, Any], shapes: Templates) -> Non
             part._buffers[attribute] = value
         else:
             object.__setattr__(part, attribute, value)
+
+
+def cast(module: nn.Module, convert: Callable[[Tensor], Tensor]) -> None:
+    """Convert the tensors of attributes, which `nn.Module._apply` leaves as they are."""
+    found = {
+        place: convert(value)
+        for place in snapshot(module)
+        if place.attribute not in module.get_submodule(place.module)._buffers
+        and isinstance(value := read(module, place), Tensor)
+    }
+    write(module, found, templates(module, list(found)))
 
 
 def unregister(module: nn.Module, places: list[Place]) -> None:

@@ -101,7 +101,9 @@ class Subject:
             # Computed in float32: engines have few bfloat16 kernels, and float32 holds every bfloat16.
             dtype = torch.float32
         if dtype is not None:
-            module._apply(functools.partial(in_precision, dtype))
+            cast = functools.partial(in_precision, dtype)
+            module._apply(cast)
+            attributes.cast(module, cast)
         for part in module.modules():
             if isinstance(part, nn.RNNBase):
                 # Its checks turn sizes into plain numbers, which would freeze them when captured.
