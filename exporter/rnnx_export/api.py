@@ -29,9 +29,8 @@ from rnnx_export.module.spec import boundary_dtype
 from rnnx_export.module.subject import Subject, one_thread
 from rnnx_export.proof.prove import prove
 from rnnx_export.proof.setting import ProofError
-from rnnx_export.refusals import location
-from rnnx_export.states.causality import UNCARRIED
-from rnnx_export.states.discover import STARTS_FROM_INPUT, discover
+from rnnx_export.refusals import advice, location
+from rnnx_export.states.discover import discover
 from rnnx_export.states.export_plan import Plan
 from rnnx_export.states.time_loop import with_time
 from rnnx_export.stepping import made_to_step
@@ -188,9 +187,9 @@ def _prove_some_way(plan: Plan, details: dict[str, Any], opset: int, weights_nam
                 contract = _contract(plan, model_id(model, folder), details)
                 record, trace = prove(plan, model, contract, computed_dtype(graph), folder)
         except (CaptureError, ProofError) as error:
-            failed[way] = str(error)
+            failed[way] = error.args[0]
             continue
-        proof = msgspec.structs.replace(record, way=way, not_direct=failed.get(DIRECT))
+        proof = msgspec.structs.replace(record, way=way, not_direct=_plain(failed.get(DIRECT)))
         contract = msgspec.structs.replace(contract, proof=proof)
         return _Made(write_contract(model, contract), weights, contract, trace)
     raise _refused(plan, failed)
@@ -242,42 +241,22 @@ def _contract(plan: Plan, identity: str, details: dict[str, Any]) -> Contract:
         outputs=outputs,
         states=state_specs(plan),
         steps_per_second=details["steps_per_second"],
-        whole_only=plan.whole_only,
+        whole_only=_plain(plan.whole_only),
         vocabulary=vocabulary,
         user=details["user"],
     )
 
 
-def _mend(reasons: str) -> str:
-    """Return the fix for what stands in the way, with a sample of it."""
-    for sign, fix in _MENDS.items():
-        if sign in reasons:
-            return fix
-    return "see docs/support.md for what can be exported and how to write it"
-
-
-_MENDS = {
-    "data-dependent": "compute both and choose: for `if keep: h = h * 0.5` write "
-    "`h = torch.where(keep, h * 0.5, h)`",
-    "which is no tensor": "keep it as a tensor: `self.register_buffer('count', torch.zeros(()))` "
-    "and `self.count = self.count + 1`",
-    "of complex numbers": "keep real and imaginary part as two real tensors: (a + ib)(c + id) is "
-    "`a * c - b * d` and `a * d + b * c`",
-    "no ONNX form": "write the operation with others that ONNX has, or step the model outside of it",
-    STARTS_FROM_INPUT: "export what computes that start as a model of its own, and pass the start in: "
-    "`def forward(self, x, h): ...` and `return y, h`",
-    UNCARRIED: "hand the state in and out: `def forward(self, x, h): ...` and `return y, h`",
-    "index out of range": "keep an index that is made of the step's number inside its table, as a tensor: "
-    "`table[torch.clamp(position, max=n - 1)]`",
-    "no kernel for": "compute there in float32",
-}
+def _plain(text: str | None) -> str | None:
+    """Return a text as the contract holds it."""
+    return None if text is None else str(text)
 
 
 def _refused(plan: Plan, failed: Mapping[str, str]) -> RefusedError:
-    reasons = "; ".join([*(f"{way}: {why}" for way, why in failed.items()), *plan.notes])
+    said = [*(f"{way}: {why}" for way, why in failed.items()), *plan.notes]
     return RefusedError(
         "not-exported",
         expected=f"{location(plan.subject)} to be captured with free batch and time, or step by step",
-        found=reasons,
-        fix=_mend(reasons),
+        found="; ".join(said),
+        fix=advice([*failed.values(), *plan.notes]),
     )

@@ -1,26 +1,58 @@
-"""What is said of the user's own code: its line, one line of an error; and torch kept quiet meanwhile."""
+"""Why something cannot be done and where in the user's code, in one line; and torch kept quiet meanwhile."""
 
 from __future__ import annotations
 
 import contextlib
+import enum
 import logging
 import os
 import re
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 
 _TORCH = os.path.dirname(torch.__file__)
-
-
 _HERE = os.path.dirname(__file__)
 
 
+class Reason(enum.Enum):
+    """What stands in the way of an export, as far as there is advice on it: `refusals.ADVICE`."""
+
+    DATA_DEPENDENT = enum.auto()
+    NO_TENSOR = enum.auto()
+    COMPLEX = enum.auto()
+    NO_ONNX_FORM = enum.auto()
+    STARTS_FROM_INPUT = enum.auto()
+    UNCARRIED = enum.auto()
+    OUTSIDE_TABLE = enum.auto()
+    NO_KERNEL = enum.auto()
+
+
+class Because(str):
+    """A line for people that carries the reason it is said for, if it is one of those.
+
+    Attributes:
+        reason: for programs; the text is for people alone.
+    """
+
+    reason: Reason | None
+
+    def __new__(cls, text: str, reason: Reason | None = None) -> Because:
+        """Return the text with its reason."""
+        made = super().__new__(cls, text)
+        made.reason = reason
+        return made
+
+
+def reason_of(text: object) -> Reason | None:
+    """Return the reason that a text carries, None if it carries none."""
+    return text.reason if isinstance(text, Because) else None
+
+
 class CaptureError(Exception):
-    """The program cannot be captured in this way; the message is one line, fit for a contract."""
+    """The program cannot be captured in this way; its one argument is a line, fit for a contract."""
 
 
 def user_line(error: Exception) -> str:
@@ -43,15 +75,23 @@ def one_line(text: str) -> str:
     return joined if len(joined) <= 200 else joined[:197] + "..."
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: Exception) -> Because:
     """Return the first line of what an error says, as one of at most 200 characters."""
-    if "data-dependent" in str(error):
-        return "a decision that depends on a tensor's value (data-dependent)"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return one_line(lines[0] if lines else type(error).__name__)
+    said = str(error)
+    if "data-dependent" in said:
+        return Because("a decision that depends on a tensor's value (data-dependent)", Reason.DATA_DEPENDENT)
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    outside = Reason.OUTSIDE_TABLE if "index out of range" in said else None
+    return Because(one_line(lines[0] if lines else type(error).__name__), outside)
 
 
-@contextmanager
+def user_error(error: Exception, what: str = "") -> Because:
+    """Return what an error says, behind what was tried, and the user's line that led to it."""
+    said = first_line(error)
+    return Because(f"{what}{said}{user_line(error)}", said.reason)
+
+
+@contextlib.contextmanager
 def silent() -> Iterator[None]:
     """Keep torch's loggers quiet: what they say is in the error, or does not concern the user."""
     before = logging.root.manager.disable

@@ -5,14 +5,14 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from rnnx.errors import InputError, RefusedError
 from rnnx.model.contract import describe
-from rnnx_export.diagnostics import one_line, user_line
+from rnnx_export.diagnostics import Because, Reason, one_line, reason_of, user_line
 from rnnx_export.module.attributes import Place
 from rnnx_export.module.spec import TensorSpec
 
@@ -187,14 +187,41 @@ def list_grows(subject: Subject, place: Place) -> RefusedError:
     )
 
 
-def engine_says(text: str) -> str:
-    """Return what ONNX Runtime says went wrong without what only its authors need."""
+# What to do about a reason; of several the first counts.
+ADVICE: dict[Reason, str] = {
+    Reason.DATA_DEPENDENT: "compute both and choose: for `if keep: h = h * 0.5` write "
+    "`h = torch.where(keep, h * 0.5, h)`",
+    Reason.NO_TENSOR: "keep it as a tensor: `self.register_buffer('count', torch.zeros(()))` "
+    "and `self.count = self.count + 1`",
+    Reason.COMPLEX: "keep real and imaginary part as two real tensors: (a + ib)(c + id) is "
+    "`a * c - b * d` and `a * d + b * c`",
+    Reason.NO_ONNX_FORM: "write the operation with others that ONNX has, or step the model outside of it",
+    Reason.STARTS_FROM_INPUT: "export what computes that start as a model of its own, and pass the start in: "
+    "`def forward(self, x, h): ...` and `return y, h`",
+    Reason.UNCARRIED: "hand the state in and out: `def forward(self, x, h): ...` and `return y, h`",
+    Reason.OUTSIDE_TABLE: "keep an index that is made of the step's number inside its table, as a tensor: "
+    "`table[torch.clamp(position, max=n - 1)]`",
+    Reason.NO_KERNEL: "compute there in float32",
+}
+
+
+def advice(said: Iterable[str]) -> str:
+    """Return the fix for what stands in the way, with a sample of it."""
+    found = {reason_of(text) for text in said}
+    fixes = (fix for reason, fix in ADVICE.items() if reason in found)
+    return next(fixes, "see docs/support.md for what can be exported and how to write it")
+
+
+def engine_says(text: str, what: str = "") -> Because:
+    """Return what ONNX Runtime says went wrong, behind what was tried, without what only its authors need."""
     missing = re.search(r"Could not find an implementation for (\w+)\(\d+\) node with name '([^']*)'", text)
     if missing:
-        return f"there is no kernel for {missing[1]} (node {missing[2]!r}) in the dtype that it gets"
+        said = f"there is no kernel for {missing[1]} (node {missing[2]!r}) in the dtype that it gets"
+        return Because(f"{what}{said}", Reason.NO_KERNEL)
     node = re.findall(r"running (\w+) node\. Name:'([^']*)'", text)
     message = text.rpartition("Status Message: ")[2]
-    return f"{node[-1][0]} (node {node[-1][1]!r}) fails: {message}" if node else text
+    said = f"{node[-1][0]} (node {node[-1][1]!r}) fails: {message}" if node else text
+    return Because(f"{what}{said}", Reason.OUTSIDE_TABLE if "index out of range" in text else None)
 
 
 def random(subject: Subject, where: str) -> RefusedError:

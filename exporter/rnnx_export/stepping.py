@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from rnnx_export.calls.kinds import POSITIONS, SHIFTS
+from rnnx_export.diagnostics import Reason, reason_of
 from rnnx_export.loops.unroll import lift_loop, lift_loops
 from rnnx_export.states.causality import UNCARRIED, ends_agree, why_not_stepped
 from rnnx_export.states.discover import discover
@@ -23,7 +24,7 @@ def made_to_step(plan: Plan, returns: Any) -> Plan:
     if reason is None:
         return _with_all_carried(plan)
     more: list[Plan] = []
-    if reason == UNCARRIED:
+    if reason_of(reason) is Reason.UNCARRIED:
         groups = [plan.resorts & set(kinds) for kinds in (POSITIONS, SHIFTS, (*POSITIONS, *SHIFTS))]
         found = [_with_resorts(plan, returns, kinds) for kinds in dict.fromkeys(groups) if kinds]
         more = [other for other in found if other is not None]
@@ -36,7 +37,8 @@ def made_to_step(plan: Plan, returns: Any) -> Plan:
         lifted = lift_loops([plan, *more], lambda found: _is_stepped(found, reasons))
         if lifted is not None:
             return lifted
-        reason = next((other for other in reasons if other not in (None, UNCARRIED)), reason)
+        better = (other for other in reasons if other and reason_of(other) is not Reason.UNCARRIED)
+        reason = next(better, reason)
     plan.make_whole(reason)
     return plan
 

@@ -19,6 +19,10 @@ aten = torch.ops.aten
 _REAL = {torch.complex32: torch.float16, torch.complex64: torch.float32, torch.complex128: torch.float64}
 
 
+class ComplexError(NotImplementedError):
+    """An operation on complex numbers that has no form as one on pairs."""
+
+
 class Pair(NamedTuple):
     """A complex tensor: real and imaginary part, of one shape; the latter of a real is the number 0."""
 
@@ -80,7 +84,7 @@ class _Pairs(fx.Interpreter):
         rule = _MAKE.get(target) or _RULES.get(target)
         if rule is None:
             name = target.name() if isinstance(target, torch._ops.OpOverload) else str(target)
-            raise NotImplementedError(f"{name.replace('::', '.')} of complex numbers")
+            raise ComplexError(f"{name.replace('::', '.')} of complex numbers")
         return rule(*(_pair(value) if target in _OF_TWO else value for value in args), **kwargs)
 
 
@@ -165,7 +169,7 @@ def _exp(x: Pair) -> Pair:
 
 def _power(x: Pair, exponent: Any) -> Pair:
     if not isinstance(exponent, int) or exponent < 1:
-        raise NotImplementedError("aten.pow of complex numbers, but for whole exponents above 0")
+        raise ComplexError("aten.pow of complex numbers, but for whole exponents above 0")
     result = x
     for _ in range(exponent - 1):
         result = _product(aten.mul.Tensor, result, x)

@@ -12,8 +12,17 @@ from torch import Tensor, nn
 from torch.fx.experimental import _config
 
 from rnnx.model.contract import Axis, Dimension
-from rnnx_export.capture.complex_pairs import RealProgram, has_complex
-from rnnx_export.diagnostics import CaptureError, first_line, quiet, recorded_line, silent, user_line
+from rnnx_export.capture.complex_pairs import ComplexError, RealProgram, has_complex
+from rnnx_export.diagnostics import (
+    Because,
+    CaptureError,
+    Reason,
+    first_line,
+    quiet,
+    recorded_line,
+    silent,
+    user_error,
+)
 
 
 def capture(
@@ -61,9 +70,11 @@ def _export(
                 strict=False,
             )
         except NotImplementedError as error:
-            raise CaptureError(f"no ONNX form: {first_line(error)}{recorded_line(str(error))}") from error
+            said = f"no ONNX form: {first_line(error)}{recorded_line(str(error))}"
+            reason = Reason.COMPLEX if isinstance(error, ComplexError) else Reason.NO_ONNX_FORM
+            raise CaptureError(Because(said, reason)) from error
         except Exception as error:  # torch.export raises many kinds; all mean the same here
-            raise CaptureError(first_line(error) + user_line(error)) from error
+            raise CaptureError(user_error(error)) from error
 
 
 def _check_free(

@@ -17,7 +17,7 @@ from onnxscript import opset18
 from torch.onnx._internal.exporter import _core, _registration
 
 from rnnx_export.capture import recurrent_ops  # noqa: F401  (defines the operators)
-from rnnx_export.diagnostics import CaptureError, quiet, recorded_line, silent
+from rnnx_export.diagnostics import Because, CaptureError, Reason, quiet, recorded_line, silent
 
 DOMAIN = "rnnx"
 _OPERATOR = re.compile(r"OpOverload\(op='([\w.]+)', overload='(\w+)'\)")
@@ -36,7 +36,9 @@ def convert(exported: torch.export.ExportedProgram) -> ir.Model:
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
-        raise CaptureError(_no_form(exported, " ".join(str(cause).split()))) from error
+        said = " ".join(str(cause).split())
+        reason = Reason.COMPLEX if "complex-valued" in said else Reason.NO_ONNX_FORM
+        raise CaptureError(Because(_no_form(exported, said), reason)) from error
 
 
 def _no_form(exported: torch.export.ExportedProgram, text: str) -> str:

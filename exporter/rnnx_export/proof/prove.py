@@ -69,7 +69,7 @@ def prove(
             write_bytes(source, write_contract(model, contract))
         session = rnnx.load(source, options={"threads": 1})
     except RnnxError as error:
-        raise ProofError(f"ONNX Runtime does not take it: {refusals.engine_says(error.found)}") from error
+        raise ProofError(refusals.engine_says(error.found, "ONNX Runtime does not take it: ")) from error
     check_explained(plan)
     setting = ProofSetting(plan, session, computed)
     prover = _Prover(setting)
@@ -196,7 +196,7 @@ class _Prover:
         except RnnxError as error:
             if error.code == "forward-failed":  # the module itself, about which the file is not to blame
                 raise
-            raise ProofError(f"{where}: {refusals.engine_says(error.found)}") from error
+            raise ProofError(refusals.engine_says(error.found, f"{where}: ")) from error
         self.max_error = max([self.max_error, *(error for way in ways.values() for error in way.values())])
 
     def _truth(

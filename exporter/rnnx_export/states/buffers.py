@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from rnnx_export import refusals
+from rnnx_export.diagnostics import Because, Reason
 from rnnx_export.module import attributes as memory
 from rnnx_export.module.attributes import Place
 from rnnx_export.module.spec import TensorSpec
@@ -110,7 +111,10 @@ def _changed_places(seen: Exploration) -> list[Place]:
             raise refusals.changes_kind(seen.subject, place)
         elif not _holds_tensors(seen, place):
             seen.notes.append(
-                f"forward changes {place.name!r}, which is no tensor: its start is used at every step"
+                Because(
+                    f"forward changes {place.name!r}, which is no tensor: its start is used at every step",
+                    Reason.NO_TENSOR,
+                )
             )
     return places
 

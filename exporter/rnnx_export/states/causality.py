@@ -14,14 +14,16 @@ from torch import Tensor
 
 from rnnx.errors import RnnxError
 from rnnx.model.contract import axis_index
-from rnnx_export.diagnostics import first_line, quiet, user_line
+from rnnx_export.diagnostics import Because, Reason, quiet, user_error
 from rnnx_export.module.spec import TensorSpec, time_axis
 from rnnx_export.module.structure import flatten
 from rnnx_export.module.subject import Subject, precision
 from rnnx_export.states.export_plan import Plan
 from rnnx_export.states.program import step_program
 
-UNCARRIED = "uses earlier steps of a call in a way that no state of fixed size carries"
+UNCARRIED = Because(
+    "uses earlier steps of a call in a way that no state of fixed size carries", Reason.UNCARRIED
+)
 
 # A few values of the runs that look for what seldom happens are that many times larger than normal ones.
 _FAR, _FAR_SHARE = 16.0, 0.05
@@ -44,7 +46,7 @@ def why_not_stepped(plan: Plan) -> str | None:
         except RnnxError:
             raise
         except Exception as error:  # the user's own code may refuse a single step in any way
-            return f"does not run on a single step: {first_line(error)}{user_line(error)}"
+            return user_error(error, "does not run on a single step: ")
         usual, rare = draw(plan, 5), _rare(plan, *draw(plan, 6))
         return (
             None

@@ -13,7 +13,7 @@ from torch import Tensor
 from rnnx_export import refusals
 from rnnx_export.calls.kinds import LOOKS_EVERYWHERE, PASTS, POSITIONS, RECURRENT, RUNNING, SHIFTS, SLOTS
 from rnnx_export.calls.types import Lift, RecordedCall
-from rnnx_export.diagnostics import quiet
+from rnnx_export.diagnostics import Because, Reason, quiet
 from rnnx_export.module import attributes
 from rnnx_export.module.attributes import Place
 from rnnx_export.module.spec import TensorSpec
@@ -28,7 +28,7 @@ from rnnx_export.states.layouts import AnyFold, split
 from rnnx_export.states.observations import Exploration, Run, narrow_start
 from rnnx_export.states.program import Program
 
-STARTS_FROM_INPUT = "starts from a state computed from an input"
+_FROM_INPUT = "starts from a state computed from an input"
 
 
 def discover(subject: Subject, returns: Any = None, *, resorts: Collection[str] = ()) -> Plan:
@@ -355,7 +355,8 @@ def _looks_everywhere(seen: Exploration, states: list[State]) -> str | None:
     for recorded in seen.base.first.recordings:
         timed = seen.time_axis(recorded) is not None
         if timed and recorded.kind in RECURRENT and not states and not seen.starts_constant(recorded):
-            return f"{recorded.path or recorded.kind!r} {STARTS_FROM_INPUT} ({recorded.where})"
+            said = f"{recorded.path or recorded.kind!r} {_FROM_INPUT} ({recorded.where})"
+            return Because(said, Reason.STARTS_FROM_INPUT)
         what = LOOKS_EVERYWHERE.get(recorded.kind)
         if timed and what is not None:
             place = f"{recorded.path!r} " if recorded.path else ""
@@ -368,7 +369,8 @@ def _start_in_loop(seen: Exploration) -> str | None:
     for recorded in seen.base.first.recordings:
         looped = recorded.kind in RECURRENT and recorded.key.endswith(":1") and seen.repeats(recorded)
         if looped and seen.time_axis(recorded) is None and not seen.starts_constant(recorded):
-            return f"{recorded.path or recorded.kind!r} {STARTS_FROM_INPUT} ({recorded.where})"
+            said = f"{recorded.path or recorded.kind!r} {_FROM_INPUT} ({recorded.where})"
+            return Because(said, Reason.STARTS_FROM_INPUT)
     return None
 
 
