@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,21 +15,14 @@ from torch import nn
 
 import rnnx
 from rnnx.arguments import instance, mapping, number, shown
-from rnnx.errors import RefusedError, UsageError
-from rnnx.files import check_output, write_all, write_bytes
+from rnnx.errors import UsageError
+from rnnx.files import check_output, write_all
 from rnnx.model.contract import Contract, InputSpec, OutputSpec, Vocabulary, describe
-from rnnx.model.onnx_file import model_id, write_contract
-from rnnx_export.diagnostics import CaptureError
-from rnnx_export.graph.build import DIRECT, NEWEST_OPSET, OPSET, SCAN, build, computed_dtype
 from rnnx_export.graph.contract_states import state_specs
-from rnnx_export.graph.external_weights import move_weights_out, to_bytes
-from rnnx_export.graph.index_ranges import found_ranges
-from rnnx_export.loops.unroll import lift_loop
+from rnnx_export.graph.passes.table import NEWEST_OPSET, OPSET
 from rnnx_export.module.spec import boundary_dtype
 from rnnx_export.module.subject import Subject, one_thread
-from rnnx_export.proof.prove import prove
-from rnnx_export.proof.setting import ProofError
-from rnnx_export.refusals import advice, location
+from rnnx_export.pipeline import Order, run
 from rnnx_export.states.discover import discover
 from rnnx_export.states.export_plan import Plan
 from rnnx_export.states.time_loop import with_time
@@ -120,10 +113,11 @@ def export(
             "steps_per_second": steps_per_second,
             "user": mapping("user", user, "what JSON can hold"),
         }
-        made = _prove_some_way(plan, details, opset, weights_path.name)
+        order = Order(opset, weights_path.name, functools.partial(_contract, details))
+        made = run(plan, order)
     files = {path: made.data, trace_path: made.trace}
     write_all(files if not made.weights else {**files, weights_path: made.weights})
-    return Exported(path, trace_path, made.contract, plan.notes)
+    return Exported(path, trace_path, made.contract, made.notes)
 
 
 def _check(opset: Any, steps_per_second: Any, vocabulary: Any) -> None:
@@ -154,56 +148,7 @@ def _check(opset: Any, steps_per_second: Any, vocabulary: Any) -> None:
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Made:
-    """What is to be written: the file, weights beside it if they are too large for it, the trace."""
-
-    data: bytes
-    weights: bytes
-    contract: Contract
-    trace: bytes
-
-
-def _prove_some_way(plan: Plan, details: dict[str, Any], opset: int, weights_name: str) -> _Made:
-    """Return what the first way gives that is proved. Raises RefusedError if neither is."""
-    failed: dict[str, str] = {}
-    for way in (DIRECT, SCAN):
-        why_not = _unfit(plan, way)
-        if why_not:
-            failed[way] = why_not
-            continue
-        if way == SCAN and plan.step_graph is None and not plan.loops:
-            # A loop over time may carry what no random input moves: a latch. Its steps show it all the same.
-            lift_loop(plan)
-        try:
-            with tempfile.TemporaryDirectory() as name:
-                graph = build(plan, way, opset)
-                plan.subject.inputs |= found_ranges(graph, plan.subject)
-                weights = move_weights_out(graph, weights_name)
-                folder = Path(name) if weights else None
-                if folder is not None:
-                    write_bytes(folder / weights_name, weights)
-                model = to_bytes(graph)
-                contract = _contract(plan, model_id(model, folder), details)
-                record, trace = prove(plan, model, contract, computed_dtype(graph), folder)
-        except (CaptureError, ProofError) as error:
-            failed[way] = error.args[0]
-            continue
-        proof = msgspec.structs.replace(record, way=way, not_direct=_plain(failed.get(DIRECT)))
-        contract = msgspec.structs.replace(contract, proof=proof)
-        return _Made(write_contract(model, contract), weights, contract, trace)
-    raise _refused(plan, failed)
-
-
-def _unfit(plan: Plan, way: str) -> str | None:
-    if way == DIRECT:
-        return "memory lies in a Python loop over time" if plan.loops or plan.step_graph is not None else None
-    if not plan.has_time:
-        return "the model has no time axis"
-    return plan.whole_only
-
-
-def _contract(plan: Plan, identity: str, details: dict[str, Any]) -> Contract:
+def _contract(details: Mapping[str, Any], plan: Plan, identity: str) -> Contract:
     inputs = [
         InputSpec(
             name=name,
@@ -241,22 +186,7 @@ def _contract(plan: Plan, identity: str, details: dict[str, Any]) -> Contract:
         outputs=outputs,
         states=state_specs(plan),
         steps_per_second=details["steps_per_second"],
-        whole_only=_plain(plan.whole_only),
+        whole_only=None if plan.whole_only is None else str(plan.whole_only),
         vocabulary=vocabulary,
         user=details["user"],
-    )
-
-
-def _plain(text: str | None) -> str | None:
-    """Return a text as the contract holds it."""
-    return None if text is None else str(text)
-
-
-def _refused(plan: Plan, failed: Mapping[str, str]) -> RefusedError:
-    said = [*(f"{way}: {why}" for way, why in failed.items()), *plan.notes]
-    return RefusedError(
-        "not-exported",
-        expected=f"{location(plan.subject)} to be captured with free batch and time, or step by step",
-        found="; ".join(said),
-        fix=advice([*failed.values(), *plan.notes]),
     )

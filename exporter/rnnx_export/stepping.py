@@ -32,15 +32,13 @@ def made_to_step(plan: Plan, returns: Any) -> Plan:
             if why_not_stepped(other) is None:
                 return _with_all_carried(other)
         reasons: list[str | None] = [plan.hint]
-        for other in (plan, *more):
-            other.drop_loop_lifts()
-        lifted = lift_loops([plan, *more], lambda found: _is_stepped(found, reasons))
+        unrolled = [other.without_loop_lifts() for other in (plan, *more)]
+        lifted = lift_loops(unrolled, lambda found: _is_stepped(found, reasons))
         if lifted is not None:
             return lifted
         better = (other for other in reasons if other and reason_of(other) is not Reason.UNCARRIED)
         reason = next(better, reason)
-    plan.make_whole(reason)
-    return plan
+    return plan.made_whole(reason)
 
 
 def _with_resorts(plan: Plan, returns: Any, kinds: Collection[str]) -> Plan | None:
@@ -55,9 +53,8 @@ def _with_all_carried(plan: Plan) -> Plan:
     """Return the plan that also has what a loop carries beside its cells, such as a latch."""
     if not plan.loops:
         return plan
-    unrolled = plan.without_loop_lifts()
-    found = lift_loop(unrolled)
-    return unrolled if found and len(unrolled.states) > len(plan.states) else plan
+    found = lift_loop(plan.without_loop_lifts())
+    return found if len(found.states) > len(plan.states) else plan
 
 
 def _is_stepped(plan: Plan, reasons: list[str | None]) -> bool:

@@ -253,12 +253,12 @@ def test_wrong_flags_exit_with_2(arguments: list[str], folder: Path, command: Co
 
 
 def test_an_interrupt_leaves_no_file(folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rnnx_export import api
+    from rnnx_export import pipeline
 
     def prove(*arguments: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(api, "prove", prove)
+    monkeypatch.setattr(pipeline, "prove", prove)
     before = files(folder)
     result = command("export", "nets.py:Net", *X, "-o", "out.onnx")
     assert result.exit_code not in (0, 1)

@@ -16,7 +16,7 @@ from torch import nn
 import rnnx
 from rnnx.errors import RefusedError
 from rnnx.model.onnx_file import read_contract, read_model
-from rnnx_export import api
+from rnnx_export import api, pipeline
 from support import sabotage
 from support.plain_torch import CASES, build
 
@@ -42,13 +42,13 @@ def network(request: pytest.FixtureRequest) -> Any:
 
 def spoil_graphs(monkeypatch: pytest.MonkeyPatch, spoil: sabotage.Spoil) -> list[bytes]:
     """Spoil each graph on its way to the proof; return the list that collects them."""
-    honest, made = api.to_bytes, []
+    honest, made = pipeline.to_bytes, []
 
     def to_bytes(model: Any) -> bytes:
         made.append(sabotage.spoiled(honest(model), spoil))
         return made[-1]
 
-    monkeypatch.setattr(api, "to_bytes", to_bytes)
+    monkeypatch.setattr(pipeline, "to_bytes", to_bytes)
     return made
 
 

@@ -25,7 +25,7 @@ from rnnx.parity.rounding import LEAST, WINDOW, Excess, Meter
 from rnnx.parity.verdict import Parity
 from rnnx.testing import assert_parity
 from rnnx.tolerance import level_of
-from rnnx_export import api
+from rnnx_export import pipeline
 from rnnx_export.proof.float64_reference import open_truth
 from rnnx_export.proof.reference import open_reference
 from support import sabotage
@@ -127,7 +127,7 @@ def test_a_good_stack_agrees_within_what_is_allowed(
 def test_the_proof_refuses_a_weight_that_is_off_by_little(
     kind: str, size: int, gate: int, share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = api.to_bytes
+    honest = pipeline.to_bytes
 
     def to_bytes(graph: Any) -> bytes:
         data = honest(graph)
@@ -135,7 +135,7 @@ def test_the_proof_refuses_a_weight_that_is_off_by_little(
             return off(data, kind, size, gate, share)
         return sabotage.spoiled(data, sabotage.tampered_weight)  # the other way, which comes next
 
-    monkeypatch.setattr(api, "to_bytes", to_bytes)
+    monkeypatch.setattr(pipeline, "to_bytes", to_bytes)
     space: dict[str, Any] = {}
     exec(NETWORKS, space)
     with pytest.raises(RefusedError) as refusal:

@@ -61,53 +61,54 @@ class _Prefixes(nn.Module):
 
 
 def lift_loops(plans: Sequence[Plan], fits: Callable[[Plan], bool]) -> Plan | None:
-    """Return the first plan to which states of a loop were put that fit, None if there are none.
+    """Return the first of the plans with the states of a loop put to it that fit, None if there is none.
 
     More steps take much longer to compare: each plan is looked at with a few before any is with more.
 
     Args:
-        plans: left as they were where nothing is found.
+        plans: to look at, the better first.
         fits: whether a plan with what was found is good.
     """
     left = list(plans)
     for steps in STEP_COUNTS:
         for plan in list(left):
             try:
-                if _lift(plan, fits, steps):
-                    return plan
+                found = _lifted(plan, fits, steps)
+                if found is not None:
+                    return found
             except CaptureError:
                 left.remove(plan)
     return None
 
 
-def lift_loop(plan: Plan) -> bool:
+def lift_loop(plan: Plan) -> Plan:
     """Find what a loop carries beside the states that let it be stepped, such as a latch: few steps show it.
 
     Args:
-        plan: left as it was where nothing is found, or where it could not be stepped with what was.
+        plan: one that can be stepped.
 
     Returns:
-        Whether any was found. What was found is a claim that the proof has to confirm.
+        The plan with what was found, if it can be stepped so; else the plan. What was found is a claim that
+        the proof has to confirm.
     """
     try:
-        return _lift(plan, lambda found: why_not_stepped(found) is None, STEP_COUNTS[0])
+        return _lifted(plan, lambda found: why_not_stepped(found) is None, STEP_COUNTS[0]) or plan
     except CaptureError:
-        return False
+        return plan
 
 
-def _lift(plan: Plan, fits: Callable[[Plan], bool], steps: int) -> bool:
-    """Put what a loop carries, and its step, into a plan. Raises CaptureError."""
+def _lifted(plan: Plan, fits: Callable[[Plan], bool], steps: int) -> Plan | None:
+    """Return the plan with what a loop carries and its step, if that fits. Raises CaptureError."""
     timed = [spec for spec in plan.subject.inputs.values() if not spec.is_length]
     if any("time" not in spec.shape and spec.has("time") for spec in timed):
-        return False
+        return None
     trial = _spelled_out(plan)
     for matcher in _matched(trial, *_captured(trial, steps)):
         states = trial.states + matcher.new_states()
         found = dataclasses.replace(trial, states=states, step_graph=matcher.finish())
         if fits(found):
-            plan.states, plan.lifts, plan.step_graph = found.states, found.lifts, found.step_graph
-            return True
-    return False
+            return found
+    return None
 
 
 def _spelled_out(plan: Plan) -> Plan:

@@ -28,9 +28,10 @@ from rnnx.parity.verdict import Finding
 from rnnx.session import Session
 from rnnx.tolerance import Bound, error_beyond, level_of, relative_error
 from rnnx_export.diagnostics import CaptureError
-from rnnx_export.graph.build import DIRECT, SCAN, build
+from rnnx_export.graph.build import build
 from rnnx_export.graph.contract_states import state_specs
 from rnnx_export.graph.external_weights import to_bytes
+from rnnx_export.graph.passes.table import DIRECT, SCAN
 from rnnx_export.proof.graph_values import (
     Values,
     attributes,

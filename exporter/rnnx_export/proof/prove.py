@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -44,9 +44,15 @@ _ROUNDING_STEPS = 2 * WINDOW
 _TRACE_STEPS = 12
 
 
-def prove(
-    plan: Plan, model: bytes, contract: Contract, computed: str, folder: Path | None = None
-) -> tuple[Proof, bytes]:
+class Proved(NamedTuple):
+    """What a proof made."""
+
+    proof: Proof
+    trace: bytes
+    notes: list[str]
+
+
+def prove(plan: Plan, model: bytes, contract: Contract, computed: str, folder: Path | None = None) -> Proved:
     """Compare the model with the module in every way.
 
     Args:
@@ -57,7 +63,7 @@ def prove(
         folder: where weights lie that are too large for the file; None if it holds them all.
 
     Returns:
-        The proof for the contract, and a trace of the module.
+        The proof for the contract, a trace of the module, and what the user should know.
 
     Raises:
         ProofError: something differs: tensor, step, index, expected and got are in the message.
@@ -90,7 +96,7 @@ def prove(
         id=contract.id,
         max_error=float(f"{prover.max_error:.2g}"),
     )
-    return proof, prover.trace()
+    return Proved(proof, prover.trace(), setting.notes)
 
 
 class _Prover:

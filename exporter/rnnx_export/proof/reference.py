@@ -50,8 +50,7 @@ def open_reference(
         except UsageError:
             raise error from None
     if contract.whole_only:
-        plan.make_whole(contract.whole_only)
-        return DrivenReference(plan)
+        return DrivenReference(plan.made_whole(contract.whole_only))
     check_driven(plan)
     return StepReference(plan)
 
@@ -94,8 +93,8 @@ def _plan_like(
         # What only a last resort finds, and what a loop of the module's own carries, as the export found it.
         plan = made_to_step(plan, arguments.get("returns"))
         if wanted - {spec.name for spec in plan.states}:
-            lift_loop(plan)
-    plan.drop_states({spec.name for spec in plan.states} - wanted)
+            plan = lift_loop(plan)
+    plan = plan.without_states({spec.name for spec in plan.states} - wanted)
     _check_same(plan, contract)
     return plan
 

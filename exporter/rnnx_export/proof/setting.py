@@ -32,10 +32,12 @@ class ProofSetting:
     Attributes:
         table: by tensor, what the table of tolerances allows.
         levels: the same, with free runs held to the bound of a step: the proof's own runs are short.
+        notes: what the comparisons showed and the user should know.
     """
 
     def __init__(self, plan: Plan, session: Session, computed: str) -> None:
         self.plan = plan
+        self.notes: list[str] = []
         self.session = session
         contract = self.contract = session.contract
         specs = [(f"output.{spec.name}", spec.dtype) for spec in contract.outputs]
@@ -67,8 +69,8 @@ class ProofSetting:
 
     def note(self, text: str) -> None:
         """Tell the user something, once."""
-        if text not in self.plan.notes:
-            self.plan.notes.append(text)
+        if text not in (*self.plan.notes, *self.notes):
+            self.notes.append(text)
 
 
 def _strict(level: Level) -> Level:

@@ -74,11 +74,8 @@ def discover(subject: Subject, returns: Any = None, *, resorts: Collection[str] 
         looks = _looks_everywhere(seen, states)
         if looks is not None and reason is None and why_not_stepped(plan) is not None:
             reason = looks
-        plan.hint = _start_in_loop(seen)
-        if reason:
-            plan.make_whole(reason)
-        _drop_returned_states(plan, seen, returns)
-        return plan
+        plan = dataclasses.replace(plan, hint=_start_in_loop(seen))
+        return _without_returned_states(plan.made_whole(reason) if reason else plan, seen, returns)
 
 
 def _with_fewer_lifts(plan: Plan) -> Iterator[Plan]:
@@ -87,27 +84,27 @@ def _with_fewer_lifts(plan: Plan) -> Iterator[Plan]:
     some = [chosen for count in (1, 2, 3) for chosen in itertools.combinations(running, count)]
     for left_out in (tuple(plan.lifts), *(chosen for chosen in some if len(chosen) < len(plan.lifts))):
         names = {name for key in left_out for name in plan.lifts[key].names}
-        fewer = dataclasses.replace(plan)
-        fewer.drop_states(names)
-        fewer.lifts = {key: lift for key, lift in fewer.lifts.items() if key not in left_out}
-        fewer.loops = plan.loops and any(lift.axis < 0 for lift in fewer.lifts.values())
-        yield fewer
+        fewer = plan.without_states(names)
+        lifts = {key: lift for key, lift in fewer.lifts.items() if key not in left_out}
+        loops = plan.loops and any(lift.axis < 0 for lift in lifts.values())
+        yield dataclasses.replace(fewer, lifts=lifts, loops=loops)
 
 
-def _drop_returned_states(plan: Plan, seen: Exploration, returns: Any) -> None:
-    """Take results that are the next values of lifted states out of the outputs: they are states now."""
+def _without_returned_states(plan: Plan, seen: Exploration, returns: Any) -> Plan:
+    """Return the plan without outputs that are the next values of lifted states: they are states now."""
     if not plan.lifts or plan.loops:
-        return
+        return plan
     inputs, _ = seen.draw(0)
     program = Program(plan)
     program(*inputs.values(), *plan.start(plan.sizes).values())
     kept = [output for output in plan.outputs if output.path not in program.returned]
-    if kept and len(kept) < len(plan.outputs):
-        names = part_names(seen.base.first.result, returns)
-        if len(kept) == 1 and kept[0].path not in names:
-            kept = [dataclasses.replace(kept[0], name=names.get((), "y"))]
-        plan.outputs = kept
-        plan.convention = dataclasses.replace(plan.convention, outputs=kept)
+    if not kept or len(kept) == len(plan.outputs):
+        return plan
+    names = part_names(seen.base.first.result, returns)
+    if len(kept) == 1 and kept[0].path not in names:
+        kept = [dataclasses.replace(kept[0], name=names.get((), "y"))]
+    convention = dataclasses.replace(plan.convention, outputs=kept)
+    return dataclasses.replace(plan, outputs=kept, convention=convention)
 
 
 def _pairs(seen: Exploration, returns: Any) -> dict[str, Feedback]:

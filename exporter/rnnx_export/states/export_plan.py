@@ -82,9 +82,9 @@ class Convention:
         return any(spec.has("time") for spec in self.subject.inputs.values())
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Plan:
-    """Everything an export needs to know about a module, found by running it.
+    """Everything an export needs to know about a module, found by running it. What changes it makes another.
 
     Attributes:
         subject: the module and its arguments.
@@ -93,7 +93,7 @@ class Plan:
         lifts: calls that take their memory from states.
         whole_only: why the model cannot be stepped, or None.
         loops: a call inside a Python loop over time is lifted, so only single steps can be captured.
-        notes: things found that the user should know.
+        notes: things that running the module showed and the user should know.
         templates: attributes that hold memory, to know their structure.
         sizes: sizes of the dimensions that work as examples.
         hint: why the model may be one that cannot be stepped, for want of a better reason.
@@ -108,7 +108,7 @@ class Plan:
     lifts: dict[str, Lift]
     whole_only: str | None
     loops: bool
-    notes: list[str]
+    notes: Sequence[str]
     templates: attributes.Templates
     sizes: dict[str, int]
     resorts: frozenset[str] = frozenset()
@@ -120,36 +120,30 @@ class Plan:
         """Whether inputs have a time axis."""
         return any(spec.has("time") for spec in self.subject.inputs.values())
 
-    def make_whole(self, reason: str) -> None:
-        """Give up stepping: no call is lifted, and states are only those the caller asked for."""
-        self.whole_only = reason
-        self.lifts = {}
-        self.loops = False
-        self.step_graph = None
-        self.states = [state for state in self.states if not isinstance(state.origin, str)]
+    def made_whole(self, reason: str) -> Plan:
+        """Return a plan that gives up stepping: no call is lifted, states are what the caller asked for."""
+        states = [state for state in self.states if not isinstance(state.origin, str)]
+        return dataclasses.replace(
+            self, whole_only=reason, lifts={}, loops=False, step_graph=None, states=states
+        )
 
     def without_loop_lifts(self) -> Plan:
-        """Return a copy in which the lifts of calls in a loop over time are taken back."""
-        plan = dataclasses.replace(self, states=list(self.states), lifts=dict(self.lifts))
-        plan.drop_loop_lifts()
-        return plan
+        """Return a plan without lifts of calls in a loop: they do not return what they get next."""
+        if not self.loops:
+            return self
+        looped = {name for lift in self.lifts.values() if lift.axis < 0 for name in lift.names}
+        return dataclasses.replace(self.without_states(looped), loops=False)
 
-    def drop_loop_lifts(self) -> None:
-        """Take back the lifts of calls in a loop over time: what they return is not what they get next."""
-        if self.loops:
-            looped = {name for lift in self.lifts.values() if lift.axis < 0 for name in lift.names}
-            self.drop_states(looped)
-            self.loops = False
-
-    def drop_states(self, names: Collection[str]) -> None:
-        """Leave out states that nothing depends on; their calls run as they are."""
-        self.states = [state for state in self.states if state.name not in names]
-        kept = {state.name for state in self.states}
-        self.lifts = {
+    def without_states(self, names: Collection[str]) -> Plan:
+        """Return a plan without states that nothing depends on; their calls run as they are."""
+        states = [state for state in self.states if state.name not in names]
+        kept = {state.name for state in states}
+        lifts = {
             key: lift
             for key, lift in self.lifts.items()
             if not lift.names or any(name in kept for name in lift.names)
         }
+        return dataclasses.replace(self, states=states, lifts=lifts)
 
     def start(self, dims: Mapping[str, int]) -> dict[str, Tensor]:
         """Return the initial states as tensors of full shape."""

@@ -62,11 +62,13 @@ def with_time(plan: Plan) -> Plan:
     state: dict[str, Any] = {entry.name: entry.spec for entry in plan.states}
     looped = discover(Subject(TimeLoop(plan), inputs, state))
     starts = {entry.name: entry.initial for entry in plan.states}
-    looped.states = [dataclasses.replace(entry, initial=starts[entry.name]) for entry in looped.states]
-    looped.notes = plan.notes
-    looped.resorts = frozenset()
-    looped.convention = plan.convention
-    return looped
+    return dataclasses.replace(
+        looped,
+        states=[dataclasses.replace(entry, initial=starts[entry.name]) for entry in looped.states],
+        notes=plan.notes,
+        resorts=frozenset(),
+        convention=plan.convention,
+    )
 
 
 def _axis(shape: tuple[Dimension, ...]) -> int:
