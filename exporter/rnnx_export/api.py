@@ -13,11 +13,11 @@ import msgspec
 import torch
 from torch import nn
 
-import rnnx
 from rnnx.arguments import instance, mapping, number, shown
 from rnnx.errors import UsageError
 from rnnx.files import check_output, write_all
 from rnnx.model.contract import Contract, InputSpec, OutputSpec, Vocabulary, describe
+from rnnx.version import __version__
 from rnnx_export.graph.contract_states import state_specs
 from rnnx_export.graph.passes.table import NEWEST_OPSET, OPSET
 from rnnx_export.module.spec import boundary_dtype
@@ -181,7 +181,7 @@ def _contract(details: Mapping[str, Any], plan: Plan, identity: str) -> Contract
     return Contract(
         id=identity,
         name=details["name"],
-        producer={"rnnx": rnnx.__version__, "torch": torch.__version__.split("+")[0]},
+        producer={"rnnx": __version__, "torch": torch.__version__.split("+")[0]},
         inputs=inputs,
         outputs=outputs,
         states=state_specs(plan),

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-import rnnx
 from rnnx.errors import InputError, RnnxError
 from rnnx.files import write_bytes
 from rnnx.formats.trace_file import Trace, encode_trace
@@ -25,6 +24,7 @@ from rnnx.parity.compare import Comparison, Reference, compare_runtimes
 from rnnx.parity.drift import WORSE
 from rnnx.parity.reference import Truth
 from rnnx.parity.rounding import WINDOW
+from rnnx.session import load
 from rnnx_export import refusals
 from rnnx_export.module.tensors import to_numpy
 from rnnx_export.proof.calls import compare_calls, compare_ends
@@ -73,7 +73,7 @@ def prove(plan: Plan, model: bytes, contract: Contract, computed: str, folder: P
         if folder is not None:
             source = folder / "model.onnx"
             write_bytes(source, write_contract(model, contract))
-        session = rnnx.load(source, options={"threads": 1})
+        session = load(source, options={"threads": 1})
     except RnnxError as error:
         raise ProofError(refusals.engine_says(error.found, "ONNX Runtime does not take it: ")) from error
     check_explained(plan)

@@ -7,20 +7,46 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rnnx.engines.ort_options import is_of_engine
-from rnnx.engines.protocol import Shape
+from rnnx.engines.protocol import Device, Shape
 from rnnx.errors import InputError, ModelError, first_line
+from rnnx.model.contract import Contract
 from rnnx.model.index_ranges import bounds_of
 from rnnx.model.shapes import Array
 
 if TYPE_CHECKING:
-    from rnnx.engines.ort_engine import OrtEngine
+    from rnnx.engines.ort_options import Options
+    from rnnx.engines.ort_staging import Staging
 
 _CUDA = 2  # DLPack's number for that kind of device
 # Of CUDA graphs: each call has one for either direction, and ONNX Runtime tells them apart by number.
 _NUMBERS = itertools.count(1)
+
+
+class Binder(Protocol):
+    """What calls take from the engine that opens them: its session, and memory where it computes.
+
+    Attributes:
+        contract, session, options: of the engine.
+        device: where it computes; None for the host.
+        runtime: the module onnxruntime.
+        turns: for calls that take turns.
+        staging: the host's end of copies.
+    """
+
+    contract: Contract
+    session: Any
+    options: Options
+    device: Device | None
+    runtime: Any
+    turns: AbstractContextManager[Any]
+    staging: Staging
+
+    def tensor(self, shape: Shape, dtype: str) -> tuple[Any, Array]:
+        """Return a bound buffer where the engine computes, and the host array that goes with it."""
 
 
 class OrtCall:
@@ -28,7 +54,7 @@ class OrtCall:
 
     def __init__(
         self,
-        engine: OrtEngine,
+        engine: Binder,
         sides: tuple[dict[str, tuple[Any, Array]], ...],
         inputs: Mapping[str, Shape],
         outputs: Mapping[str, Shape | None],
@@ -55,7 +81,7 @@ class OrtCall:
 
     def _bind(
         self,
-        engine: OrtEngine,
+        engine: Binder,
         old: Mapping[str, tuple[Any, Array]],
         new: Mapping[str, tuple[Any, Array]],
         outputs: Mapping[str, Shape | None],
@@ -119,7 +145,7 @@ class OrtDeviceCall(OrtCall):
 
     def __init__(
         self,
-        engine: OrtEngine,
+        engine: Binder,
         sides: tuple[dict[str, tuple[Any, Array]], ...],
         inputs: Mapping[str, Shape],
         outputs: Mapping[str, Shape | None],

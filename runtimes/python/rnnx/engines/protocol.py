@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from rnnx.model.contract import Contract
 from rnnx.model.shapes import Array
 
 Shape = tuple[int, ...]
@@ -94,3 +95,25 @@ class Engine(Protocol):
 
     def open(self, states: Mapping[str, Shape], *, sides: int = 2) -> Lane:
         """Return buffers for states of these shapes, their values not set; one side cannot be run."""
+
+
+class Loaded(Protocol):
+    """What streams and pools run: a session, as far as they need it.
+
+    Attributes:
+        contract: of the model.
+        engine: what computes.
+        id: of the model.
+    """
+
+    @property
+    def contract(self) -> Contract:
+        """Of the model."""
+
+    @property
+    def engine(self) -> Engine:
+        """What computes."""
+
+    @property
+    def id(self) -> str:
+        """Of the model."""

@@ -16,7 +16,7 @@ from rnnx.runtime import initial_states
 from rnnx.runtime.busy_lock import Guarded, exclusive
 
 if TYPE_CHECKING:
-    from rnnx.session import Session
+    from rnnx.engines.protocol import Loaded
 
 # Numbers are never used twice in a process: a stream that was closed, or is another pool's, is told apart.
 _NUMBERS = itertools.count(1)
@@ -39,7 +39,7 @@ class Pool(Guarded):
 
     def __init__(
         self,
-        session: Session,
+        session: Loaded,
         *,
         capacity: int = 64,
         dims: Mapping[str, int] | None = None,

@@ -17,8 +17,7 @@ from rnnx.runtime.input_checks import check_values, match_inputs
 from rnnx.runtime.state_view import StateView
 
 if TYPE_CHECKING:
-    from rnnx.engines.protocol import Lane
-    from rnnx.session import Session
+    from rnnx.engines.protocol import Lane, Loaded
 
 
 class Stream(Guarded):
@@ -38,7 +37,7 @@ class Stream(Guarded):
 
     def __init__(
         self,
-        session: Session,
+        session: Loaded,
         *,
         batch: int = 1,
         dims: Mapping[str, int] | None = None,
@@ -77,7 +76,7 @@ class Stream(Guarded):
     @property
     def state(self) -> StateView:
         """The states by name: reading gives a copy, assigning checks and overwrites."""
-        return StateView(self)
+        return StateView(self, self._contract, self._sizes, self._get_state, self._set_states)
 
     def step(self, inputs: Any = None, *, out: dict[str, Array] | None = None) -> dict[str, Array]:
         """Run one time step.
