@@ -12,7 +12,7 @@ from torch import nn
 import rnnx
 from rnnx.errors import ModelError
 from rnnx.model.onnx_file import read_model
-from rnnx_export.graph import build
+from rnnx_export.graph import external_weights
 
 X = {"x": "float32[batch, time, 6]"}
 
@@ -31,7 +31,7 @@ def test_large_weights_lie_beside_the_file(tmp_path: Path, monkeypatch: pytest.M
     module = Tagger().eval()
     inside = rnnx.export(module, tmp_path / "small.onnx", inputs=X)
     assert not (tmp_path / "small.onnx.data").exists()
-    monkeypatch.setattr(build, "WEIGHTS_LIMIT", 1000)
+    monkeypatch.setattr(external_weights, "WEIGHTS_LIMIT", 1000)
     made = rnnx.export(module, tmp_path / "large.onnx", inputs=X)
     assert (tmp_path / "large.onnx.data").stat().st_size > 5000 > (tmp_path / "large.onnx").stat().st_size / 2
     assert read_model(made.path).external
