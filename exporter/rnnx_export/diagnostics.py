@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator
 
 import torch
@@ -116,8 +117,6 @@ def caller() -> str:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Run PyTorch without gradients and without its warnings."""
-    import warnings
-
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

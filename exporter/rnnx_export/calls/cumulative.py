@@ -19,19 +19,17 @@ def cumulative(tracer: Tracer, func: Callable[..., Any], args: Call, kwargs: dic
     axis = dim % x.dim() if x.dim() else 0
     fill = {"cumprod": 1.0, "cummax": -float("inf"), "cummin": float("inf"), "logcumsumexp": -float("inf")}
     lift = tracer.record(name, like=x, axes={axis: 0}, fill=fill.get(name, 0.0)) if x.dim() else None
-    single = lift is not None and isinstance(x.shape[axis], int) and x.shape[axis] == 1
-    if single and name in ("cummax", "cummin"):
-        result: Any = torch.return_types.cummax((x, torch.zeros_like(x, dtype=torch.int64)))
-    elif name in _SPELLED and x.dim() and isinstance(x.shape[axis], int) and x.shape[axis] <= _SPELLED_OUT:
-        result = _SPELLED[name](x, axis)
+    size = x.shape[axis] if x.dim() else None
+    short = isinstance(size, int) and size <= _SPELLED_OUT
+    if lift is not None and size == 1 and name not in ("cummax", "cummin"):
+        result: Any = x
     else:
-        result = x if single else func(*args, **kwargs)
+        result = _SPELLED[name](x, axis) if short and name in _SPELLED else func(*args, **kwargs)
     if lift is None:
         return result
     past = tracer.states[lift.names[0]].unsqueeze(axis)
-    spelled_out = name != "cumsum" and isinstance(x.shape[axis], int) and x.shape[axis] <= _SPELLED_OUT
-    if spelled_out:
-        joined = _run_on(_RUNNING[name], x, past, axis)
+    if short and name != "cumsum":
+        joined = _run_on(_RUNNING[name], x, axis, past)
     else:
         joined = _RUNNING[name](result if isinstance(result, Tensor) else result[0], past)
     tracer.next_states[lift.names[0]] = joined.select(axis, -1)
@@ -41,19 +39,18 @@ def cumulative(tracer: Tracer, func: Callable[..., Any], args: Call, kwargs: dic
 _SPELLED_OUT = 64  # entries of an axis, at most
 
 
-def _run_on(join: Callable[[Tensor, Tensor], Tensor], x: Tensor, past: Tensor, axis: int) -> Tensor:
+def _run_on(
+    join: Callable[[Tensor, Tensor], Tensor], x: Tensor, axis: int, past: Tensor | None = None
+) -> Tensor:
     """Return what runs on from the past, entry by entry: each step says the same of the one before."""
-    running: list[Tensor] = []
+    running = [] if past is None else [past]
     for part in x.split(1, axis):
-        running.append(join(part, running[-1] if running else past))
-    return torch.cat(running, axis)
+        running.append(join(part, running[-1]) if running else part)
+    return torch.cat(running if past is None else running[1:], axis)
 
 
 def _products(x: Tensor, axis: int) -> Tensor:
-    running: list[Tensor] = []
-    for part in x.split(1, axis):
-        running.append(running[-1] * part if running else part)
-    return torch.cat(running, axis)
+    return _run_on(torch.mul, x, axis)
 
 
 def _extremes(wins: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, int], Any]:

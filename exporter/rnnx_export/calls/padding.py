@@ -10,7 +10,6 @@ from torch import Tensor
 
 from rnnx_export.calls.helpers import each, named, slices, with_past
 from rnnx_export.calls.types import Call, Tracer
-from rnnx_export.capture import recurrent_ops  # noqa: F401  (defines the operators)
 
 
 def pad(tracer: Tracer, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rnnx_export.calls.types import Call, Tracer
+from rnnx_export.capture import recurrent_ops  # noqa: F401  (defines the operators)
 
 
 def layer(tracer: Tracer, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:

@@ -20,7 +20,6 @@ from rnnx_export.calls import (
 )
 from rnnx_export.calls.kinds import LOOKS_EVERYWHERE, RANDOM, RUNNING
 from rnnx_export.calls.types import Handler
-from rnnx_export.capture import recurrent_ops  # noqa: F401  (defines the operators)
 
 _JOINS = ("cat", "concat", "concatenate")
 _FAMILIES: tuple[tuple[tuple[str, ...], tuple[Handler, ...]], ...] = (
