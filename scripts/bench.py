@@ -16,12 +16,12 @@ import torch
 from torch import nn
 
 import rnnx
-from rnnx.bench.candidates import Contender, OrtContender, RnnxContender, Step, step_arrays
+from rnnx.bench.candidates import Candidate, OrtCandidate, RnnxCandidate, Step, step_arrays
 from rnnx.bench.measure import Timing, measure, take_turns
 from rnnx.cli.source import Network
 from rnnx.engines.environment import machine, package_versions
 from rnnx.files import write_bytes
-from rnnx_export.proof.bench_torch import TorchContender
+from rnnx_export.proof.bench_torch import TorchCandidate
 from rnnx_models.networks import CharNetwork, NetworkConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,7 +67,7 @@ measures it. Many streams are a pool in rnnx and one batch elsewhere. PyTorch's 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=2.0, help="for each way and size")
+    parser.add_argument("--seconds", type=float, default=2.0, help="for each candidate and size")
     parser.add_argument("--provider", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--output", type=Path, help="default: docs/benchmarks/PROVIDER.md")
     options = parser.parse_args()
@@ -87,7 +87,7 @@ class Page:
     Attributes:
         folder: where models are written.
         provider: what computes.
-        seconds: for each way and size.
+        seconds: for each candidate and size.
     """
 
     folder: Path
@@ -127,23 +127,25 @@ class Page:
     def step_timings(self, width: int) -> list[Timing]:
         """Measure one stream."""
         path, provider = self.lstm_file(width), self.provider
-        staged = [RnnxContender(path, "cuda", "`step`, pageable memory", options={"pinned": False})]
-        ways: list[Contender] = [
-            OrtContender(path, "bound by hand", bound=True, provider=provider),
-            RnnxContender(path, provider, "`step`"),
+        staged = [RnnxCandidate(path, "cuda", "`step`, pageable memory", options={"pinned": False})]
+        candidates: list[Candidate] = [
+            OrtCandidate(path, "bound by hand", bound=True, provider=provider),
+            RnnxCandidate(path, provider, "`step`"),
             *(staged if provider == "cuda" else []),
-            RnnxContender(path, provider, "`step(out=)`", keep=False),
-            RnnxContender(path, provider, "`step`, `check=False`", check=False),
-            RnnxContender(path, provider, "`step(out=)`, `check=False`", check=False, keep=False),
-            OrtContender(path, "run() by hand", provider=provider),
+            RnnxCandidate(path, provider, "`step(out=)`", keep=False),
+            RnnxCandidate(path, provider, "`step`, `check=False`", check=False),
+            RnnxCandidate(path, provider, "`step(out=)`, `check=False`", check=False, keep=False),
+            OrtCandidate(path, "run() by hand", provider=provider),
         ]
-        return self.take_turns({way.name: way.load().steps(1) for way in ways}, streams=1)
+        return self.take_turns(
+            {candidate.name: candidate.load().steps(1) for candidate in candidates}, streams=1
+        )
 
     def pool_timings(self, width: int) -> list[Timing]:
         """Measure a pool whose streams all step, or half of them; each beside a batch of as many rows."""
         path, half = self.lstm_file(width), POOLED // 2
         session = rnnx.load(path, self.provider)
-        by_hand = OrtContender(path, bound=True, provider=self.provider).load()
+        by_hand = OrtCandidate(path, bound=True, provider=self.provider).load()
         random = np.random.default_rng(0)
         halves = [random.permutation(POOLED)[:half].tolist() for _ in range(256)]
         some = [np.flatnonzero(random.random(POOLED) < 0.5).tolist() for _ in range(256)]
@@ -167,16 +169,16 @@ class Page:
         path, opened = self.folder / f"char{width}.onnx", functools.partial(network, width)
         made = opened()
         rnnx.export(made.module, path, **made.arguments)
-        compiled = TorchContender(
+        compiled = TorchCandidate(
             path, opened, "torch.compile", compiled=True, optional=True, device=self.provider
         )
-        ways: list[Any] = [
-            RnnxContender(path, self.provider),
-            OrtContender(path, "ONNX Runtime, run(), all cores", provider=self.provider),
-            TorchContender(path, opened, "PyTorch", device=self.provider),
+        candidates: list[Any] = [
+            RnnxCandidate(path, self.provider),
+            OrtCandidate(path, "ONNX Runtime, run(), all cores", provider=self.provider),
+            TorchCandidate(path, opened, "PyTorch", device=self.provider),
             compiled,
         ]
-        return measure(path, ways, streams=NETWORK_STREAMS, seconds=self.seconds).timings
+        return measure(path, candidates, streams=NETWORK_STREAMS, seconds=self.seconds).timings
 
     def lstm_file(self, width: int) -> Path:
         """Write an LSTM; return its path."""
@@ -193,7 +195,7 @@ class Page:
 
 
 def table(of: str, columns: dict[int, list[Timing]]) -> str:
-    """Return a table with a row for each way: the ratio, and the median in us, at each size."""
+    """Return a table with a row for each candidate: the ratio, and the median in us, at each size."""
     names = list(dict.fromkeys(timing.contender for timings in columns.values() for timing in timings))
     lines = [
         f"| ratio (us) | {' | '.join(f'{of} {size}' for size in columns)} |",

@@ -24,7 +24,7 @@ ALWAYS = {
     "rnn_relu_2", "lstm_2", "gru_float16", "lstm_float64", "lstm_projection", "gru_declared", "packed_lstm",
     "masked_gru", "embedding_dict_state", "conv_lstm", "stft_denoiser", "ring_buffer", "loop_while_operator",
     "rwkv_time_mix", "attention_decoder", "state_minus_infinity", "gru_time_first", "causal_conv2d",
-    "latch_in_place", "lengths_end_of_masked_loop",
+    "hold_in_place", "lengths_end_of_masked_loop",
 }  # fmt: skip
 LONG = {
     "position_table": 500,

@@ -83,7 +83,7 @@ def test_the_replay_notices_a_wrong_number(model: Path, tmp_path: Path, tool: Ca
     made = write(model, tmp_path / "c", name="net")
     source = made.folder / "net_weights.c"
     text = source.read_text()
-    begin = text.index("{ /* out_weight" if "{ /* out_weight" in text else "{ /* ", text.index("panels */"))
+    begin = text.index("{ /* out_weight" if "{ /* out_weight" in text else "{ /* ", text.index("tiles */"))
     first = re.compile(r"(-?\d+\.\d+(?:e-?\d+)?f)").search(text, begin)
     assert first is not None
     source.write_text(text[: first.start()] + "3.5f" + text[first.end() :])

@@ -94,11 +94,15 @@ def test_pooling_of_all_and_of_one_axis() -> None:
 
 
 @pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
-@pytest.mark.parametrize("way", ["half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel"])
+@pytest.mark.parametrize("coordinates", ["half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel"])
 @pytest.mark.parametrize("sizes", [[2, 4, 14, 20], [2, 4, 5, 3], [2, 4, 1, 8]])
-def test_sizes(mode: str, way: str, sizes: list[int]) -> None:
-    more: dict[str, Any] = {"nearest_mode": "floor"} if mode == "nearest" and way == "asymmetric" else {}
-    nodes = [node("Resize", ["image", "", "", "s"], mode=mode, coordinate_transformation_mode=way, **more)]
+def test_sizes(mode: str, coordinates: str, sizes: list[int]) -> None:
+    more: dict[str, Any] = (
+        {"nearest_mode": "floor"} if mode == "nearest" and coordinates == "asymmetric" else {}
+    )
+    nodes = [
+        node("Resize", ["image", "", "", "s"], mode=mode, coordinate_transformation_mode=coordinates, **more)
+    ]
     check(nodes, {"image": X["image"]}, {"s": np.array(sizes)}, runtime=True, tolerance=1e-5)
 
 

@@ -145,9 +145,9 @@ def test_lstm_is_its_formula(
     start = np.stack([pack_weights.starts(begin[..., row]) for row in range(begin.shape[2])])
     arrays = (got[0], got[1], h, c, start)
     stride = 0 if begins == "shared" else start[0].size
-    panels = pack_weights.panels(weights)
+    tiles = pack_weights.packed_tiles(weights)
     where = None if places is None else places.ctypes
-    library.lstm(PATHS[path], *(a.ctypes for a in arrays), stride, where, panels.ctypes, units, rows, back)
+    library.lstm(PATHS[path], *(a.ctypes for a in arrays), stride, where, tiles.ctypes, units, rows, back)
     used = begin if places is None else begin[..., places]
     i, o, f, g = np.einsum("guk,rk->gru", weights, h, dtype=np.float64) + used.swapaxes(1, 2)
     cell = c / (1 + np.exp(-f)) + np.tanh(g) / (1 + np.exp(-i))
@@ -170,11 +170,11 @@ def test_gru_is_its_formula(
     bias = random.standard_normal((3, units)).astype(np.float32)
     h = random.standard_normal((rows, units)).astype(np.float32)
     start = np.stack([pack_weights.starts(begin[..., row]) for row in range(rows)])
-    hidden, panels = pack_weights.starts(bias), pack_weights.panels(weights)
+    hidden, tiles = pack_weights.starts(bias), pack_weights.packed_tiles(weights)
     got = np.full(rows * units + 1, 7.0, np.float32)
     places = random.integers(0, rows, rows) if placed else None
     where = None if places is None else places.ctypes
-    arrays = (got.ctypes, h.ctypes, start.ctypes, start[0].size, where, hidden.ctypes, panels.ctypes)
+    arrays = (got.ctypes, h.ctypes, start.ctypes, start[0].size, where, hidden.ctypes, tiles.ctypes)
     library.gru(PATHS[path], *arrays, units, rows, back)
     sums = np.einsum("guk,rk->gru", weights, h, dtype=np.float64) + bias[:, None]
     first = (begin if places is None else begin[..., places]).swapaxes(1, 2)

@@ -187,10 +187,10 @@ def test_the_first_rows_of_what_was_joined() -> None:
 def test_attributes_of_recurrent_operators(operator: str, attributes: dict[str, Any]) -> None:
     attributes = dict(attributes)
     gates = {"RNN": 1, "GRU": 3, "LSTM": 4}[operator]
-    ways = 2 if attributes.get("direction") == "bidirectional" else 1
-    constants = {"W": real(ways, gates * H, F), "R": real(ways, gates * H, H, seed=1) / 4}
-    constants |= {"B": real(ways, 2 * gates * H, seed=2), "P": real(ways, 3 * H, seed=3)}
-    constants |= {"h": real(ways, B, H, seed=7), "c": real(ways, B, H, seed=8)}
+    directions = 2 if attributes.get("direction") == "bidirectional" else 1
+    constants = {"W": real(directions, gates * H, F), "R": real(directions, gates * H, H, seed=1) / 4}
+    constants |= {"B": real(directions, 2 * gates * H, seed=2), "P": real(directions, 3 * H, seed=3)}
+    constants |= {"h": real(directions, B, H, seed=7), "c": real(directions, B, H, seed=8)}
     lengths, peepholes = attributes.pop("lengths", 0), attributes.pop("peepholes", 0)
     takes = ["x", "W", "R", "B", "lengths" if lengths else "", "h"]
     gives = ["Y", "Yh"]

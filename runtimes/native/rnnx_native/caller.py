@@ -42,9 +42,9 @@ def extension() -> Any:
 
 
 def caller(function: Any, call: int) -> Callable[[int], None]:
-    """Return `run(side)`, which calls a function of a library with the address `call`."""
+    """Return `run(index)`, which calls a function of a library with the address `call`."""
     found = extension()
     if found is None:
-        return lambda side: function(call, side)
+        return lambda index: function(call, index)
     address = ctypes.cast(function, ctypes.c_void_p).value
     return found.Caller(address, call).run  # type: ignore[no-any-return]

@@ -27,7 +27,7 @@ from rnnx_native.refusals import refuse
 
 CHUNK = 16
 WEIGHTS = ("f32", "f16", "int8")
-_MOST, _LARGEST = 1 << 16, 1 << 24  # rows, or steps at once; entries of a dimension: what C compilers take
+_MOST, _LARGEST = 1 << 16, 1 << 24  # rows, or steps at once; elements of a dimension: what C compilers take
 # Beside the model's own header and example.c: headers of C, which others include, and targets of CMake's own.
 _HEADERS = """
     example alloca arm_neon endian features immintrin intrin assert complex ctype errno fenv float inttypes

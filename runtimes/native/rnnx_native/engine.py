@@ -111,7 +111,7 @@ class Library:
         return self._library.rnnx_run
 
     def bind(self, rows: int, steps: int, tensors: list[Array], level: int) -> Array:
-        """Return a call's memory, bound to `tensors`: inputs, outputs, states of both sides."""
+        """Return a call's memory, bound to `tensors`: inputs, outputs, states of both buffers."""
         call = empty((self._library.rnnx_call_bytes(),), "uint8")
         call[...] = 0
         pointers = (_POINTER * max(len(tensors), 1))(*(tensor.ctypes.data for tensor in tensors))
@@ -161,9 +161,9 @@ class NativeEngine:
         if not contract.free_dimensions and self._free_rows and not contract.whole_only:
             self.library({"batch": 1, "time": 1})
 
-    def open(self, states: Mapping[str, Shape], *, sides: int = 2) -> NativeLane:
+    def open(self, states: Mapping[str, Shape], *, buffers: int = 2) -> NativeStateBuffers:
         """Return sets of buffers for states of these shapes."""
-        return NativeLane(self, states, sides)
+        return NativeStateBuffers(self, states, buffers)
 
     def library(self, sizes: Mapping[str, int]) -> Library:
         """Return the library for calls of these sizes: batch, time and the free dimensions."""
@@ -205,42 +205,42 @@ class NativeEngine:
         )
 
 
-class NativeLane:
-    """Sets of state buffers: two, or one for a table."""
+class NativeStateBuffers:
+    """States in C's memory: a double buffer, or a single one for a table."""
 
-    def __init__(self, engine: NativeEngine, states: Mapping[str, Shape], sides: int) -> None:
+    def __init__(self, engine: NativeEngine, states: Mapping[str, Shape], buffers: int) -> None:
         self.engine = engine
         self.shapes = dict(states)
         dtypes = {state.name: state.dtype for state in engine.contract.states}
-        self.sides = tuple(
-            {name: empty(shape, dtypes[name]) for name, shape in states.items()} for _ in range(sides)
+        self.buffers = tuple(
+            {name: empty(shape, dtypes[name]) for name, shape in states.items()} for _ in range(buffers)
         )
-        self._moved: list[dict[str, Array] | None] = [None] * sides
+        self._moved: list[dict[str, Array] | None] = [None] * buffers
 
-    def gather(self, side: int, table: NativeLane, rows: Array) -> None:
-        """Overwrite all states of `side` with those rows of `table`."""
-        self.engine.mover.gather(table.moved(0), rows, self.moved(side))
+    def gather(self, index: int, table: NativeStateBuffers, rows: Array) -> None:
+        """Overwrite all states of buffer `index` with those rows of `table`."""
+        self.engine.mover.gather(table.moved(0), rows, self.moved(index))
 
-    def scatter(self, side: int, table: NativeLane, rows: Array) -> None:
-        """Write all states of `side` to those rows of `table`."""
-        self.engine.mover.scatter(self.moved(side), rows, table.moved(0))
+    def scatter(self, index: int, table: NativeStateBuffers, rows: Array) -> None:
+        """Write all states of buffer `index` to those rows of `table`."""
+        self.engine.mover.scatter(self.moved(index), rows, table.moved(0))
 
-    def moved(self, side: int) -> Mapping[str, Array]:
-        """Return the buffers of `side` as the mover takes them."""
-        found = self._moved[side]
+    def moved(self, index: int) -> Mapping[str, Array]:
+        """Return buffer `index` as the mover takes it."""
+        found = self._moved[index]
         if found is None:
             view = self.engine.mover.view
-            found = {name: view(name, array, array) for name, array in self.sides[side].items()}
-            self._moved[side] = found
+            found = {name: view(name, array, array) for name, array in self.buffers[index].items()}
+            self._moved[index] = found
         return found
 
-    def read(self, side: int, name: str) -> Array:
+    def read(self, index: int, name: str) -> Array:
         """Return a copy of a state."""
-        return self.sides[side][name].copy()
+        return self.buffers[index][name].copy()
 
-    def write(self, side: int, name: str, value: Array) -> None:
+    def write(self, index: int, name: str, value: Array) -> None:
         """Overwrite a state with `value`, of its exact dtype and shape."""
-        self.sides[side][name][...] = value
+        self.buffers[index][name][...] = value
 
     def prepare(self, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape | None]) -> NativeCall:
         """Bind buffers of these shapes."""
@@ -251,16 +251,16 @@ class NativeCall:
     """Fixed shapes bound: what is written to `inputs` is what the C function reads.
 
     Attributes:
-        run: computes from the state buffers of one side into those of the other.
+        run: computes from one of the two state buffers into the other.
     """
 
     device: Device | None = None
 
     def __init__(
-        self, lane: NativeLane, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape | None]
+        self, states: NativeStateBuffers, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape | None]
     ) -> None:
-        contract, engine = lane.engine.contract, lane.engine
-        sizes = _sizes(contract, inputs, lane.shapes)
+        contract, engine = states.engine.contract, states.engine
+        sizes = _sizes(contract, inputs, states.shapes)
         library = engine.library(sizes)
         shapes = {
             spec.name: outputs[spec.name] or _output_shape(spec.shape, library.gives[spec.name], sizes)
@@ -269,8 +269,8 @@ class NativeCall:
         self.inputs = {spec.name: empty(inputs[spec.name], spec.dtype) for spec in contract.inputs}
         self.outputs = {spec.name: empty(shapes[spec.name], spec.dtype) for spec in contract.outputs}
         self.on_device: set[str] = set()
-        self._lane, self._library = lane, library  # what the bound pointers lead into
-        first, second = lane.sides[0], lane.sides[-1]
+        self._states, self._library = states, library  # what the bound pointers lead into
+        first, second = states.buffers[0], states.buffers[-1]
         names = [state.name for state in contract.states]
         tensors = [self.inputs[spec.name] for spec in contract.inputs]
         tensors += [self.outputs[spec.name] for spec in contract.outputs]
@@ -287,9 +287,9 @@ class NativeCall:
 def _sizes(contract: Contract, inputs: Mapping[str, Shape], states: Mapping[str, Shape]) -> dict[str, int]:
     """Return batch, time and the free dimensions that shapes of the graph imply."""
     found: dict[str, int] = {}
-    given = [(spec.shape, inputs[spec.name]) for spec in contract.inputs]
-    given += [(spec.shape, states[spec.name]) for spec in contract.states]
-    for shape, actual in given:
+    bound = [(spec.shape, inputs[spec.name]) for spec in contract.inputs]
+    bound += [(spec.shape, states[spec.name]) for spec in contract.states]
+    for shape, actual in bound:
         fitted = fit(shape, actual, found)
         if fitted is None:
             raise ModelError(

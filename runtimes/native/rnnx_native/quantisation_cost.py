@@ -95,12 +95,12 @@ def _run(
     one, other = exact.stream(dims=dims), rough.stream(dims=dims)
     vocabulary = contract.vocabulary
     errors: dict[str, float] = {}
-    nats, symbol = 0.0, None
+    nats, token = 0.0, None
     for step in range(steps):
-        given = step_inputs(contract, inputs, step)
-        if vocabulary is not None and symbol is not None:
-            given[vocabulary.input] = np.full_like(given[vocabulary.input], symbol)
-        expected, got = one.step(given), other.step(given)
+        row = step_inputs(contract, inputs, step)
+        if vocabulary is not None and token is not None:
+            row[vocabulary.input] = np.full_like(row[vocabulary.input], token)
+        expected, got = one.step(row), other.step(row)
         pairs = {f"output.{name}": (value, got[name]) for name, value in expected.items()}
         pairs |= {f"state.{name}": (value, other.state[name]) for name, value in one.state.items()}
         for name, pair in pairs.items():
@@ -108,7 +108,7 @@ def _run(
         if vocabulary is not None:
             p, q = (_log_softmax(result[vocabulary.output].reshape(-1)) for result in (expected, got))
             nats += float((np.exp(p) * (p - q)).sum()) / steps
-            symbol = int(random.choice(p.size, p=np.exp(p) / np.exp(p).sum()))
+            token = int(random.choice(p.size, p=np.exp(p) / np.exp(p).sum()))
     return errors, None if vocabulary is None else nats
 
 

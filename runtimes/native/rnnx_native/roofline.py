@@ -1,7 +1,7 @@
-"""The machine's floor for a model's step: no way to compute it in float32, on one core, can be faster.
+"""The roofline bound of a model's step: nothing that computes it in float32, on one core, can be faster.
 
 Every weight of a matrix is read once a step, and multiplied once for each stream. Whichever of the two takes
-longer is the floor. Rows that are looked up for a symbol are neither.
+longer is the bound. Rows that are looked up for a token are neither.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _CALIBRATION_SECONDS = 0.02
 
 
 @dataclasses.dataclass(frozen=True)
-class FloorContender:
-    """What a step costs at least, as a contender of `rnnx bench`.
+class RooflineCandidate:
+    """What a step costs at least, as a candidate of `rnnx bench`.
 
     Attributes:
         path: of the model.
@@ -40,20 +40,20 @@ class FloorContender:
     name: str = "floor"
     optional: bool = True
 
-    def load(self) -> Floor:
+    def load(self) -> RooflineBound:
         """Count the weights; build the loops. Raises as `compile` and `build_cache` of this package."""
         model = read_model(self.path)
         contract = read_contract(model)
         fixed = {**dict.fromkeys(contract.free_dimensions, FREE_SIZE), "batch": 1}
         unit = engine_unit(model, contract, fixed, chunk=1, weights="f32")
-        return Floor(sum(array.size for name, array in unit.weights.items() if "_panels" in name))
+        return RooflineBound(sum(array.size for name, array in unit.weights.items() if "_tiles" in name))
 
 
-class Floor:
+class RooflineBound:
     """Loops that read, or multiply by, so many weights.
 
     Args:
-        weights: entries of all matrices that a step multiplies by.
+        weights: elements of all matrices that a step multiplies by.
     """
 
     def __init__(self, weights: int) -> None:
@@ -76,18 +76,18 @@ class Floor:
 
     def steps(self, streams: int) -> Step:
         """Return what takes as long as a step of so many streams must."""
-        ways: list[Step] = [
+        loops: list[Step] = [
             lambda: self.read(1),
             lambda: self._multiply(self.weights * streams, 0.5),
         ]
-        return max(ways, key=_seconds)
+        return max(loops, key=_seconds)
 
 
-def _seconds(way: Callable[[], object]) -> float:
+def _seconds(loop: Callable[[], object]) -> float:
     """Return the least time of a call, of as many as a short while allows."""
     least, end = float("inf"), time.perf_counter() + _CALIBRATION_SECONDS
     while time.perf_counter() < end:
         begin = time.perf_counter()
-        way()
+        loop()
         least = min(least, time.perf_counter() - begin)
     return least

@@ -24,7 +24,7 @@ def number(
     fix: str = "change it",
     error: type[RnnxError] = UsageError,
 ) -> int:
-    """Return a whole number: an int, or what NumPy and PyTorch call one; no float and no truth value.
+    """Return a whole number: an int, or what NumPy and PyTorch call one; no float and no boolean.
 
     Args:
         value: what was given.
@@ -37,9 +37,9 @@ def number(
     Raises:
         RnnxError: of that kind and code, for anything else.
     """
-    is_truth = str(getattr(value, "dtype", type(value).__name__)).endswith("bool")
+    is_boolean = str(getattr(value, "dtype", type(value).__name__)).endswith("bool")
     try:
-        found = None if is_truth else operator.index(value)
+        found = None if is_boolean else operator.index(value)
     except TypeError:
         found = None
     if found is None or found < least or (most is not None and found > most):

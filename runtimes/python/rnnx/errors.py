@@ -1,6 +1,6 @@
 """Every error a user of rnnx can meet, each with a stable code.
 
-An error says what was expected, what was found, and how to mend it, in one line. The code is stable
+An error says what was expected, what was found, and how to fix it, in one line. The code is stable
 across versions and languages; the class says what kind of thing went wrong.
 """
 

@@ -240,10 +240,10 @@ def write_error(path: Path, error: OSError) -> FileError:
         number = errno.ENOSPC if os.strerror(errno.ENOSPC) in reason else None
         error = OSError(number, reason) if number else OSError(reason)
     full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-    mend = "free some space" if full else "see to it that you may write there"
+    advice = "free some space" if full else "see to it that you may write there"
     return FileError(
         "disk-full" if full else "cannot-write",
         expected=f"to write {path}",
         found=error.strerror or str(error),
-        fix=f"{mend}, or choose another place; nothing was changed",
+        fix=f"{advice}, or choose another place; nothing was changed",
     )

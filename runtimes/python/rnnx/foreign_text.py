@@ -31,14 +31,14 @@ def _is_plain(letter: str) -> bool:
 
 
 def in_terminal(text: str) -> str:
-    """Return `text`, all but line ends that cannot be seen spelt out: a terminal would obey it."""
+    """Return `text`, all but line ends that cannot be seen escaped: a terminal would obey it."""
     return "".join(
         letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text
     )
 
 
 def in_html(text: str) -> str:
-    """Return `text` for an element or a quoted attribute of an HTML page, what cannot be seen spelt out."""
+    """Return `text` for an element or a quoted attribute of an HTML page, what cannot be seen escaped."""
     return html.escape(in_terminal(text))
 
 

@@ -136,11 +136,11 @@ class Replay:
 
     def _valid_steps(self) -> Array | None:
         """Return how many steps of each row are valid, int64 [batch] or [], None for all."""
-        given = [self.trace.inputs.get(spec.name) for spec in self.contract.inputs if spec.role == "length"]
-        return next((value for value in given if value is not None), None)
+        lengths = [self.trace.inputs.get(spec.name) for spec in self.contract.inputs if spec.role == "length"]
+        return next((value for value in lengths if value is not None), None)
 
     def _is_valid(self, spec: OutputSpec, shape: tuple[int, ...], step: int) -> Array:
-        """Return, for each entry of an output at `step`, whether its row has not ended before."""
+        """Return, for each element of an output at `step`, whether its row has not ended before."""
         if self._lengths is None:
             return np.ones(shape, bool)
         valid = np.asarray(step < self._lengths)  # [batch] or []
@@ -162,7 +162,7 @@ def cuts(steps: int, chunks: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 
 def plain(value: Any) -> Any:
-    """Return a number as JSON can hold it: truth values as 0 and 1, what is not finite as text."""
+    """Return a number as JSON can hold it: booleans as 0 and 1, what is not finite as text."""
     if isinstance(value, float) and not math.isfinite(value):
         return "nan" if value != value else ("inf" if value > 0 else "-inf")
     return int(value) if isinstance(value, bool) else value

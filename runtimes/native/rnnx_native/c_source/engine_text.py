@@ -1,4 +1,4 @@
-"""The C that the engine builds: a model's own file, and the way in for any batch and any number of steps."""
+"""The C that the engine builds: a model's own file, and the entry point for any batch and number of steps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rnnx_native.c_source.templates import fill
 from rnnx_native.lowering.compiled_model import Unit
 from rnnx_native.program.memory_plan import WIDTHS
 from rnnx_native.program.ports import Port
-from rnnx_native.program.program import TURN
+from rnnx_native.program.program import ODD_STEP
 
 
 def engine_files(unit: Unit) -> dict[str, str]:
@@ -26,12 +26,14 @@ def engine_files(unit: Unit) -> dict[str, str]:
 
 
 def engine_text(unit: Unit) -> str:
-    """Return the way in."""
+    """Return the entry point."""
     sig, name = unit.signature, unit.name
     dispatched = used(program_lines(unit))
     states = [("a", port) for port in sig.states] + [("b", port) for port in sig.states]
     kinds = [("in", port) for port in sig.inputs] + [("out", port) for port in sig.outputs] + states
-    blocks = [f"  {port.ctype} {way}_{port.c_name}[{_block_size(port, unit)}];" for way, port in kinds]
+    blocks = [
+        f"  {port.ctype} {direction}_{port.c_name}[{_block_size(port, unit)}];" for direction, port in kinds
+    ]
     return fill(
         "engine.c",
         unit,
@@ -57,7 +59,7 @@ def engine_text(unit: Unit) -> str:
 
 
 def _block_size(port: Port, unit: Unit) -> int:
-    """Return the entries of the largest block of a port."""
+    """Return the elements of the largest block of a port."""
     sizes = []
     for rows, steps in unit.programs:
         size = port.size * (steps if port.has_time else 1)
@@ -101,7 +103,7 @@ def _wrapper(unit: Unit, key: tuple[int, int], dispatched: list[str]) -> list[st
     }
 
     def place(name: str) -> str:
-        plain = {"kernels": "c->kernels", "weights": "c->weights.parameters", TURN: "c->turn"}
+        plain = {"kernels": "c->kernels", "weights": "c->weights.parameters", ODD_STEP: "c->odd_step"}
         if name in plain:
             return plain[name]
         kind, _, rest = name.partition(".")

@@ -178,7 +178,7 @@ def _defaults(unit: Unit) -> list[str]:
 
 
 def _ordered(ports: Iterable[Port]) -> list[Port]:
-    """Return ports in the order in which a snapshot holds them: the largest entries first."""
+    """Return ports in the order in which a snapshot holds them: the largest elements first."""
     return sorted(ports, key=lambda port: -WIDTHS[port.ctype])
 
 
@@ -222,7 +222,7 @@ def c_literal(text: str) -> str:
 def _save(port: Port) -> list[str]:
     width = WIDTHS[port.ctype]
     return [
-        f"  rnnx_copy(at + place, s->{port.c_name}[s->side], {_bytes(port)}, {width});",
+        f"  rnnx_copy(at + place, s->{port.c_name}[s->buffer_index], {_bytes(port)}, {width});",
         f"  place += {_bytes(port)};",
     ]
 
@@ -238,7 +238,7 @@ def code(port: Port) -> str:
 
 
 def _load(states: Iterable[Port], upper: str) -> list[str]:
-    """Return lines that find all states, then copy them to the side that is not current."""
+    """Return lines that find all states, then copy them to the buffer that is not current."""
     lines, copies = [], []
     for port in states:
         width, shape = WIDTHS[port.ctype], f"[{','.join(map(str, port.step))}]"
@@ -250,7 +250,9 @@ def _load(states: Iterable[Port], upper: str) -> list[str]:
             f"      {found};",
             f"  if (!{_from(port)}) return {upper}_WRONG_MODEL;",
         ]
-        copies.append(f"  rnnx_copy(s->{port.c_name}[1 - s->side], {_from(port)}, {_bytes(port)}, {width});")
+        copies.append(
+            f"  rnnx_copy(s->{port.c_name}[1 - s->buffer_index], {_from(port)}, {_bytes(port)}, {width});"
+        )
     return [*lines, *copies]
 
 
@@ -290,9 +292,9 @@ def weights_text(unit: Unit, source: str) -> str:
 
 
 def _words(array: Array) -> list[str]:
-    """Return the entries of an array and what fills it up to a cache line."""
+    """Return the elements of an array and what fills it up to a cache line."""
     if array.dtype in (np.uint16, np.int8):
-        words = [str(entry) for entry in array.reshape(-1).tolist()]
+        words = [str(element) for element in array.reshape(-1).tolist()]
     elif array.dtype == np.float32 and array.size and np.isfinite(array).all():
         words = float_words(array)
     else:

@@ -10,7 +10,7 @@ import numpy as np
 from rnnx_native.lowering.lower_model import Built
 from rnnx_native.program.c_names import distinct
 from rnnx_native.program.memory_plan import Plan
-from rnnx_native.program.program import TURN, Program
+from rnnx_native.program.program import ODD_STEP, Program
 from rnnx_native.program.values import C_TYPES, Array, Buffer, literal, shown
 
 _TOKEN = re.compile("⟦([0-9]+)⟧")
@@ -39,7 +39,7 @@ def function(built: Built, plan: Plan, *, model: str, dispatched: Iterable[str])
         f"const {model}_parameters *w" if any(b.kind == "weight" for b in used.values()) else "",
         *_parameters(program, built, names),
         *(f"{ctype} *{ctype}_area" for ctype in _areas(used, plan)),
-        f"int {TURN}" if _takes_turns(program) else "",
+        f"int {ODD_STEP}" if _takes_odd_step(program) else "",
     ]
     lines += _wrapped(head, [text for text in parameters if text])
     lines += ["  " + line for line in _locals(program, plan, names, used)]
@@ -59,13 +59,13 @@ def function(built: Built, plan: Plan, *, model: str, dispatched: Iterable[str])
 
 
 def parameter_list(built: Built, plan: Plan, *, dispatched: Iterable[str]) -> list[str]:
-    """Return what a function takes in order: `kernels`, `weights`, the ports, `area.TYPE`, `turn`."""
+    """Return what a function takes in order: `kernels`, `weights`, the ports, `area.TYPE`, `odd_step`."""
     used = _used(built.program)
     found = ["kernels"] if _calls(built.program, dispatched) else []
     found += ["weights"] if any(buffer.kind == "weight" for buffer in used.values()) else []
     found += list(built.parameters)
     found += [f"area.{ctype}" for ctype in _areas(used, plan)]
-    return [*found, TURN] if _takes_turns(built.program) else found
+    return [*found, ODD_STEP] if _takes_odd_step(built.program) else found
 
 
 def names_of_table(built: Built, label: str) -> str:
@@ -83,10 +83,10 @@ def _calls(program: Program, dispatched: Iterable[str]) -> bool:
     return any(f"rnnx_{kernel}(" in text for kernel in dispatched)
 
 
-def _takes_turns(program: Program) -> bool:
+def _takes_odd_step(program: Program) -> bool:
     """Whether a kernel is told the parity of the step."""
     calls = (line for each in program.statements if not each.is_comment for line in each.lines)
-    return any(re.search(rf", {TURN}[,)]", line) for line in calls)
+    return any(re.search(rf", {ODD_STEP}[,)]", line) for line in calls)
 
 
 def _used(program: Program) -> dict[int, Buffer]:
@@ -117,7 +117,7 @@ def _names(program: Program, built: Built) -> dict[int, str]:
 def _label(buffer: Buffer) -> str:
     """Return what a buffer is called: no function, type or variable of ours or of C is called so."""
     # Those of the caller are `input.NAME`, `state.NAME`, `output.NAME` and `next.NAME`.
-    return buffer.label if buffer.kind in ("given", "taken") else f"v.{buffer.label}"
+    return buffer.label if buffer.kind in ("input", "output") else f"v.{buffer.label}"
 
 
 def _parameters(program: Program, built: Built, names: Mapping[int, str]) -> list[str]:
@@ -125,7 +125,7 @@ def _parameters(program: Program, built: Built, names: Mapping[int, str]) -> lis
     found = []
     for number in built.parameters.values():
         buffer = by_number[number]
-        const = "const " if buffer.kind == "given" else ""
+        const = "const " if buffer.kind == "input" else ""
         found.append(f"{const}{buffer.ctype} *{names[number]} /* {shown(buffer.shape)} */")
     return found
 
@@ -158,9 +158,9 @@ def _table(name: str, array: Array) -> list[str]:
 
 
 def numbers(array: Array) -> list[str]:
-    """Return the entries of an array, separated by commas, in lines of moderate length."""
+    """Return the elements of an array, separated by commas, in lines of moderate length."""
     flat = array.reshape(-1)
-    words = [literal(entry, array.dtype) for entry in flat] if array.size else ["0"]
+    words = [literal(element, array.dtype) for element in flat] if array.size else ["0"]
     return packed(words)
 
 
@@ -190,5 +190,5 @@ def _wrapped(head: str, parts: Sequence[str]) -> list[str]:
 def float_words(array: Array) -> list[str]:
     """Return float32 numbers as C writes them, fast: weights are many."""
     flat = array.astype(np.float32).reshape(-1)
-    words = [f"{entry:.9g}" for entry in flat.tolist()]
+    words = [f"{element:.9g}" for element in flat.tolist()]
     return [f"{word}f" if "." in word or "e" in word or "n" in word else f"{word}.0f" for word in words]

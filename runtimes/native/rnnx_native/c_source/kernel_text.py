@@ -71,8 +71,8 @@ def _halved(text: str) -> str:
     found = split(re.sub(r"^ */\*.*?\*/\n", "", text, flags=re.S | re.M))
     kept = []
     for name, body in found.items():
-        if re.search(r"\*(wx|wh|panel)\b", body):
-            body = re.sub(r"const float \*(wx|wh|panel)\b", r"const uint16_t *\1", body)
+        if re.search(r"\*(wx|wh|tile)\b", body):
+            body = re.sub(r"const float \*(wx|wh|tile)\b", r"const uint16_t *\1", body)
             body = body.replace("const float *const block", "const uint16_t *const block")
             body = body.replace("const float *const column", "const uint16_t *const column")
             body = body.replace("column[j]", "rnnx_from_half(column[j])").replace(
@@ -87,9 +87,9 @@ def _in_bytes(text: str) -> str:
     found = split(re.sub(r"^ */\*.*?\*/\n", "", text, flags=re.S | re.M))
     kept = []
     for name, body in found.items():
-        if name == "rnnx_accumulate_f32" or not re.search(r"\*(wx|wh|panel)\b", body):
+        if name == "rnnx_accumulate_f32" or not re.search(r"\*(wx|wh|tile)\b", body):
             continue
-        body = re.sub(r"const float \*(wx|wh|panel)\b", r"const int8_t *\1", body)
+        body = re.sub(r"const float \*(wx|wh|tile)\b", r"const int8_t *\1", body)
         body = re.sub(r"const float \*x\b", "const uint8_t *x", body)
         body = body.replace("const float *const block", "const int8_t *const block")
         body = body.replace("accumulate_f32", "accumulate_i8")

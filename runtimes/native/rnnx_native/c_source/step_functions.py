@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from rnnx_native.c_source.function import parameter_list
 from rnnx_native.lowering.compiled_model import Unit
 from rnnx_native.program.ports import Port
-from rnnx_native.program.program import TURN
+from rnnx_native.program.program import ODD_STEP
 
 
 def call_lines(
@@ -19,7 +19,7 @@ def call_lines(
         unit: the model.
         key: rows and steps of the program.
         dispatched: kernels that are called through the table.
-        place: C expression for each parameter: `weights`, `area.TYPE`, `turn`, `input.NAME`, ...
+        place: C expression for each parameter: `weights`, `area.TYPE`, `odd_step`, `input.NAME`, ...
     """
     model = unit.name
     built = unit.programs[key]
@@ -62,7 +62,7 @@ def step_functions(unit: Unit, dispatched: Iterable[str]) -> list[str]:
 
 
 def held(port: Port, unit: Unit) -> bool:
-    """Whether an input is taken once for a whole chunk."""
+    """Whether an input is read once for a whole chunk."""
     return port.is_length or (unit.signature.has_time and not port.has_time)
 
 
@@ -72,7 +72,7 @@ def _one_step(unit: Unit, dispatched: Iterable[str]) -> list[str]:
     lines = [
         f"static void {model}_one_step({model}_state *s, const {model}_input *inputs, size_t t,",
         f"    {model}_output *output) {{",
-        *_sides(unit),
+        *_buffer_indices(unit),
         *_lengths(unit, 1),
     ]
     if all(held(port, unit) and not port.is_length for port in unit.signature.inputs):
@@ -97,7 +97,7 @@ def _one_chunk(unit: Unit, dispatched: Iterable[str]) -> list[str]:
         f"/* Steps t to t + {steps - 1} at once. */",
         f"static void {model}_one_chunk({model}_state *s, const {model}_input *inputs, size_t t,",
         f"    {model}_output *outputs) {{",
-        *_sides(unit),
+        *_buffer_indices(unit),
         "  size_t step;",
         *_lengths(unit, steps),
     ]
@@ -118,10 +118,10 @@ def _one_chunk(unit: Unit, dispatched: Iterable[str]) -> list[str]:
     lines += [
         "  " + line for line in call_lines(unit, (unit.batch, steps), dispatched, _of_state(unit, place))
     ]
-    given = [port for port in unit.signature.outputs if port.has_time]
-    if given:
+    outputs = [port for port in unit.signature.outputs if port.has_time]
+    if outputs:
         lines.append(f"  for (step = 0; step < {steps}; step++) {{")
-        for port in given:
+        for port in outputs:
             lines += _copies(
                 port,
                 "time",
@@ -143,13 +143,15 @@ def chunk_members(unit: Unit) -> list[str]:
         return []
     moved = [("in", port) for port in unit.signature.inputs if not held(port, unit)]
     moved += [("out", port) for port in unit.signature.outputs if port.has_time]
-    return [f"  {port.ctype} {way}_{port.c_name}[{port.size * unit.chunk}];" for way, port in moved]
+    return [
+        f"  {port.ctype} {direction}_{port.c_name}[{port.size * unit.chunk}];" for direction, port in moved
+    ]
 
 
 def _of_state(unit: Unit, place: Callable[[Port, str], str]) -> Callable[[str], str]:
     """Return places of parameters for a call on a model_state; `place` says where inputs and outputs are."""
     ports = {f"{port.kind}.{port.name}": port for port in unit.signature.ports}
-    plain = {"kernels": "s->kernels", "weights": "s->weights->parameters", TURN: "(int)(s->position & 1)"}
+    plain = {"kernels": "s->kernels", "weights": "s->weights->parameters", ODD_STEP: "(int)(s->position & 1)"}
 
     def found(name: str) -> str:
         if name in plain:
@@ -170,12 +172,12 @@ def _input(port: Port, unit: Unit) -> str:
     return f"inputs[{'0' if held(port, unit) else 't'}].{port.c_name}"
 
 
-def _sides(unit: Unit) -> list[str]:
-    return ["  const int now = s->side, next = 1 - now;"] if unit.signature.states else []
+def _buffer_indices(unit: Unit) -> list[str]:
+    return ["  const int now = s->buffer_index, next = 1 - now;"] if unit.signature.states else []
 
 
 def _done(unit: Unit, steps: int) -> list[str]:
-    swap = ["  s->side = next;"] if unit.signature.states else []
+    swap = ["  s->buffer_index = next;"] if unit.signature.states else []
     return [*swap, f"  s->position += {steps};", "}"]
 
 
@@ -199,8 +201,8 @@ def _copies(
     port: Port, axis: str, count: int, place: str, whole: str, part: str, *, back: bool = False
 ) -> list[str]:
     """Return lines that copy one step (or row) of a port to `place` along an axis of the whole; or back."""
-    before, entries, after = port.lies(axis)
-    size = entries * after
+    before, elements, after = port.lies(axis)
+    size = elements * after
     if before == 1:
         there, here = f"{whole} + {place} * {size}", part
         to, source = (here, there) if back else (there, here)
@@ -254,7 +256,7 @@ def _one_group(unit: Unit, dispatched: Iterable[str]) -> list[str]:
         "  size_t row;",
         f"  for (row = 0; row < {many}; row++) {{",
         "    const size_t from = row < rows ? row : 0;",
-        *(["    const int now = states[from].side;"] if sig.states else []),
+        *(["    const int now = states[from].buffer_index;"] if sig.states else []),
     ]
     for port in (*sig.inputs, *sig.states):
         own = f"inputs[from].{port.c_name}" if port.kind == "input" else f"states[from].{port.c_name}[now]"
@@ -264,7 +266,7 @@ def _one_group(unit: Unit, dispatched: Iterable[str]) -> list[str]:
 
     def place(name: str) -> str:
         plain = {"kernels": "states[0].kernels", "weights": "states[0].weights->parameters"}
-        plain |= {TURN: "(int)(states[0].position & 1)"}
+        plain |= {ODD_STEP: "(int)(states[0].position & 1)"}
         if name in plain:
             return plain[name]
         kind, _, rest = name.partition(".")
@@ -275,12 +277,12 @@ def _one_group(unit: Unit, dispatched: Iterable[str]) -> list[str]:
 
     lines += ["  " + line for line in call_lines(unit, (many, 1), dispatched, place)]
     lines += ["  for (row = 0; row < rows; row++) {"]
-    lines += ["    const int next = 1 - states[row].side;"] if sig.states else []
+    lines += ["    const int next = 1 - states[row].buffer_index;"] if sig.states else []
     for port in (*sig.outputs, *sig.states):
         kind = "output" if port.kind == "output" else "next"
         own = f"outputs[row].{port.c_name}" if port.kind == "output" else f"states[row].{port.c_name}[next]"
         lines += _copies(port, "batch", many, "row", f"room->{kind}_{port.c_name}", own, back=True)
-    lines += ["    states[row].side = next;"] if sig.states else []
+    lines += ["    states[row].buffer_index = next;"] if sig.states else []
     return [*lines, "    states[row].position++;", "  }", "}"]
 
 

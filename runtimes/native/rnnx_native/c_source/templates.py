@@ -1,4 +1,4 @@
-"""The frames: C files with slots, which the writers fill."""
+"""The templates: C files with placeholders, which the writers fill."""
 
 from __future__ import annotations
 
@@ -10,27 +10,29 @@ from rnnx_native.c_source import kernel_text
 from rnnx_native.lowering.compiled_model import Unit
 
 _TEMPLATES = Path(__file__).parents[1] / "templates"
-# A slot that has its line to itself, any other, and what stands for the model's own name.
-_SLOT = re.compile(r"^@(?P<line>\w+)@\n|@(?P<slot>\w+)@|\bmodel(?=_[a-z]|\.[ch]\b)|\bMODEL_", re.MULTILINE)
+# A placeholder that has its line to itself, any other, and what stands for the model's own name.
+_PLACEHOLDER = re.compile(
+    r"^@(?P<line>\w+)@\n|@(?P<placeholder>\w+)@|\bmodel(?=_[a-z]|\.[ch]\b)|\bMODEL_", re.MULTILINE
+)
 
 
-def fill(frame: str, unit: Unit, source: str, **slots: object) -> str:
-    """Return a frame with the model's name in place of `model_`, and its slots filled, all in one pass.
+def fill(template: str, unit: Unit, source: str, **placeholders: object) -> str:
+    """Return a template with the model's name for `model_`, and its placeholders filled, all in one pass.
 
-    A line that is one empty slot disappears. The slot `json` takes the functions that read JSON, as far as
-    what fills the others uses them.
+    A line that is one empty placeholder disappears. The placeholder `json` takes the functions that read
+    JSON, as far as what fills the others uses them.
 
     Args:
-        frame: name of the file.
+        template: name of the file.
         unit: the model.
         source: what the model file is called.
-        slots: code that was made here, texts or lists of lines. Texts out of the model are in it as
+        placeholders: code that was made here, texts or lists of lines. Texts out of the model are in it as
             `in_source` and `c_literal` give them.
     """
-    text = (_TEMPLATES / frame).read_text()
+    text = (_TEMPLATES / template).read_text()
     values = {
         name: "".join(f"{line}\n" for line in value) if isinstance(value, list) else str(value)
-        for name, value in slots.items()
+        for name, value in placeholders.items()
     }
     values |= {
         "name": unit.name,
@@ -50,11 +52,11 @@ def _filled(text: str, unit: Unit, values: dict[str, str]) -> str:
         if match["line"]:
             value = values[match["line"]]
             return value if not value or value.endswith("\n") else f"{value}\n"
-        if match["slot"]:
-            return values[match["slot"]].removesuffix("\n")
+        if match["placeholder"]:
+            return values[match["placeholder"]].removesuffix("\n")
         return f"{unit.name.upper()}_" if match[0] == "MODEL_" else unit.name
 
-    return _SLOT.sub(put, text)
+    return _PLACEHOLDER.sub(put, text)
 
 
 def _json_functions(text: str) -> str:

@@ -1,12 +1,12 @@
 /* Weights of 8 bits. A weight is q * s with q in -127..127 and a scale s for each gate of each unit; an input row is
  * scaled as a whole when it comes. Sums are exact, in whole numbers, so all instruction sets agree to the bit.
  *
- *   block of a panel:   float scale[gates][16]; int32_t sum[gates][16]; int8_t q[columns / 4][gates][16][4]
+ *   block of a tile:   float scale[gates][16]; int32_t sum[gates][16]; int8_t q[columns / 4][gates][16][4]
  *   row of an input:    float scale; 4 bytes unused; uint8_t q + 128 [columns], filled up with 128 to a multiple of 4
  *
  * `columns` counts bytes throughout: the 8 in front, and the columns filled up. */
 
-/* Scale rows of x so that their largest entry becomes 127. */
+/* Scale rows of x so that their largest element becomes 127. */
 static void rnnx_quantize_i8(uint8_t *y, const float *x, int columns, int rows) {
   const int padded = (columns + 3) / 4 * 4;
   int r, k, j;
@@ -32,15 +32,15 @@ static void rnnx_quantize_i8(uint8_t *y, const float *x, int columns, int rows) 
   }
 }
 
-/* acc[rows][gates * 16] += one block of panels times x[rows][stride], for up to 4 rows. */
-static void rnnx_accumulate_i8(float *acc, const int8_t *panel, const uint8_t *x, size_t stride, int columns,
+/* acc[rows][gates * 16] += one block of tiles times x[rows][stride], for up to 4 rows. */
+static void rnnx_accumulate_i8(float *acc, const int8_t *tile, const uint8_t *x, size_t stride, int columns,
                                int gates, int rows) {
   const int width = 16 * gates, quads = (columns - 8) / 4;
   float scales[64];
   int r, k, j;
-  memcpy(scales, panel, (size_t)width * sizeof *scales);
+  memcpy(scales, tile, (size_t)width * sizeof *scales);
   for (r = 0; r < rows; r++, x += stride, acc += width) {
-    const int8_t *column = panel + 8 * width;
+    const int8_t *column = tile + 8 * width;
     int32_t total[64] = {0};
     float scale;
     memcpy(&scale, x, sizeof scale);

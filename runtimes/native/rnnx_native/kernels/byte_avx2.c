@@ -1,9 +1,9 @@
 /* Sums of products of bytes with AVX2, made by instruction_sets.py for each number of GATES: bytes widen to 16 bits, so that
  * products and their sums in pairs are exact. A gate has four registers of sums, two sums for every lane. */
 /* columns */
-static TARGET void NAME(float *acc, const int8_t *panel, const uint8_t *x, int columns) {
+static TARGET void NAME(float *acc, const int8_t *tile, const uint8_t *x, int columns) {
   const int quads = (columns - 8) / 4;
-  const int8_t *column = panel + GATES * 128;
+  const int8_t *column = tile + GATES * 128;
   __m256i sum[GATES][4];
   float scale;
   int i, j, k;
@@ -35,7 +35,7 @@ static TARGET void NAME(float *acc, const int8_t *panel, const uint8_t *x, int c
     for (j = 0; j < 16; j += 8) { /* eight lanes: both sums of a lane added, lanes put in order */
       const __m256i pairs = _mm256_hadd_epi32(sum[i][j / 4], sum[i][j / 4 + 1]);
       const __m256 total = _mm256_cvtepi32_ps(_mm256_permute4x64_epi64(pairs, 0xd8));
-      const float *const scales = (const float *)(const void *)panel + i * 16 + j;
+      const float *const scales = (const float *)(const void *)tile + i * 16 + j;
       float *const to = acc + i * 16 + j;
       const __m256 own = _mm256_mul_ps(_mm256_set1_ps(scale), _mm256_loadu_ps(scales));
       _mm256_storeu_ps(to, _mm256_add_ps(_mm256_loadu_ps(to), _mm256_mul_ps(total, own)));

@@ -1,9 +1,9 @@
 /* Sums of products of bytes with NEON, made by instruction_sets.py for each number of GATES; with dot products of four bytes
  * where the compiler may use them. */
 /* columns */
-static TARGET void NAME(float *acc, const int8_t *panel, const uint8_t *x, int columns) {
+static TARGET void NAME(float *acc, const int8_t *tile, const uint8_t *x, int columns) {
   const int quads = (columns - 8) / 4;
-  const int8_t *column = panel + GATES * 128;
+  const int8_t *column = tile + GATES * 128;
   int32x4_t sum[GATES][4];
   float scale;
   int i, j, k;
@@ -28,7 +28,7 @@ static TARGET void NAME(float *acc, const int8_t *panel, const uint8_t *x, int c
   for (i = 0; i < GATES; i++) {
     RNNX_UNROLL
     for (j = 0; j < 16; j += 4) {
-      const float *const scales = (const float *)(const void *)panel + i * 16 + j;
+      const float *const scales = (const float *)(const void *)tile + i * 16 + j;
       float *const to = acc + i * 16 + j;
       const float32x4_t own = vmulq_n_f32(vld1q_f32(scales), scale);
       vst1q_f32(to, vaddq_f32(vld1q_f32(to), vmulq_f32(vcvtq_f32_s32(sum[i][j / 4]), own)));

@@ -1,8 +1,8 @@
 /* Dot products of four bytes with VNNI, made by instruction_sets.py for each number of GATES and ROWS; APART as in vector.c. */
 /* columns */
-static ALONE void NAME(float *acc, const int8_t *panel, const uint8_t *x, size_t stride, int columns) {
+static ALONE void NAME(float *acc, const int8_t *tile, const uint8_t *x, size_t stride, int columns) {
   const int quads = (columns - 8) / 4;
-  const int8_t *column = panel + GATES * 128;
+  const int8_t *column = tile + GATES * 128;
   __m512i sum[ROWS][APART][GATES];
   int r, u, k, i;
   RNNX_UNROLL
@@ -47,12 +47,12 @@ static ALONE void NAME(float *acc, const int8_t *panel, const uint8_t *x, size_t
     memcpy(&scale, x + (size_t)r * stride, sizeof scale);
     RNNX_UNROLL
     for (i = 0; i < GATES; i++) {
-      const __m512 scales = _mm512_mul_ps(_mm512_set1_ps(scale), _mm512_loadu_ps((const void *)(panel + i * 64)));
-      const __m512i shift = _mm512_slli_epi32(_mm512_loadu_si512((const void *)(panel + (GATES + i) * 64)), 7);
+      const __m512 scales = _mm512_mul_ps(_mm512_set1_ps(scale), _mm512_loadu_ps((const void *)(tile + i * 64)));
+      const __m512i shift = _mm512_slli_epi32(_mm512_loadu_si512((const void *)(tile + (GATES + i) * 64)), 7);
       __m512i total = sum[r][0][i];
       RNNX_UNROLL
       for (u = 1; u < APART; u++) total = _mm512_add_epi32(total, sum[r][u][i]);
-      total = _mm512_sub_epi32(total, shift); /* the 128 that was added to each entry of x */
+      total = _mm512_sub_epi32(total, shift); /* the 128 that was added to each element of x */
       _mm512_storeu_ps(acc + (r * GATES + i) * 16,
                        _mm512_add_ps(_mm512_loadu_ps(acc + (r * GATES + i) * 16),
                                      _mm512_mul_ps(_mm512_cvtepi32_ps(total), scales)));
@@ -81,27 +81,27 @@ static TARGET void rnnx_quantize_i8_ISA(uint8_t *y, const float *x, int columns,
     memset(y, 0, 8);
     memcpy(y, &scale, sizeof scale);
     for (k = 0; k < columns; k += 16) {
-      const __m512 given = _mm512_maskz_loadu_ps(rnnx_first_ISA(columns - k), x + k);
-      const __m512 scaled = _mm512_mul_ps(given, _mm512_set1_ps(inverse));
+      const __m512 values = _mm512_maskz_loadu_ps(rnnx_first_ISA(columns - k), x + k);
+      const __m512 scaled = _mm512_mul_ps(values, _mm512_set1_ps(inverse));
       const __m512i whole = _mm512_cvttps_epi32(_mm512_add_ps(scaled, _mm512_set1_ps(128.5f)));
       _mm_mask_storeu_epi8(y + 8 + k, rnnx_first_ISA(padded - k), _mm512_cvtepi32_epi8(whole));
     }
   }
 }
 
-static TARGET void rnnx_accumulate_i8_ISA(float *acc, const int8_t *panel, const uint8_t *x, size_t stride,
+static TARGET void rnnx_accumulate_i8_ISA(float *acc, const int8_t *tile, const uint8_t *x, size_t stride,
                                               int columns, int gates, int rows) {
   int r;
   if (rows == 4) {
-    if (gates == 4) rnnx_dots_4x4_ISA(acc, panel, x, stride, columns);
-    else if (gates == 3) rnnx_dots_3x4_ISA(acc, panel, x, stride, columns);
-    else rnnx_dots_1x4_ISA(acc, panel, x, stride, columns);
+    if (gates == 4) rnnx_dots_4x4_ISA(acc, tile, x, stride, columns);
+    else if (gates == 3) rnnx_dots_3x4_ISA(acc, tile, x, stride, columns);
+    else rnnx_dots_1x4_ISA(acc, tile, x, stride, columns);
     return;
   }
   for (r = 0; r < rows; r++, acc += 16 * gates, x += stride) {
-    if (gates == 4) rnnx_dots_4x1_ISA(acc, panel, x, stride, columns);
-    else if (gates == 3) rnnx_dots_3x1_ISA(acc, panel, x, stride, columns);
-    else rnnx_dots_1x1_ISA(acc, panel, x, stride, columns);
+    if (gates == 4) rnnx_dots_4x1_ISA(acc, tile, x, stride, columns);
+    else if (gates == 3) rnnx_dots_3x1_ISA(acc, tile, x, stride, columns);
+    else rnnx_dots_1x1_ISA(acc, tile, x, stride, columns);
   }
 }
 /* end */

@@ -1,4 +1,4 @@
-/* Panels times columns: what every layer is made of. Layouts as README.md says; L = 16 lanes. Rows are taken
+/* Tiles times columns: what every layer is made of. Layouts as README.md says; L = 16 lanes. Rows are taken
  * four at a time, so that each weight is read once for four of them. */
 /* per type */
 /* Copy the lanes that are units; nearly always all 16, which compilers turn into a few moves. */
@@ -17,8 +17,8 @@ static void rnnx_begin_f32(float *acc, const float *start, size_t stride, const 
   }
 }
 
-/* acc[rows][gates * 16] += one block of panels times x[rows][stride], for up to 4 rows. */
-static void rnnx_accumulate_f32(float *acc, const float *panel, const float *x, size_t stride, int columns,
+/* acc[rows][gates * 16] += one block of tiles times x[rows][stride], for up to 4 rows. */
+static void rnnx_accumulate_f32(float *acc, const float *tile, const float *x, size_t stride, int columns,
                                 int gates, int rows) {
   const int width = 16 * gates;
   int k, j, r;
@@ -26,19 +26,19 @@ static void rnnx_accumulate_f32(float *acc, const float *panel, const float *x, 
     float *const sum = acc + r * width;
     for (k = 0; k < columns; k++) {
       const float value = x[(size_t)r * stride + (size_t)k];
-      const float *const column = panel + (size_t)k * (size_t)width;
+      const float *const column = tile + (size_t)k * (size_t)width;
       for (j = 0; j < width; j++) sum[j] += column[j] * value;
     }
   }
 }
 
-/* out[rows][blocks][gates][16] = start + panel * x[rows][columns] */
-static void rnnx_project_f32(float *out, const float *x, const float *panel, const float *start, int columns,
+/* out[rows][blocks][gates][16] = start + tile * x[rows][columns] */
+static void rnnx_project_f32(float *out, const float *x, const float *tile, const float *start, int columns,
                              int gates, int blocks, int rows) {
   const size_t width = 16u * (size_t)gates;
   int b, r, i;
   for (b = 0; b < blocks; b++) {
-    const float *const block = panel + (size_t)b * (size_t)columns * width;
+    const float *const block = tile + (size_t)b * (size_t)columns * width;
     for (r = 0; r < rows; r += 4) {
       const int some = rows - r < 4 ? rows - r : 4;
       float acc[4 * 64];
@@ -52,13 +52,13 @@ static void rnnx_project_f32(float *out, const float *x, const float *panel, con
   }
 }
 
-/* y[rows][units] = start + panel * x[rows][columns] */
-static void rnnx_dense_f32(float *y, const float *x, const float *panel, const float *start, int columns,
+/* y[rows][units] = start + tile * x[rows][columns] */
+static void rnnx_dense_f32(float *y, const float *x, const float *tile, const float *start, int columns,
                            int units, int rows) {
   int b, r, i;
   for (b = 0; b * 16 < units; b++) {
     const int valid = units - b * 16 < 16 ? units - b * 16 : 16;
-    const float *const block = panel + (size_t)b * (size_t)columns * 16u;
+    const float *const block = tile + (size_t)b * (size_t)columns * 16u;
     for (r = 0; r < rows; r += 4) {
       const int some = rows - r < 4 ? rows - r : 4;
       float acc[4 * 16];
@@ -72,5 +72,5 @@ static void rnnx_dense_f32(float *y, const float *x, const float *panel, const f
 }
 /* end */
 
-/* The row of a table that a symbol stands for; the row behind the last for one that there is not. */
-static size_t rnnx_row(int64_t symbol, int64_t count) { return (size_t)(symbol < 0 || symbol > count ? count : symbol); }
+/* The row of a table that a token stands for; the row behind the last for one that there is not. */
+static size_t rnnx_row(int64_t token, int64_t count) { return (size_t)(token < 0 || token > count ? count : token); }

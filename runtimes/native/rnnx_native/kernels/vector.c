@@ -4,11 +4,11 @@
  * ALONE keeps sums of several rows out of larger functions, where they would run out of registers. */
 
 /* columns */
-static ALONE void NAME(float *acc, const W *panel, const float *x, size_t stride, int columns) {
+static ALONE void NAME(float *acc, const W *tile, const float *x, size_t stride, int columns) {
   int part, k, r, u, i;
   (void)stride;
   for (part = 0; part < VECTORS; part += PART) {
-    const W *column = panel + part * LANES;
+    const W *column = tile + part * LANES;
     V sum[ROWS][APART][PART];
     RNNX_UNROLL
     for (r = 0; r < ROWS; r++) {
@@ -54,19 +54,19 @@ static ALONE void NAME(float *acc, const W *panel, const float *x, size_t stride
   }
 }
 /* accumulate */
-static TARGET void rnnx_accumulate_KIND_ISA(float *acc, const W *panel, const float *x, size_t stride, int columns,
+static TARGET void rnnx_accumulate_KIND_ISA(float *acc, const W *tile, const float *x, size_t stride, int columns,
                                            int gates, int rows) {
   int r;
   if (rows == 4) {
-    if (gates == 4) rnnx_columns_4x4_KIND_ISA(acc, panel, x, stride, columns);
-    else if (gates == 3) rnnx_columns_3x4_KIND_ISA(acc, panel, x, stride, columns);
-    else rnnx_columns_1x4_KIND_ISA(acc, panel, x, stride, columns);
+    if (gates == 4) rnnx_columns_4x4_KIND_ISA(acc, tile, x, stride, columns);
+    else if (gates == 3) rnnx_columns_3x4_KIND_ISA(acc, tile, x, stride, columns);
+    else rnnx_columns_1x4_KIND_ISA(acc, tile, x, stride, columns);
     return;
   }
   for (r = 0; r < rows; r++, acc += 16 * gates, x += stride) {
-    if (gates == 4) rnnx_columns_4x1_KIND_ISA(acc, panel, x, stride, columns);
-    else if (gates == 3) rnnx_columns_3x1_KIND_ISA(acc, panel, x, stride, columns);
-    else rnnx_columns_1x1_KIND_ISA(acc, panel, x, stride, columns);
+    if (gates == 4) rnnx_columns_4x1_KIND_ISA(acc, tile, x, stride, columns);
+    else if (gates == 3) rnnx_columns_3x1_KIND_ISA(acc, tile, x, stride, columns);
+    else rnnx_columns_1x1_KIND_ISA(acc, tile, x, stride, columns);
   }
 }
 /* copies */

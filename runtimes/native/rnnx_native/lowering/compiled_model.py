@@ -64,7 +64,7 @@ class Unit:
         return hashlib.sha256("\n".join(lines).encode()).digest()
 
     def areas(self, keys: Sequence[tuple[int, int]]) -> dict[str, int]:
-        """Return the entries of scratch memory that programs need, by C type."""
+        """Return the elements of scratch memory that programs need, by C type."""
         found: dict[str, int] = {}
         for key in keys:
             for ctype, count in self.plans[key].areas.items():
@@ -130,7 +130,7 @@ def _step_shapes(contract: Contract, built: Built) -> dict[str, Shape]:
 
 
 def padded_size(array: Array) -> int:
-    """Return the number of entries an array takes among the weights: it ends at a cache line."""
+    """Return the number of elements an array takes among the weights: it ends at a cache line."""
     step = CACHE_LINE // array.itemsize
     return -(-max(array.size, 1) // step) * step
 

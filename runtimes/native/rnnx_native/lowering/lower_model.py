@@ -59,21 +59,21 @@ def build(
     bound: dict[str, Value] = {}
     for spec in contract.inputs:
         shape = resolve(spec.shape, dims)
-        bound[spec.name] = _given(program, f"input.{spec.name}", spec.dtype, shape, parameters)
+        bound[spec.name] = _bound_input(program, f"input.{spec.name}", spec.dtype, shape, parameters)
     for state in contract.states:
         shape = resolve(state.shape, dims)
-        bound[state.input] = _given(program, f"state.{state.name}", state.dtype, shape, parameters)
+        bound[state.input] = _bound_input(program, f"state.{state.name}", state.dtype, shape, parameters)
     values = Lowering(program).run(graph, bound)
     gives: dict[str, Shape] = {}
     for output in contract.outputs:
         value = _result(values, output.name)
         _check(output, value, dims)
-        _taken(program, f"output.{output.name}", output.dtype, value, parameters)
+        _bound_output(program, f"output.{output.name}", output.dtype, value, parameters)
         gives[output.name] = value.shape
     for state in contract.states:
         value = _result(values, state.output)
         _check(state, value, dims)
-        _taken(program, f"next.{state.name}", state.dtype, value, parameters)
+        _bound_output(program, f"next.{state.name}", state.dtype, value, parameters)
     return Built(batch, time, program, parameters, gives)
 
 
@@ -88,9 +88,9 @@ def _result(values: Mapping[str, Value], name: str) -> Value:
     return values[name]
 
 
-def _given(program: Program, name: str, dtype: str, shape: Shape, parameters: dict[str, int]) -> Value:
+def _bound_input(program: Program, name: str, dtype: str, shape: Shape, parameters: dict[str, int]) -> Value:
     """Return what comes in: float16 widened to float, everything else as it lies there."""
-    buffer = program.buffer("given", PORT_TYPES[dtype], shape, name)
+    buffer = program.buffer("input", PORT_TYPES[dtype], shape, name)
     parameters[name] = buffer.number
     if dtype != "float16":
         return Value(name, np.dtype(dtype), shape, buffer=buffer)
@@ -101,11 +101,11 @@ def _given(program: Program, name: str, dtype: str, shape: Shape, parameters: di
     return wide
 
 
-def _taken(program: Program, name: str, dtype: str, value: Value, parameters: dict[str, int]) -> None:
+def _bound_output(program: Program, name: str, dtype: str, value: Value, parameters: dict[str, int]) -> None:
     """Let a result be computed in the caller's memory; copy it there where it cannot be."""
     if dtype == "float16":
         value = program.placed(value)
-        target = program.buffer("taken", "uint16_t", value.shape, name)
+        target = program.buffer("output", "uint16_t", value.shape, name)
         program.emit([f"rnnx_narrow({target.token}, {program.ref(value)}, {value.size});"], [value], [])
         program.statements[-1].writes.append(target)
         parameters[name] = target.number
@@ -113,10 +113,10 @@ def _taken(program: Program, name: str, dtype: str, value: Value, parameters: di
     own = value.buffer
     alone = own is not None and own.kind == "scratch" and own.parent is None
     if own is not None and alone and value.offset == "0" and value.size == own.size:
-        own.kind, own.label = "taken", name
+        own.kind, own.label = "output", name
         parameters[name] = own.number
         return
-    target = program.buffer("taken", PORT_TYPES[dtype], value.shape, name)
+    target = program.buffer("output", PORT_TYPES[dtype], value.shape, name)
     parameters[name] = target.number
     out = Value(name, value.dtype, value.shape, buffer=target)
     copy_strided(program, out, value, value.shape, contiguous(value.shape), 0)

@@ -26,17 +26,17 @@ def fold(node: Node, inputs: Sequence[Array | None], opset: int) -> list[Array]:
     for attribute in proto.attribute:
         if attribute.name in ("to", "dtype") and attribute.i in _HALVES:
             attribute.i = onnx.TensorProto.FLOAT
-    # One value may be given twice: names by place, so that each input is declared once.
+    # One value may be passed twice: names by place, so that each input is declared once.
     names = [f"in{index}" if array is not None else "" for index, array in enumerate(inputs)]
     del proto.input[:]
     proto.input.extend(names)
-    given = {name: array for name, array in zip(names, inputs, strict=True) if array is not None}
+    feeds = {name: array for name, array in zip(names, inputs, strict=True) if array is not None}
     declared = [
         helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
-        for name, array in given.items()
+        for name, array in feeds.items()
     ]
     wanted = [name for name in proto.output if name]
     graph = helper.make_graph([proto], "fold", declared, [onnx.ValueInfoProto(name=name) for name in wanted])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
-    results = dict(zip(wanted, ReferenceEvaluator(model).run(None, given), strict=True))
+    results = dict(zip(wanted, ReferenceEvaluator(model).run(None, feeds), strict=True))
     return [widened(np.asarray(results[name])) if name else np.empty(0) for name in proto.output]

@@ -90,12 +90,12 @@ def _graph(proto: Any, opset: int) -> Graph:
 def _require_single_names(proto: Any) -> None:
     """Refuse a graph in which two things give one value: which of them is read would be chance."""
     inputs = {value.name for value in proto.input}  # an initializer may be the default of one
-    given = [tensor.name for tensor in proto.initializer if tensor.name not in inputs]
-    given += [value.name for value in proto.input]
-    given += [name for node in proto.node for name in node.output if name]
-    twice = next((name for name, count in Counter(given).items() if count > 1), None)
+    defined = [tensor.name for tensor in proto.initializer if tensor.name not in inputs]
+    defined += [value.name for value in proto.input]
+    defined += [name for node in proto.node for name in node.output if name]
+    twice = next((name for name, count in Counter(defined).items() if count > 1), None)
     if twice is not None:
-        raise _wrong("a graph in which each value is given once", f"{twice!r} twice")
+        raise _wrong("a graph in which each value is defined once", f"{twice!r} twice")
 
 
 def _array(tensor: Any) -> Array:

@@ -20,7 +20,7 @@ from rnnx_native.refusals import refuse
 
 WITH_GRAPHS = ("Scan", "Loop", "If")  # whose nodes are checked one by one, inside
 # Inputs that are shapes, axes and the like are told to the inference; weights say nothing to it.
-_TOLD = 64  # entries
+_TOLD = 64  # elements
 _FLOATING = {"tensor(float16)", "tensor(float)", "tensor(double)"}
 _WORDS = {"float32": "float", "float64": "double"}  # what the standard calls them
 
@@ -41,17 +41,20 @@ def check_node(node: Node, inputs: Sequence[Value | None], opset: int) -> Mappin
     if not node.version or node.op in WITH_GRAPHS:
         return {}
     schema = onnx.defs.get_schema(proto.op_type, opset)
-    given = {name: value for name, value in zip(proto.input, inputs, strict=False) if value is not None}
+    present = {name: value for name, value in zip(proto.input, inputs, strict=False) if value is not None}
     try:
         onnx.checker.check_node(proto, _context(opset))
-        _check_types(schema, proto, given)
+        _check_types(schema, proto, present)
         found = onnx.shape_inference.infer_node_outputs(
             schema,
             proto,
-            {name: helper.make_tensor_type_proto(_code(value), value.shape) for name, value in given.items()},
+            {
+                name: helper.make_tensor_type_proto(_code(value), value.shape)
+                for name, value in present.items()
+            },
             input_data={
                 name: numpy_helper.from_array(value.const)
-                for name, value in given.items()
+                for name, value in present.items()
                 if value.const is not None and value.const.dtype.kind == "i" and value.size <= _TOLD
             },
             opset_imports=[helper.make_opsetid("", opset)],
@@ -98,18 +101,18 @@ def _code(value: Value) -> int:
     return int(helper.np_dtype_to_tensor_dtype(value.dtype))
 
 
-def _check_types(schema: Any, proto: Any, given: Mapping[str, Value]) -> None:
+def _check_types(schema: Any, proto: Any, present: Mapping[str, Value]) -> None:
     """Raise ValueError for a type that an input may not have, or that differs where two must be one."""
     allowed = {entry.type_param_str: entry.allowed_type_strs for entry in schema.type_constraints}
     bound: dict[str, str] = {}
     for index, name in enumerate(proto.input):
-        if name not in given or not schema.inputs:
+        if name not in present or not schema.inputs:
             continue
         parameter = schema.inputs[min(index, len(schema.inputs) - 1)]
-        dtype = given[name].dtype.name
+        dtype = present[name].dtype.name
         word = f"tensor({_WORDS.get(dtype, dtype)})"
         kinds = allowed.get(parameter.type_str, [parameter.type_str])
-        floating = given[name].dtype.kind == "f" and _FLOATING & set(kinds)  # float16 is read as float32
+        floating = present[name].dtype.kind == "f" and _FLOATING & set(kinds)  # float16 is read as float32
         if word not in kinds and not floating:
             raise ValueError(f"input {index} is {word}")
         if parameter.is_homogeneous and bound.setdefault(parameter.type_str, word) != word:

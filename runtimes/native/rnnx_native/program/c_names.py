@@ -155,14 +155,14 @@ def identifier(text: str) -> str:
     return f"{name}_" if name in _KEYWORDS or capitals else name
 
 
-def distinct(texts: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
+def distinct(texts: Iterable[str], reserved: Iterable[str] = ()) -> list[str]:
     """Return a C identifier for each text, as near to it as can be; no two alike.
 
     Args:
         texts: names as the model has them.
-        taken: C names that are used already.
+        reserved: C names that are used already.
     """
-    used, counts = set(taken), dict[str, int]()
+    used, counts = set(reserved), dict[str, int]()
     found = []
     for text in texts:
         base = unique = identifier(text)

@@ -20,7 +20,7 @@ def broadcast_strides(shape: Shape, target: Shape) -> list[int]:
 
 
 def merged(shape: Sequence[int], strides: Sequence[Sequence[int]]) -> tuple[list[int], list[list[int]]]:
-    """Join neighbouring axes that all operands walk as one; leave out axes of one entry."""
+    """Join neighbouring axes that all operands walk as one; leave out axes of one element."""
     sizes: list[int] = []
     steps: list[list[int]] = [[] for _ in strides]
     for axis, extent in enumerate(shape):
@@ -61,16 +61,16 @@ def nest(sizes: Sequence[int], body: Callable[[list[str]], Sequence[str]], prefi
 
 
 def elementwise(program: Program, out: Value, operands: Sequence[Value], expression: str) -> None:
-    """Emit `out = expression`, in which {0}, {1}, ... are entries of the operands, which broadcast."""
+    """Emit `out = expression`, in which {0}, {1}, ... are elements of the operands, which broadcast."""
     moving = [operand for operand in operands if not is_inline(operand)]
     strides = [contiguous(out.shape)]
     strides += [broadcast_strides(operand.shape, out.shape) for operand in moving]
     sizes, steps = merged(out.shape, strides)
 
     def body(names: list[str]) -> list[str]:
-        entries = iter(steps[1:])
+        elements = iter(steps[1:])
         parts = [
-            inline(operand) if is_inline(operand) else program.at(operand, index_of(names, next(entries)))
+            inline(operand) if is_inline(operand) else program.at(operand, index_of(names, next(elements)))
             for operand in operands
         ]
         return [f"{program.at(out, index_of(names, steps[0]))} = {expression.format(*parts)};"]
@@ -84,20 +84,20 @@ def is_inline(value: Value) -> bool:
 
 
 def inline(value: Value) -> str:
-    """Return a constant of one entry as C writes it."""
+    """Return a constant of one element as C writes it."""
     assert value.const is not None
     return literal(value.const.reshape(-1)[0], value.dtype)
 
 
 def view(value: Value, shape: Sequence[int], *, offset: str | int = 0, name: str | None = None) -> Value:
-    """Return the same memory with another shape, from `offset` entries on."""
+    """Return the same memory with another shape, from `offset` elements on."""
     const = None if value.const is None else value.const.reshape(tuple(shape))
     place = shifted(value.offset, offset)
-    symbols: Value | None = None
+    token_ids: Value | None = None
     parts: tuple[Value, ...] = ()
-    # What is known of the last axis holds as long as that axis stays as it is, and all entries are there.
+    # What is known of the last axis holds as long as that axis stays as it is, and all elements are there.
     if value.size == math.prod(shape) and shape and value.shape and shape[-1] == value.shape[-1]:
-        symbols = None if value.symbols is None else view(value.symbols, shape[:-1])
+        token_ids = None if value.token_ids is None else view(value.token_ids, shape[:-1])
         parts = tuple(view(part, (*shape[:-1], part.shape[-1])) for part in value.parts)
     return dataclasses.replace(
         value,
@@ -105,21 +105,21 @@ def view(value: Value, shape: Sequence[int], *, offset: str | int = 0, name: str
         const=const,
         offset=place,
         name=name or value.name,
-        symbols=symbols,
+        token_ids=token_ids,
         parts=parts,
     )
 
 
 def permuted(program: Program, value: Value, order: Sequence[int], name: str) -> Value:
-    """Return `value` with its axes in another order, and the symbols that it is the code of."""
+    """Return `value` with its axes in another order, and the tokens that it is the code of."""
     own = contiguous(value.shape)
     out = strided(
         program, value, [value.shape[axis] for axis in order], [own[axis] for axis in order], 0, name
     )
-    symbols = None
-    if value.symbols is not None and order[-1] == len(order) - 1:
-        symbols = permuted(program, value.symbols, order[:-1], value.symbols.name)
-    return dataclasses.replace(out, symbols=symbols, parts=())
+    token_ids = None
+    if value.token_ids is not None and order[-1] == len(order) - 1:
+        token_ids = permuted(program, value.token_ids, order[:-1], value.token_ids.name)
+    return dataclasses.replace(out, token_ids=token_ids, parts=())
 
 
 def joined(program: Program, parts: Sequence[Value], axis: int, name: str) -> Value:
@@ -143,7 +143,7 @@ def joined(program: Program, parts: Sequence[Value], axis: int, name: str) -> Va
 def strided(
     program: Program, value: Value, shape: Sequence[int], strides: Sequence[int], offset: int, name: str
 ) -> Value:
-    """Return entries of `value` along strides: in place if they are contiguous there, else a copy."""
+    """Return elements of `value` along strides: in place if they are contiguous there, else a copy."""
     shape = tuple(shape)
     straight = contiguous(shape)
     if all(extent == 1 or a == b for extent, a, b in zip(shape, strides, straight, strict=True)):
@@ -164,7 +164,7 @@ def copy_strided(
     to: Sequence[int] | None = None,
     to_offset: int = 0,
 ) -> None:
-    """Emit a copy of `shape` entries, read along `strides` and written along `to` (default: contiguous)."""
+    """Emit a copy of `shape` elements, read along `strides` and written along `to` (default: contiguous)."""
     target = list(to) if to is not None else contiguous(tuple(shape))
     sizes, steps = merged(shape, [target, list(strides)])
 

@@ -31,8 +31,8 @@ class Plan:
     compiler reorder the two.
 
     Attributes:
-        offsets: first entry by number of the buffer, in the area of its type.
-        areas: entries of each area, by C type.
+        offsets: first element by number of the buffer, in the area of its type.
+        areas: elements of each area, by C type.
     """
 
     offsets: Mapping[int, int]
@@ -41,7 +41,7 @@ class Plan:
 
 def prune(program: Program) -> None:
     """Drop statements that nothing depends on, and comments and loops left empty."""
-    needed = {buffer.number for buffer in program.buffers if buffer.kind == "taken"}
+    needed = {buffer.number for buffer in program.buffers if buffer.kind == "output"}
     kept: set[int] = set()
     grown = True
     while grown:
@@ -103,7 +103,7 @@ def plan(program: Program) -> Plan:
 
 
 def _rounded(buffer: Buffer) -> int:
-    """Return a number of entries that ends at a cache line."""
+    """Return a number of elements that ends at a cache line."""
     step = CACHE_LINE // WIDTHS[buffer.ctype]
     return -(-max(buffer.size, 1) // step) * step
 
@@ -115,8 +115,8 @@ def _together(one: tuple[int, int], other: tuple[int, int]) -> bool:
 def _lives(program: Program) -> dict[int, tuple[int, int]]:
     """Return the first and last statement that uses each root buffer.
 
-    What is used both inside and outside a loop lives through all of its turns, and so does what a loop fills
-    part by part.
+    What is used both inside and outside a loop lives through all of its iterations, and so does what a loop
+    fills part by part.
     """
     uses: dict[int, list[int]] = {}
     whole = {buffer.root.number for buffer in program.buffers if buffer.outside}

@@ -1,4 +1,4 @@
-"""Weights in the layout that the kernels read: panels of 16 units (kernels/README.md)."""
+"""Weights in the layout that the kernels read: packed tiles of 16 units (kernels/README.md)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ LANES = 16
 
 
 def blocks(units: int) -> int:
-    """Return the number of panels that hold `units` units."""
+    """Return the number of packed tiles that hold `units` units."""
     return -(-units // LANES)
 
 
-def panels(weights: Array) -> Array:
+def packed_tiles(weights: Array) -> Array:
     """Return weights [gates, units, columns] as [blocks, columns, gates, 16], units padded with zeros."""
     gates, units, columns = weights.shape
     count = blocks(units)
@@ -25,16 +25,16 @@ def panels(weights: Array) -> Array:
 
 def starts(bias: Array) -> Array:
     """Return biases [gates, units] as [blocks, gates, 16], padded with zeros."""
-    return panels(bias[:, :, None])[:, 0]
+    return packed_tiles(bias[:, :, None])[:, 0]
 
 
-def byte_panels(weights: Array) -> Array:
+def packed_byte_tiles(weights: Array) -> Array:
     """Return float32 weights [gates, units, columns] as int8 [blocks, gates * 16 * (8 + columns)].
 
     A scale for each gate of each unit makes the largest weight 127; columns are filled up to a multiple of 4.
     Layout: kernels/byte.c.
     """
-    wide = panels(weights)  # [blocks, columns, gates, 16]
+    wide = packed_tiles(weights)  # [blocks, columns, gates, 16]
     scale = np.abs(wide).max(1, initial=0.0) / 127  # [blocks, gates, 16]
     whole = np.rint(wide / np.where(scale == 0, 1, scale)[:, None]).astype(np.int8)
     padded = np.zeros((whole.shape[0], padded_bytes(whole.shape[1]) - 8, *whole.shape[2:]), np.int8)

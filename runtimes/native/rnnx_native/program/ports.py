@@ -28,7 +28,7 @@ from rnnx_native.program.values import C_TYPES, Array, Shape
 
 PORT_TYPES = {**C_TYPES, "float16": "uint16_t"}
 # Members of the structs that are no ports.
-_MEMBERS = ("weights", "kernels", "work", "side", "position", "step", "single")
+_MEMBERS = ("weights", "kernels", "work", "buffer_index", "position", "step", "single")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Port:
         step: shape of one step, batch and free dimensions filled in.
         start: what a state starts as, what an optional input takes unless given; of the step's shape.
         is_length: whether it counts the valid steps of a call.
-        varies: whether `start` differs from entry to entry: it then belongs to the weights.
+        varies: whether `start` differs from element to element: it then belongs to the weights.
         range: of an input's values, in words; "" for none.
         start_name: what `start` is called among the weights where it varies.
     """
@@ -63,12 +63,12 @@ class Port:
 
     @property
     def ctype(self) -> str:
-        """C type of an entry."""
+        """C type of an element."""
         return PORT_TYPES[self.dtype]
 
     @property
     def size(self) -> int:
-        """Number of entries in one step."""
+        """Number of elements in one step."""
         return math.prod(self.step)
 
     @property
@@ -92,10 +92,10 @@ class Port:
         return f"[{', '.join(parts)}]"
 
     def lies(self, axis: str) -> tuple[int, int, int]:
-        """Return (before, entries, after) around `axis` in one step's shape.
+        """Return (before, elements, after) around `axis` in one step's shape.
 
-        A chunk of T steps or a batch of B rows is `before` times T (or B) times `entries * after` entries.
-        For the batch `entries` is 1 whatever this model was compiled for.
+        A chunk of T steps or a batch of B rows is `before` times T (or B) times `elements * after` elements.
+        For the batch `elements` is 1 whatever this model was compiled for.
         """
         index = axis_index(self.axes, axis)
         assert index is not None

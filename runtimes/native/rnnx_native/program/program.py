@@ -13,8 +13,8 @@ from rnnx_native.program import pack_weights
 from rnnx_native.program.c_names import identifier
 from rnnx_native.program.values import C_TYPES, Array, Buffer, Shape, Value, shifted
 
-# What a program's function calls the parity of its step, 0 and 1 in turn.
-TURN = "turn"
+# What a program's function calls the parity of its step, 0 and 1 by turns.
+ODD_STEP = "odd_step"
 
 
 @dataclasses.dataclass
@@ -124,16 +124,16 @@ class Program:
         Raises:
             OverflowError: a weight is too large for float16.
         """
-        panels = pack_weights.panels(weights)
+        packed = pack_weights.packed_tiles(weights)
         if weights.dtype != np.float32:
-            return self.constant(panels, name, learned=learned), "f64"
+            return self.constant(packed, name, learned=learned), "f64"
         if self.weights.kind == "f32" or not learned:
-            return self.constant(panels, name, learned=learned), "f32"
+            return self.constant(packed, name, learned=learned), "f32"
         if self.weights.kind == "int8":
-            return self.constant(pack_weights.byte_panels(weights), name, learned=learned), "i8"
+            return self.constant(pack_weights.packed_byte_tiles(weights), name, learned=learned), "i8"
         with np.errstate(over="ignore"):
-            halves = panels.astype(np.float16)
-        if not np.isfinite(halves[np.isfinite(panels)]).all():
+            halves = packed.astype(np.float16)
+        if not np.isfinite(halves[np.isfinite(packed)]).all():
             largest = np.abs(weights).max()
             raise OverflowError(f"{name} has a weight of {largest:g}, and float16 ends at 65504")
         return self.constant(halves.view(np.uint16), name, learned=learned), "h16"
@@ -155,30 +155,30 @@ class Program:
         return dataclasses.replace(value, buffer=held, const=None)
 
     def ref(self, value: Value, more: str | int = "0") -> str:
-        """Return a C pointer to the first entry of `value`, `more` entries further on."""
+        """Return a C pointer to the first element of `value`, `more` elements further on."""
         value = self.placed(value)
         assert value.buffer is not None
         offset = shifted(value.offset, more)
         return value.buffer.token if offset == "0" else f"({value.buffer.token} + {offset})"
 
     def at(self, value: Value, index: str | int) -> str:
-        """Return a C expression for one entry of `value`."""
+        """Return a C expression for one element of `value`."""
         value = self.placed(value)
         assert value.buffer is not None
         return f"{value.buffer.token}[{shifted(value.offset, index)}]"
 
     def emit(self, lines: Sequence[str], reads: Sequence[Value], writes: Sequence[Value]) -> None:
         """Append a statement."""
-        taken = [buffer for value in reads if (buffer := self.placed(value).buffer) is not None]
-        given = [value.buffer for value in writes if value.buffer is not None]
-        self.statements.append(Statement(list(lines), taken, given, self._depth))
+        inputs = [buffer for value in reads if (buffer := self.placed(value).buffer) is not None]
+        outputs = [value.buffer for value in writes if value.buffer is not None]
+        self.statements.append(Statement(list(lines), inputs, outputs, self._depth))
 
     def use(self, *buffers: Buffer) -> None:
         """Say that the latest statement reads these too."""
         self.statements[-1].reads.extend(buffers)
 
     def adopt(self, whole: Value, part: Value, offset: int) -> bool:
-        """Let `part` be computed inside `whole`, `offset` entries from its start; False if it cannot be."""
+        """Let `part` be computed inside `whole`, `offset` elements from its start; False if it cannot be."""
         buffer = part.buffer
         if buffer is None or whole.buffer is None or buffer.kind != "scratch" or buffer.parent is not None:
             return False

@@ -34,11 +34,11 @@ class Buffer:
 
     Attributes:
         number: tells buffers apart; stands in unfinished code between two marks.
-        kind: `scratch`, `given` or `taken` (the caller's memory), `weight` or `table`.
-        ctype: C type of an entry.
-        size: number of entries.
+        kind: `scratch`, `input` or `output` (the caller's memory), `weight` or `table`.
+        ctype: C type of an element.
+        size: number of elements.
         label: what the generated code calls it, and the shape it shows beside it.
-        parent, offset: a buffer that this one is a part of, and from which entry on.
+        parent, offset: a buffer that this one is a part of, and from which element on.
         fixed: must stay a buffer of its own.
         outside: filled part by part in a loop, so it lives as long as the whole loop.
     """
@@ -77,9 +77,9 @@ class Value:
     Attributes:
         dtype: float16 never occurs: such models compute in float32.
         learned: whether a constant stems from the network's parameters: those are weights, others are code.
-        offset: entries from the buffer's start, a C expression where a loop moves it.
-        symbols: ids of the shape of all but the last axis, where this is a code of theirs; else None.
-        codes: the code of each symbol [symbols, entries]; None for the one-hot code.
+        offset: elements from the buffer's start, a C expression where a loop moves it.
+        token_ids: ids of the shape of all but the last axis, where this is a code of theirs; else None.
+        codes: the code of each token [tokens, elements]; None for the one-hot code.
         parts: what this is the concatenation of along its last axis; () where it is none.
     """
 
@@ -90,18 +90,18 @@ class Value:
     learned: bool = False
     buffer: Buffer | None = None
     offset: str = "0"
-    symbols: Value | None = None
+    token_ids: Value | None = None
     codes: Array | None = None
     parts: tuple[Value, ...] = ()
 
     @property
     def size(self) -> int:
-        """Number of entries."""
+        """Number of elements."""
         return math.prod(self.shape)
 
     @property
     def ctype(self) -> str:
-        """C type of an entry."""
+        """C type of an element."""
         return C_TYPES[self.dtype.name]
 
     @property
@@ -111,7 +111,7 @@ class Value:
 
 
 def contiguous(shape: Shape) -> list[int]:
-    """Return row-major strides, in entries."""
+    """Return row-major strides, in elements."""
     strides, step = [], 1
     for extent in reversed(shape):
         strides.append(step)

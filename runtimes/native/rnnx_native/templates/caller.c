@@ -3,7 +3,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-typedef void (*run_function)(void *call, int side);
+typedef void (*run_function)(void *call, int index);
 
 typedef struct {
   PyObject_HEAD
@@ -21,9 +21,9 @@ static int caller_init(PyObject *self, PyObject *args, PyObject *kwargs) {
   return 0;
 }
 
-static PyObject *caller_run(PyObject *self, PyObject *side) {
+static PyObject *caller_run(PyObject *self, PyObject *index) {
   Caller *const caller = (Caller *)self;
-  const long number = PyLong_AsLong(side);
+  const long number = PyLong_AsLong(index);
   if (number == -1 && PyErr_Occurred()) return NULL;
   Py_BEGIN_ALLOW_THREADS
   caller->run(caller->call, number != 0);
@@ -32,7 +32,7 @@ static PyObject *caller_run(PyObject *self, PyObject *side) {
 }
 
 static PyMethodDef caller_methods[] = {
-    {"run", caller_run, METH_O, "run(side): compute from the states of side 0 or 1 into those of the other."},
+    {"run", caller_run, METH_O, "run(index): compute from state buffer 0 or 1 into the other one."},
     {NULL, NULL, 0, NULL},
 };
 

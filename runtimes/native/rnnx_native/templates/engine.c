@@ -1,4 +1,4 @@
-/* The engine's way in: any number of rows and steps, tensors laid out as the graph has them.
+/* The engine's entry point: any number of rows and steps, tensors laid out as the graph has them.
  *
  * Large calls are cut into blocks that the programs were compiled for. A tensor of a call is
  * [before][batch or time][middle][time or batch][after]; a block takes some rows and some steps of it.
@@ -13,7 +13,7 @@
 
 typedef struct {
   int has_batch, has_time, batch_first, is_length;
-  size_t before, middle, after, width; /* `after` in bytes; an N*time axis counts N entries to a step */
+  size_t before, middle, after, width; /* `after` in bytes; an N*time axis counts N elements to a step */
 } engine_port;
 
 enum { INPUTS = @n_inputs@, OUTPUTS = @n_outputs@, STATES = @n_states@, PROGRAMS = @n_programs@ };
@@ -33,7 +33,7 @@ typedef struct {
   model_weights weights;
 @kernels_member@
   size_t rows, steps;
-  int turn; /* 0 and 1 from program to program */
+  int odd_step; /* 0 and 1 from program to program */
   void *inputs[INPUTS + 1], *outputs[OUTPUTS + 1], *states[2][STATES + 1];
 @blocks@
 @areas@
@@ -79,10 +79,10 @@ static void *engine_input(engine_call *c, int index, size_t r0, size_t real, siz
   void *const blocks[INPUTS + 1] = {@input_blocks@NULL};
   size_t r;
   if (p->is_length) {
-    const int64_t *const given = (const int64_t *)c->inputs[index];
+    const int64_t *const lengths = (const int64_t *)c->inputs[index];
     int64_t *const left = (int64_t *)blocks[index];
     for (r = 0; r < rows; r++) {
-      const int64_t rest = given[p->has_batch ? r0 + (r < real ? r : 0) : 0] - (int64_t)t0;
+      const int64_t rest = lengths[p->has_batch ? r0 + (r < real ? r : 0) : 0] - (int64_t)t0;
       left[r] = rest < 0 ? 0 : rest > (int64_t)n ? (int64_t)n : rest;
       if (!p->has_batch) break;
     }
@@ -97,18 +97,18 @@ static void *engine_input(engine_call *c, int index, size_t r0, size_t real, siz
 }
 
 /* Run one group of rows through all steps. `program` is for single steps; one behind it may be for more. */
-static void engine_group(engine_call *c, int side, size_t r0, size_t real, int program) {
+static void engine_group(engine_call *c, int index, size_t r0, size_t real, int program) {
   void *const first[STATES + 1] = {@state_blocks_0@NULL}, *const second[STATES + 1] = {@state_blocks_1@NULL};
   void *const results[OUTPUTS + 1] = {@output_blocks@NULL};
   void *in[INPUTS + 1], *out[OUTPUTS + 1], *state[STATES + 1], *next[STATES + 1];
   const size_t rows = engine_programs[program].rows;
   const int direct = rows == c->rows, has_chunk = program + 1 < PROGRAMS && engine_programs[program + 1].rows == rows;
   size_t t, n, r;
-  int k, turn = 0;
+  int k, current = 0; /* which of the two blocks holds the states */
   for (k = 0; k < STATES; k++) {
-    state[k] = direct ? c->states[side][k] : first[k];
+    state[k] = direct ? c->states[index][k] : first[k];
     for (r = 0; !direct && r < rows; r++) {
-      engine_copy(&engine_states[k], (char *)c->states[side][k], c->rows, 1, r0 + (r < real ? r : 0), 0,
+      engine_copy(&engine_states[k], (char *)c->states[index][k], c->rows, 1, r0 + (r < real ? r : 0), 0,
                   (char *)first[k], rows, 1, r, 0);
     }
   }
@@ -121,28 +121,28 @@ static void engine_group(engine_call *c, int side, size_t r0, size_t real, int p
       out[k] = whole ? c->outputs[k] : results[k];
     }
     for (k = 0; k < STATES; k++) {
-      next[k] = direct && t + n == c->steps ? c->states[1 - side][k] : turn ? first[k] : second[k];
+      next[k] = direct && t + n == c->steps ? c->states[1 - index][k] : current ? first[k] : second[k];
     }
     engine_programs[program + chunk].run(c, in, state, out, next);
-    c->turn = !c->turn;
+    c->odd_step = !c->odd_step;
     for (k = 0; k < OUTPUTS; k++) {
       for (r = 0; out[k] != c->outputs[k] && r < real; r++) {
         engine_copy(&engine_outputs[k], (char *)c->outputs[k], c->rows, c->steps, r0 + r, t, (char *)out[k], rows, n, r, 1);
       }
     }
     for (k = 0; k < STATES; k++) state[k] = next[k];
-    turn = !turn;
+    current = !current;
   }
   for (k = 0; k < STATES; k++) {
     for (r = 0; !direct && r < real; r++) {
-      engine_copy(&engine_states[k], (char *)c->states[1 - side][k], c->rows, 1, r0 + r, 0, (char *)state[k], rows, 1, r, 1);
+      engine_copy(&engine_states[k], (char *)c->states[1 - index][k], c->rows, 1, r0 + r, 0, (char *)state[k], rows, 1, r, 1);
     }
   }
 }
 
 RNNX_EXPORT size_t rnnx_call_bytes(void) { return sizeof(engine_call); }
 
-/* Check the weights and bind a call: inputs, outputs, states of one side, states of the other. */
+/* Check the weights and bind a call: inputs, outputs, both buffers of the states. */
 RNNX_EXPORT int rnnx_bind(void *call, const void *weights, size_t size, size_t rows, size_t steps, void *const *tensors,
                           int level) {
   engine_call *const c = (engine_call *)call;
@@ -151,7 +151,7 @@ RNNX_EXPORT int rnnx_bind(void *call, const void *weights, size_t size, size_t r
   if (error) return error;
   c->rows = rows;
   c->steps = steps;
-  c->turn = 0;
+  c->odd_step = 0;
   for (k = 0; k < INPUTS; k++) c->inputs[k] = *tensors++;
   for (k = 0; k < OUTPUTS; k++) c->outputs[k] = *tensors++;
   for (k = 0; k < STATES; k++) c->states[0][k] = *tensors++;
@@ -161,8 +161,8 @@ RNNX_EXPORT int rnnx_bind(void *call, const void *weights, size_t size, size_t r
   return MODEL_OK;
 }
 
-/* Compute from the states of `side` into those of the other side. */
-RNNX_EXPORT void rnnx_run(void *call, int side) {
+/* Compute from state buffer `index` into the other one. */
+RNNX_EXPORT void rnnx_run(void *call, int index) {
   engine_call *const c = (engine_call *)call;
   size_t r = 0;
   while (r < c->rows) {
@@ -171,7 +171,7 @@ RNNX_EXPORT void rnnx_run(void *call, int side) {
     const size_t many = engine_programs[PROGRAMS - 1].rows;
     const int program = many != engine_programs[0].rows && 2 * rest > many ? PROGRAMS - 1 : 0;
     const size_t rows = engine_programs[program].rows, real = rest < rows ? rest : rows;
-    engine_group(c, side, r, real, program);
+    engine_group(c, index, r, real, program);
     r += real;
   }
 }

@@ -101,7 +101,7 @@ static int rnnx_header(const unsigned char *bytes, size_t size, rnnx_slice *head
   return 1;
 }
 
-/* Copy entries between this machine's order of bytes and that of files, which is little-endian. */
+/* Copy elements between this machine's order of bytes and that of files, which is little-endian. */
 static void rnnx_copy(void *to, const void *from, size_t size, size_t width) {
   const uint16_t probe = 1;
   size_t i, j;

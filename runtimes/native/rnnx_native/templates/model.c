@@ -22,7 +22,7 @@ void model_init(model_state *s, const model_weights *weights) {
 
 void model_reset(model_state *s) {
 @reset@
-  s->side = 0;
+  s->buffer_index = 0;
   s->position = 0;
 }
 
@@ -128,7 +128,7 @@ int model_load(model_state *s, const void *bytes, size_t size) {
     return MODEL_WRONG_FORMAT;
   }
 @load@
-  s->side = 1 - s->side;
+  s->buffer_index = 1 - s->buffer_index;
   s->position = steps;
   return MODEL_OK;
 }

@@ -33,7 +33,7 @@ enum {
 /* Return what an error means. */
 const char *model_error(int error);
 
-/* The learned numbers: @parameter_count@ entries, each array at a multiple of 64 bytes (docs/native.md). */
+/* The learned numbers: @parameter_count@ elements, each array at a multiple of 64 bytes (docs/native.md). */
 typedef struct model_parameters {
 @parameters@
 } model_parameters;
@@ -69,7 +69,7 @@ typedef struct model_state {
   const model_weights *weights;
 @kernels_member@
   uint64_t position; /* number of steps done */
-  int side;          /* which of the two sides of each state below is the current one */
+  int buffer_index;  /* which of the two buffers of each state below is the current one */
 @states@
   model_work work;
 } model_state;

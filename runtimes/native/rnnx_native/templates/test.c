@@ -90,12 +90,12 @@ static double tolerance(const char *text, const char *tensor, const char *key) {
 
 /* Find a tensor in the trace and check its shape. Return 0 if it is not there. */
 static int find(port *p, rnnx_slice header, const unsigned char *data, size_t size) {
-  const rnnx_slice entry = rnnx_member(header, p->tensor), shape = rnnx_member(entry, "shape");
+  const rnnx_slice element = rnnx_member(header, p->tensor), shape = rnnx_member(element, "shape");
   char text[256];
   size_t at = 1, axis = 0, bytes = p->width;
   uint64_t extent;
   p->rows = p->batch = 1;
-  if (entry.size == 0 || shape.size >= sizeof text) return 0;
+  if (element.size == 0 || shape.size >= sizeof text) return 0;
   memcpy(text, shape.text, shape.size);
   text[shape.size] = '\0';
   if (p->has_rows) {
@@ -116,9 +116,9 @@ static int find(port *p, rnnx_slice header, const unsigned char *data, size_t si
   return 1;
 }
 
-/* Return where an entry of row `row` of step `step` lies in the trace; row r of this program is row
+/* Return where an element of row `row` of step `step` lies in the trace; row r of this program is row
  * (first + r) modulo the trace's batch. */
-static const unsigned char *entry_at(const port *p, size_t step, size_t outer, size_t row, size_t inner) {
+static const unsigned char *element_at(const port *p, size_t step, size_t outer, size_t row, size_t inner) {
   const size_t index = ((p->has_rows ? step : 0) * p->outer + outer) * p->batch + row % p->batch;
   return p->data + (index * p->inner + inner) * p->width;
 }
@@ -131,7 +131,7 @@ static void put(const port *p, void *base, size_t step, size_t first) {
   for (o = 0; o < p->outer; o++) {
     for (r = 0; r < rows; r++) {
       for (i = 0; i < p->inner; i++) {
-        rnnx_copy(to + ((o * rows + r) * p->inner + i) * p->width, entry_at(p, step, o, first + r, i), p->width,
+        rnnx_copy(to + ((o * rows + r) * p->inner + i) * p->width, element_at(p, step, o, first + r, i), p->width,
                   p->width);
       }
     }
@@ -153,7 +153,7 @@ static void compare(const port *p, const void *base, size_t step, size_t first, 
       if (p->kind == 'o' && lengths && lengths[r] <= (int64_t)step) continue;
       for (i = 0; i < p->inner; i++) {
         const size_t place = (o * rows + r) * p->inner + i;
-        const double expected = number(p, entry_at(p, step, o, first + r, i));
+        const double expected = number(p, element_at(p, step, o, first + r, i));
         double got, error;
         rnnx_copy(bytes, from + place * p->width, p->width, p->width);
         got = number(p, bytes);
@@ -172,7 +172,7 @@ static void compare(const port *p, const void *base, size_t step, size_t first, 
 }
 
 static void *state_base(model_state *s, const port *p) {
-  return (unsigned char *)s + (s->side ? p->size * p->width : 0);
+  return (unsigned char *)s + (s->buffer_index ? p->size * p->width : 0);
 }
 
 /* Replay rows first.. of the trace in chunks of the given lengths, in turn; 0 means all that is left. */
@@ -181,16 +181,16 @@ static void replay(model_state *s, size_t steps, size_t first, const size_t *chu
   model_output *const outputs = (model_output *)calloc(steps, sizeof *outputs);
   int64_t lengths[BATCH];
   const port *counted = NULL;
-  size_t t = 0, turn = 0, k, j, r;
+  size_t t = 0, iteration = 0, k, j, r;
   if (!inputs || !outputs) fail("out of memory", "");
   model_reset(s);
   for (k = 0; k < PORTS; k++) {
     if (ports[k].kind == 's') put(&ports[k], state_base(s, &ports[k]), 0, first);
     if (ports[k].is_length && ports[k].data) counted = &ports[k];
   }
-  for (r = 0; r < BATCH; r++) lengths[r] = counted ? (int64_t)number(counted, entry_at(counted, 0, 0, first + r, 0)) : 0;
+  for (r = 0; r < BATCH; r++) lengths[r] = counted ? (int64_t)number(counted, element_at(counted, 0, 0, first + r, 0)) : 0;
   while (t < steps) {
-    size_t n = chunks[turn++ % count];
+    size_t n = chunks[iteration++ % count];
     if (n == 0 || n > steps - t) n = steps - t;
     for (j = 0; j < n; j++) {
 @fill_defaults@

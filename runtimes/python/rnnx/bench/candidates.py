@@ -1,6 +1,6 @@
 """What `rnnx bench` measures side by side: rnnx itself, and ONNX Runtime as one calls it by hand.
 
-A contender can be sent to another process, where its memory and first step are measured alone; what it
+A candidate can be sent to another process, where its memory and first step are measured alone; what it
 loads there cannot.
 """
 
@@ -34,8 +34,8 @@ class Loaded(Protocol):
         """Return a function that advances so many independent streams by a step, their states kept."""
 
 
-class Contender(Protocol):
-    """One way to step a model.
+class Candidate(Protocol):
+    """Something that steps a model.
 
     Attributes:
         name: for tables.
@@ -55,7 +55,7 @@ class Contender(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class RnnxContender:
+class RnnxCandidate:
     """`Stream.step`, or `Pool.step` for many streams.
 
     Attributes:
@@ -81,7 +81,7 @@ class RnnxContender:
 
 
 @dataclasses.dataclass(frozen=True)
-class OrtContender:
+class OrtCandidate:
     """ONNX Runtime without rnnx.
 
     Attributes:
@@ -130,8 +130,8 @@ def start_arrays(contract: Contract, batch: int) -> dict[str, Array]:
 
 
 class _Rnnx:
-    def __init__(self, session: Session, contender: RnnxContender) -> None:
-        self.session, self.contender = session, contender
+    def __init__(self, session: Session, candidate: RnnxCandidate) -> None:
+        self.session, self.candidate = session, candidate
 
     def steps(self, streams: int) -> Step:
         contract = self.session.contract
@@ -140,22 +140,22 @@ class _Rnnx:
         if streams == 1:
             return self._stream(feed, dims)
         try:
-            pool = self.session.pool(capacity=streams, dims=dims, check=self.contender.check)
+            pool = self.session.pool(capacity=streams, dims=dims, check=self.candidate.check)
         except RnnxError:  # a model that cannot be batched: its streams are stepped one by one
             return _all([self._stream(feed, dims) for _ in range(streams)])
         feeds = {pool.open(): feed for _ in range(streams)}
         return lambda: pool.step(feeds)
 
     def _stream(self, feed: Mapping[str, Array], dims: Mapping[str, int]) -> Step:
-        stream = self.session.stream(dims=dims, check=self.contender.check)
-        if self.contender.keep:
+        stream = self.session.stream(dims=dims, check=self.candidate.check)
+        if self.candidate.keep:
             return lambda: stream.step(feed)
         out = stream.step(feed)
         return lambda: stream.step(feed, out=out)
 
 
 class _Ort:
-    """What both ways of calling ONNX Runtime by hand share."""
+    """What both candidates that call ONNX Runtime by hand share."""
 
     def __init__(self, session: Any, contract: Contract) -> None:
         self.session, self.contract = session, contract
@@ -172,12 +172,12 @@ class _Ort:
     def feed(self, batch: int) -> dict[str, Array]:
         """Return the inputs of one step as the graph takes them, optional ones too."""
         contract, sizes = self.contract, step_sizes(self.contract, batch)
-        given = step_arrays(contract, batch)
+        inputs = step_arrays(contract, batch)
         shapes = {spec.name: resolve(spec.shape, sizes) for spec in contract.inputs}
         return {
             spec.name: np.array(
-                given[spec.name].reshape(shapes[spec.name])
-                if spec.name in given
+                inputs[spec.name].reshape(shapes[spec.name])
+                if spec.name in inputs
                 else np.full(shapes[spec.name], 1 if spec.role else spec.default, spec.dtype),
                 order="C",
             )
@@ -191,11 +191,11 @@ class _Dictionaries(_Ort):
         start = start_arrays(self.contract, batch)
         feed |= {state.input: start[state.name] for state in self.contract.states}
         wanted = self.names + [state.output for state in self.contract.states]
-        given = [state.input for state in self.contract.states]
+        state_inputs = [state.input for state in self.contract.states]
 
         def step() -> object:
             results = self.session.run(wanted, feed)
-            feed.update(zip(given, results[count:], strict=True))
+            feed.update(zip(state_inputs, results[count:], strict=True))
             return results[:count]
 
         return step
@@ -213,7 +213,7 @@ class _Bound(_Ort):
         outputs = [
             self._place(np.empty(resolve(spec.shape, sizes), spec.dtype)) for spec in self.contract.outputs
         ]
-        sides = [{name: self._place(value.copy())[0] for name, value in start.items()} for _ in range(2)]
+        buffers = [{name: self._place(value.copy())[0] for name, value in start.items()} for _ in range(2)]
         bindings = []
         for old, new in ((0, 1), (1, 0)):
             binding = self.session.io_binding()
@@ -222,20 +222,20 @@ class _Bound(_Ort):
             for name, (value, _) in zip(self.names, outputs, strict=True):
                 binding.bind_ortvalue_output(name, value)
             for state in self.contract.states:
-                binding.bind_ortvalue_input(state.input, sides[old][state.name])
-                binding.bind_ortvalue_output(state.output, sides[new][state.name])
+                binding.bind_ortvalue_input(state.input, buffers[old][state.name])
+                binding.bind_ortvalue_output(state.output, buffers[new][state.name])
             bindings.append(binding)
         pairs = [(*place, value) for place, value in zip(inputs, feed.values(), strict=True)]
-        run, side = self.session.run_with_iobinding, 0
+        run, index = self.session.run_with_iobinding, 0
 
         def step() -> object:
-            nonlocal side
+            nonlocal index
             for device, host, value in pairs:
                 host[...] = value
                 if not on_host:
                     device.update_inplace(host)
-            run(bindings[side])
-            side = 1 - side
+            run(bindings[index])
+            index = 1 - index
             return [host.copy() if on_host else device.numpy() for device, host in outputs]
 
         return step

@@ -1,7 +1,7 @@
-"""Measuring what a step costs, several ways side by side.
+"""Measuring what a step costs, several candidates side by side.
 
-The ways take turns in short rounds, so that whatever else the machine does touches all of them alike; ratios
-are taken within rounds. Read the ratios, not the microseconds.
+The candidates take turns in short rounds, so that whatever else the machine does touches all of them alike;
+ratios are taken within rounds. Read the ratios, not the microseconds.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rnnx.bench.candidates import Contender, Loaded, Step
+from rnnx.bench.candidates import Candidate, Loaded, Step
 from rnnx.engines.environment import machine, package_versions
 from rnnx.errors import RnnxError, UsageError
 
@@ -29,12 +29,12 @@ _FEWEST = {"p99": 100, "p99_9": 1000}  # steps without which a percentile says n
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """What a step of so many streams costs in one way.
+    """What a step of so many streams costs one candidate.
 
     Attributes:
-        contender: the way.
+        contender: name of the candidate.
         streams: how many are advanced by a step.
-        ratio: how many times as long as the first contender, the median over the rounds.
+        ratio: how many times as long as the first candidate, the median over the rounds.
         steps_per_second: of all streams together, by the median.
         min_us, median_us, p99_us, p99_9_us: microseconds for one step of all streams; None where too few
             steps were done to tell.
@@ -57,7 +57,7 @@ class First:
     """What it takes to get going, in a process of its own.
 
     Attributes:
-        contender: the way.
+        contender: name of the candidate.
         seconds: from nothing but Python and NumPy to the end of the first step: import, load, step.
         memory_mb: MiB by which the most memory in use exceeds what that process had before; None where the
             system does not say.
@@ -74,9 +74,9 @@ class Bench:
 
     Attributes:
         model: name of the file.
-        timings: for each number of streams, each contender.
-        first: for each contender.
-        not_run: by contender, why it was left out.
+        timings: for each number of streams, each candidate.
+        first: for each candidate.
+        not_run: by candidate, why it was left out.
         machine, versions: where.
     """
 
@@ -94,23 +94,23 @@ class Bench:
 
 def measure(
     model: Path,
-    contenders: Sequence[Contender],
+    candidates: Sequence[Candidate],
     *,
     streams: Sequence[int] = STREAMS,
     seconds: float = 1.0,
     advanced: Callable[[int], None] | None = None,
 ) -> Bench:
-    """Measure contenders side by side; ratios are to the first one.
+    """Measure candidates side by side; ratios are to the first one.
 
     Args:
         model: the file, for the report.
-        contenders: the ways; their names differ.
+        candidates: what is measured; their names differ.
         streams: numbers of streams to advance by a step.
-        seconds: for each contender and number of streams.
-        advanced: called with the number of parts done, of `parts(contenders, streams)`.
+        seconds: for each candidate and number of streams.
+        advanced: called with the number of parts done, of `parts(candidates, streams)`.
 
     Raises:
-        RnnxError: a contender that is not optional does not work here, or `process-died`.
+        RnnxError: a candidate that is not optional does not work here, or `process-died`.
     """
     not_run: dict[str, str] = {}
     first: list[First] = []
@@ -123,30 +123,30 @@ def measure(
         if advanced is not None:
             advanced(done)
 
-    for contender in contenders:
-        found = _attempt(contender, functools.partial(_first_alone, contender), not_run)
+    for candidate in candidates:
+        found = _attempt(candidate, functools.partial(_first_alone, candidate), not_run)
         first += [] if found is None else [found]
         note()
     loaded: dict[str, Loaded] = {}
-    for contender in contenders:
-        if contender.name not in not_run:
-            made = _attempt(contender, contender.load, not_run)
-            loaded |= {} if made is None else {contender.name: made}
+    for candidate in candidates:
+        if candidate.name not in not_run:
+            made = _attempt(candidate, candidate.load, not_run)
+            loaded |= {} if made is None else {candidate.name: made}
     for count in streams:
         steps: dict[str, Step] = {}
-        for contender in contenders:
-            if contender.name in loaded and contender.name not in not_run:
-                opened = functools.partial(_warm, loaded[contender.name], count)
-                step = _attempt(contender, opened, not_run)
-                steps |= {} if step is None else {contender.name: step}
+        for candidate in candidates:
+            if candidate.name in loaded and candidate.name not in not_run:
+                opened = functools.partial(_warm, loaded[candidate.name], count)
+                step = _attempt(candidate, opened, not_run)
+                steps |= {} if step is None else {candidate.name: step}
         timings += take_turns(steps, streams=count, seconds=seconds)
         note()
     return Bench(model.name, timings, first, not_run, machine(), package_versions())
 
 
-def parts(contenders: Sequence[Contender], streams: Sequence[int]) -> int:
+def parts(candidates: Sequence[Candidate], streams: Sequence[int]) -> int:
     """Return in how many parts `measure` does its work."""
-    return len(contenders) + len(streams)
+    return len(candidates) + len(streams)
 
 
 def take_turns(
@@ -176,34 +176,38 @@ def take_turns(
 def _block(step: Step, budget: int) -> list[int]:
     """Return the nanoseconds of single steps, as many as fit the budget, at least one."""
     clock = time.perf_counter_ns
-    taken = []
+    elapsed = []
     before = begin = clock()
     while True:
         step()
         now = clock()
-        taken.append(now - before)
+        elapsed.append(now - before)
         if now - begin >= budget:
-            return taken
+            return elapsed
         before = clock()
 
 
 def _timing(name: str, streams: int, ratios: list[float], blocks: list[list[int]]) -> Timing:
-    taken = sorted(each for block in blocks for each in block)
+    elapsed = sorted(each for block in blocks for each in block)
 
     def percentile(share: float, fewest: int) -> float | None:
-        return taken[min(int(share * len(taken)), len(taken) - 1)] / 1e3 if len(taken) >= fewest else None
+        return (
+            elapsed[min(int(share * len(elapsed)), len(elapsed) - 1)] / 1e3
+            if len(elapsed) >= fewest
+            else None
+        )
 
-    median = statistics.median(taken)
+    median = statistics.median(elapsed)
     return Timing(
         contender=name,
         streams=streams,
         ratio=statistics.median(ratios),
         steps_per_second=streams / median * 1e9,
-        min_us=taken[0] / 1e3,
+        min_us=elapsed[0] / 1e3,
         median_us=median / 1e3,
         p99_us=percentile(0.99, _FEWEST["p99"]),
         p99_9_us=percentile(0.999, _FEWEST["p99_9"]),
-        steps=len(taken),
+        steps=len(elapsed),
     )
 
 
@@ -218,30 +222,30 @@ def _warm(loaded: Loaded, streams: int) -> Step:
     return step
 
 
-def _attempt(contender: Contender, call: Callable[[], Any], not_run: dict[str, str]) -> Any:
-    """Return what `call` does, or None with the reason noted where an optional contender fails."""
-    if contender.name in not_run:
+def _attempt(candidate: Candidate, call: Callable[[], Any], not_run: dict[str, str]) -> Any:
+    """Return what `call` does, or None with the reason noted where an optional candidate fails."""
+    if candidate.name in not_run:
         return None
     try:
         return call()
     except Exception as error:
-        if not contender.optional:
+        if not candidate.optional:
             raise
         said = error.found if isinstance(error, RnnxError) else str(error).strip() or type(error).__name__
-        not_run[contender.name] = said.splitlines()[0]
+        not_run[candidate.name] = said.splitlines()[0]
         return None
 
 
-def _first_alone(contender: Contender) -> First:
+def _first_alone(candidate: Candidate) -> First:
     """Load and step in a fresh process.
 
     Raises:
-        UsageError: `process-died`; or what the contender raises.
+        UsageError: `process-died`; or what the candidate raises.
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    # Unpickled only there, inside the time taken: that imports what the contender needs.
-    process = context.Process(target=_tell_first, args=(pickle.dumps(contender), sender), daemon=True)
+    # Unpickled only there, inside the time measured: that imports what the candidate needs.
+    process = context.Process(target=_tell_first, args=(pickle.dumps(candidate), sender), daemon=True)
     process.start()
     sender.close()  # so that the pipe ends when the process does
     try:
@@ -249,7 +253,7 @@ def _first_alone(contender: Contender) -> First:
     except EOFError:
         raise UsageError(
             "process-died",
-            expected=f"a process of its own to load {contender.name!r} and do a step",
+            expected=f"a process of its own to load {candidate.name!r} and do a step",
             found="one that ended before that",
             fix="in a script, measure below 'if __name__ == \"__main__\":'; else see that memory suffices",
         ) from None
@@ -275,11 +279,11 @@ def _tell_first(pickled: bytes, sender: Any) -> None:
 def _first(pickled: bytes) -> First:
     before = _peak_mb()
     begin = time.perf_counter()
-    contender: Contender = pickle.loads(pickled)
-    contender.load().steps(1)()
+    candidate: Candidate = pickle.loads(pickled)
+    candidate.load().steps(1)()
     seconds = time.perf_counter() - begin
     after = _peak_mb()
-    return First(contender.name, seconds, None if before is None or after is None else after - before)
+    return First(candidate.name, seconds, None if before is None or after is None else after - before)
 
 
 def _peak_mb() -> float | None:

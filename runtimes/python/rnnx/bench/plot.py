@@ -15,7 +15,7 @@ _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 
 
 def draw(found: Bench, path: Path) -> None:
-    """Draw bars: how many times as long as the first contender a step takes, by number of streams.
+    """Draw bars: how many times as long as the first candidate a step takes, by number of streams.
 
     Args:
         found: what was measured.
@@ -28,8 +28,8 @@ def draw(found: Bench, path: Path) -> None:
     names = list(dict.fromkeys(timing.contender for timing in found.timings))
     figure = Figure(figsize=(8, 0.7 + len(counts) * (0.5 + 0.25 * len(names))), layout="constrained")
     figure.suptitle(f"{found.model}: time for a step, {names[0]} = 1 (less is better)", fontsize=10)
-    panels = figure.subplots(len(counts), squeeze=False, sharex=True)[:, 0]
-    for axes, count in zip(panels, counts, strict=True):
+    subplots = figure.subplots(len(counts), squeeze=False, sharex=True)[:, 0]
+    for axes, count in zip(subplots, counts, strict=True):
         timings = [timing for timing in found.timings if timing.streams == count]
         ratios = [timing.ratio for timing in timings]
         colours = [_COLOURS[names.index(timing.contender) % len(_COLOURS)] for timing in timings]
@@ -41,6 +41,6 @@ def draw(found: Bench, path: Path) -> None:
         axes.tick_params(labelsize=8)
         axes.invert_yaxis()
         axes.spines[["top", "right"]].set_visible(False)
-    panels[-1].set_xlim(0, 1.3 * max(timing.ratio for timing in found.timings))
+    subplots[-1].set_xlim(0, 1.3 * max(timing.ratio for timing in found.timings))
     with writing(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:], dpi=150)

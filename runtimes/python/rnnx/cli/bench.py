@@ -1,4 +1,4 @@
-"""`rnnx bench`: what a step costs, several ways side by side."""
+"""`rnnx bench`: what a step costs, several candidates side by side."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rnnx.cli.flags import MaxBytes, providers, refuse
 from rnnx.errors import UsageError
 
 if TYPE_CHECKING:
-    from rnnx.bench.candidates import Contender
+    from rnnx.bench.candidates import Candidate
     from rnnx.bench.measure import Bench, Timing
 
 
@@ -40,7 +40,7 @@ def bench(
         str, typer.Option(metavar="LIST", help="Numbers of streams to advance by a step.")
     ] = "1,16,64,256",
     seconds: Annotated[
-        float, typer.Option(help="To measure, for each way and number of streams.", min=0.01, max=3600)
+        float, typer.Option(help="To measure, for each candidate and number of streams.", min=0.01, max=3600)
     ] = 1.0,
     floor: Annotated[
         bool, typer.Option("--floor", help="Add the least time that this machine allows (one core, float32).")
@@ -52,10 +52,10 @@ def bench(
 ) -> None:
     """Measure a step of MODEL: rnnx, ONNX Runtime called the ordinary way, and PyTorch with --against.
 
-    The ways take turns in short rounds, and ratios are taken within rounds: trust the ratios. Many streams
-    are stepped as a pool by rnnx and as one batch by the others. Memory and the first step are measured in a
-    process each. The floor is the time to read the weights of all matrices in order, or to multiply by them,
-    if that is longer.
+    The candidates take turns in short rounds, and ratios are taken within rounds: trust the ratios. Many
+    streams are stepped as a pool by rnnx and as one batch by the others. Memory and the first step are
+    measured in a process each. The floor is the time to read the weights of all matrices in order, or to
+    multiply by them, if that is longer.
 
     Example:
 
@@ -91,13 +91,13 @@ def bench(
     network = (
         Source(against, weights, kwargs, inputs, state, constants, returns) if against is not None else None
     )
-    ways = _contenders(model, names, network)
+    candidates = _candidates(model, names, network)
     if floor:
-        from rnnx_native.roofline import FloorContender
+        from rnnx_native.roofline import RooflineCandidate
 
-        ways.append(FloorContender(model))
-    with progress("measuring", parts(ways, counts), unit="parts", quiet=quiet) as bar:
-        found = measure(model, ways, streams=counts, seconds=seconds, advanced=bar.update)
+        candidates.append(RooflineCandidate(model))
+    with progress("measuring", parts(candidates, counts), unit="parts", quiet=quiet) as bar:
+        found = measure(model, candidates, streams=counts, seconds=seconds, advanced=bar.update)
     if plot is not None:
         draw(found, plot)
     if json:
@@ -106,17 +106,17 @@ def bench(
         typer.echo(show(found))
 
 
-def _contenders(model: Path, names: list[str], network: Source | None) -> list[Contender]:
-    from rnnx.bench.candidates import OrtContender, RnnxContender
+def _candidates(model: Path, names: list[str], network: Source | None) -> list[Candidate]:
+    from rnnx.bench.candidates import OrtCandidate, RnnxCandidate
 
-    ways: list[Contender] = [RnnxContender(model, name, f"rnnx {name}") for name in names]
-    ways.append(OrtContender(model))
+    candidates: list[Candidate] = [RnnxCandidate(model, name, f"rnnx {name}") for name in names]
+    candidates.append(OrtCandidate(model))
     if network is not None:
-        from rnnx_export.proof.bench_torch import TorchContender
+        from rnnx_export.proof.bench_torch import TorchCandidate
 
-        ways.append(TorchContender(model, network.open))
-        ways.append(TorchContender(model, network.open, "torch.compile", compiled=True, optional=True))
-    return ways
+        candidates.append(TorchCandidate(model, network.open))
+        candidates.append(TorchCandidate(model, network.open, "torch.compile", compiled=True, optional=True))
+    return candidates
 
 
 def _counts(text: str) -> list[int]:

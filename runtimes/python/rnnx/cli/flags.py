@@ -30,7 +30,7 @@ MaxBytes = Annotated[
 ]
 
 
-def given(context: typer.Context, *names: str) -> list[str]:
+def present(context: typer.Context, *names: str) -> list[str]:
     """Return those of some parameters that stand on the command line, as flags: "--load-state"."""
     sources = [(name, context.get_parameter_source(name)) for name in names]
     return [
@@ -52,7 +52,7 @@ def refuse(context: typer.Context, *names: str, expected: str, fix: str) -> None
     Raises:
         UsageError: `arguments`, naming those that were found.
     """
-    found = given(context, *names)
+    found = present(context, *names)
     if found:
         raise UsageError("arguments", expected=expected, found=", ".join(found), fix=fix)
 

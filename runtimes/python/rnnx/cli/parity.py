@@ -68,11 +68,11 @@ def parity(
 ) -> None:
     """Compare a model with its reference, outputs and every state, at every step.
 
-    Each step runs from the reference's states (fed), then all of them from the model's own (free), then in
-    chunks; where the network runs in float64, errors are measured against that, in units of PyTorch's own.
-    Then its behaviour: chunkings, resets, batches, snapshots, extreme inputs. Exits with 0 if all agree,
-    with 1 if not, with 2 if it cannot be compared, with 130 if it was interrupted, after saying what was
-    found until then.
+    Each step runs teacher-forced, from the reference's states (fed), then all free-running, from the model's
+    own (free), then in chunks; where the network runs in float64, errors are measured against that, in units
+    of PyTorch's own. Then its invariants: chunkings, resets, batches, snapshots, extreme inputs. Exits with 0
+    if all agree, with 1 if not, with 2 if it cannot be compared, with 130 if it was interrupted, after saying
+    what was found until then.
 
     Example:
 
@@ -188,7 +188,7 @@ def _replay(sessions: list[Session], path: Path, command: str) -> Parity:
         inputs_label="the trace's",
         initial={name: rows[0] for name, rows in found.states.items()},
         levels=[levels] * len(sessions),
-        behaviour=False,
+        invariants=False,
     )
     return check_parity(sessions, TraceReference(found), request, command=command)
 
@@ -253,8 +253,8 @@ def show(found: Parity) -> str:
 
     rows = [["", "verdict", "start", "fed", "free", "chunks", "PyTorch's", "grows", "leaves tolerance"]]
     for runtime in found.runtimes:
-        ways = [runtime.max_errors.get(way) for way in ("start", "fed", "free", "chunks")]
-        errors = ["-" if not errors else f"{max(errors.values()):.1e}" for errors in ways]
+        routes = [runtime.max_errors.get(route) for route in ("start", "fed", "free", "chunks")]
+        errors = ["-" if not errors else f"{max(errors.values()):.1e}" for errors in routes]
         ratio = "-" if runtime.ratio is None else f"{runtime.ratio:.2g}x of {runtime.allowed_ratio:g}x"
         word = "agrees" if runtime.agrees else "DISAGREES"
         rows.append(

@@ -164,10 +164,10 @@ def _make_text(
         text.sampler.state = text.sampler.state if seed is None else seed
         text.sampler.temperature = text.sampler.temperature if temperature is None else first.temperature
     text.read(prompt)
-    symbols = text.write(length)
+    tokens = text.write(length)
     _print(prompt)
-    for symbol in symbols:
-        _print(symbol)
+    for token in tokens:
+        _print(token)
     if sys.stdout.isatty():
         _print("\n")
     if save_state is not None:

@@ -31,13 +31,13 @@ def train(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The checkpoint to write, .safetensors.")],
     cell: Annotated[str, typer.Option(help="elman, concat, gates, rnn, lstm or gru.")] = "lstm",
-    hidden_size: Annotated[int, typer.Option(help="Entries of the hidden state of a layer.")] = 192,
+    hidden_size: Annotated[int, typer.Option(help="Elements of the hidden state of a layer.")] = 192,
     num_layers: Annotated[int, typer.Option(help="Recurrent layers.")] = 1,
     nonlinearity: Annotated[str, typer.Option(help="tanh or relu; relu for elman and rnn only.")] = "tanh",
     encoding: Annotated[str, typer.Option(help="How a character enters: one-hot or embedding.")] = "one-hot",
-    embedding_size: Annotated[int, typer.Option(help="Entries of the embedding, if it is one.")] = 64,
+    embedding_size: Annotated[int, typer.Option(help="Elements of the embedding, if it is one.")] = 64,
     dropout: Annotated[
-        float, typer.Option(help="Share of entries dropped between layers and before the readout.")
+        float, typer.Option(help="Share of elements dropped between layers and before the readout.")
     ] = 0.0,
     batch_size: Annotated[int, typer.Option(help="Rows of text read side by side.")] = 32,
     sequence_length: Annotated[int, typer.Option(help="Time steps to back-propagate through.")] = 48,

@@ -18,21 +18,21 @@ class HostMover:
         self._places = {name: (slice(None),) * axis for name, axis in self._axes.items()}
 
     def view(self, name: str, value: Any, array: Array | None) -> Array:
-        """Return [..., batch] over a contiguous state: all behind the batch axis as one entry of raw bytes.
+        """Return [..., batch] over a contiguous state: all behind the batch axis as one element of raw bytes.
 
-        NumPy copies such an entry in one piece, twice as fast as the numbers in it.
+        NumPy copies such an element in one piece, twice as fast as the numbers in it.
         """
         assert array is not None
         leading = array.shape[: self._axes[name] + 1]
         return array.reshape(*leading, -1).view(f"V{array.nbytes // math.prod(leading)}")[..., 0]
 
-    def gather(self, table: Buffers, rows: Array, lane: Buffers) -> None:
-        """Overwrite the states of `lane` with `rows` of `table`."""
+    def gather(self, table: Buffers, rows: Array, buffer: Buffers) -> None:
+        """Overwrite the states of `buffer` with `rows` of `table`."""
         for name, axis in self._axes.items():
             # "raise" would go through a buffer, and the rows exist.
-            table[name].take(rows, axis, lane[name], "clip")
+            table[name].take(rows, axis, buffer[name], "clip")
 
-    def scatter(self, lane: Buffers, rows: Array, table: Buffers) -> None:
-        """Write the states of `lane` to `rows` of `table`."""
+    def scatter(self, buffer: Buffers, rows: Array, table: Buffers) -> None:
+        """Write the states of `buffer` to `rows` of `table`."""
         for name, place in self._places.items():
-            table[name][(*place, rows)] = lane[name]
+            table[name][(*place, rows)] = buffer[name]

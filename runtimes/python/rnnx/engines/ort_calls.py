@@ -55,7 +55,7 @@ class OrtCall:
     def __init__(
         self,
         engine: Binder,
-        sides: tuple[dict[str, tuple[Any, Array]], ...],
+        buffers: tuple[dict[str, tuple[Any, Array]], ...],
         inputs: Mapping[str, Shape],
         outputs: Mapping[str, Shape | None],
     ) -> None:
@@ -63,15 +63,16 @@ class OrtCall:
         self.device, self.on_device = engine.device, set[str]()
         takes = {spec.name: spec.dtype for spec in contract.inputs}
         gives = {spec.name: spec.dtype for spec in contract.outputs}
-        self._given = {name: engine.tensor(shape, takes[name]) for name, shape in inputs.items()}
-        self._taken = {
+        self._input_pairs = {name: engine.tensor(shape, takes[name]) for name, shape in inputs.items()}
+        self._output_pairs = {
             name: engine.tensor(shape, gives[name]) for name, shape in outputs.items() if shape is not None
         }
-        self.inputs = {name: array for name, (_, array) in self._given.items()}
-        self.outputs = {name: array for name, (_, array) in self._taken.items()}
+        self.inputs = {name: array for name, (_, array) in self._input_pairs.items()}
+        self.outputs = {name: array for name, (_, array) in self._output_pairs.items()}
         # Without states both directions are the same, and one binding serves both.
-        self._bindings = [self._bind(engine, sides[0], sides[1], outputs)]
-        self._bindings += [self._bind(engine, sides[1], sides[0], outputs)] if sides[0] else self._bindings
+        first, second = buffers
+        self._bindings = [self._bind(engine, first, second, outputs)]
+        self._bindings += [self._bind(engine, second, first, outputs)] if first else self._bindings
         # The wrapper around this function costs as much as checking the input does.
         self._run = engine.session._sess.run_with_iobinding
         self._raw = [binding._iobinding for binding in self._bindings]
@@ -87,11 +88,11 @@ class OrtCall:
         outputs: Mapping[str, Shape | None],
     ) -> Any:
         binding = engine.session.io_binding()
-        for name, (value, _) in self._given.items():
+        for name, (value, _) in self._input_pairs.items():
             binding.bind_ortvalue_input(name, value)
         for name in outputs:
-            if name in self._taken:
-                binding.bind_ortvalue_output(name, self._taken[name][0])
+            if name in self._output_pairs:
+                binding.bind_ortvalue_output(name, self._output_pairs[name][0])
             else:
                 binding.bind_output(name, "cpu")
         for state in engine.contract.states:
@@ -103,19 +104,19 @@ class OrtCall:
         """Never called: nothing lies on a device."""
         raise AssertionError(name)
 
-    def run(self, side: int) -> None:
-        """Compute from the state buffers of `side` into those of the other side."""
+    def run(self, index: int) -> None:
+        """Compute from state buffer `index` into the other one."""
         try:
-            self._run(self._raw[side], self._run_options[side])
+            self._run(self._raw[index], self._run_options[index])
         except Exception as error:
             if not is_of_engine(error):
                 raise
             raise self._failed(error) from error
         if self._loose:
-            results = self._bindings[side].get_outputs()
-            for index, name in self._loose:
+            results = self._bindings[index].get_outputs()
+            for place, name in self._loose:
                 # A copy: the array looks into memory that goes with `results`.
-                self.outputs[name] = results[index].numpy().copy()
+                self.outputs[name] = results[place].numpy().copy()
 
     def _failed(self, error: Exception) -> ModelError:
         """Return the error for a step that was not computed; integers that nothing bounds are suspected."""
@@ -146,11 +147,11 @@ class OrtDeviceCall(OrtCall):
     def __init__(
         self,
         engine: Binder,
-        sides: tuple[dict[str, tuple[Any, Array]], ...],
+        buffers: tuple[dict[str, tuple[Any, Array]], ...],
         inputs: Mapping[str, Shape],
         outputs: Mapping[str, Shape | None],
     ) -> None:
-        super().__init__(engine, sides, inputs, outputs)
+        super().__init__(engine, buffers, inputs, outputs)
         self._runtime, self._turns, self._staging = engine.runtime, engine.turns, engine.staging
         if engine.options.cuda_graph:
             if self._loose:
@@ -176,16 +177,16 @@ class OrtDeviceCall(OrtCall):
                 found=first_line(error),
                 fix="make it contiguous, or give a host array",
             ) from error
-        self._given[name][0].update_inplace(source)
+        self._input_pairs[name][0].update_inplace(source)
 
-    def run(self, side: int) -> None:
-        """Compute from the state buffers of `side` into those of the other side; both stay on the device."""
-        for name, (value, array) in self._given.items():
+    def run(self, index: int) -> None:
+        """Compute from state buffer `index` into the other one; both stay on the device."""
+        for name, (value, array) in self._input_pairs.items():
             if name not in self.on_device:
                 value.update_inplace(array)
         with self._turns:
-            super().run(side)
-        for value, array in self._taken.values():
+            super().run(index)
+        for value, array in self._output_pairs.values():
             self._staging.fetch(value, array)
 
 

@@ -84,13 +84,13 @@ class OrtEngine:
         self._memory = memory
         self._mover: HostMover | GraphMover | None = None
 
-    def open(self, states: Mapping[str, Shape], *, sides: int = 2) -> OrtLane:
+    def open(self, states: Mapping[str, Shape], *, buffers: int = 2) -> OrtStateBuffers:
         """Return sets of buffers for states of these shapes."""
-        return OrtLane(self, states, sides)
+        return OrtStateBuffers(self, states, buffers)
 
     @property
     def mover(self) -> HostMover | GraphMover:
-        """What moves rows of states between lanes without leaving the memory they are in."""
+        """What moves rows of states between buffers without leaving the memory they are in."""
         if self._mover is None:
             self._mover = HostMover(self.contract) if self.device is None else self.graph_mover()
         return self._mover
@@ -124,43 +124,44 @@ class OrtEngine:
         return value
 
 
-class OrtLane:
-    """Sets of state buffers in ONNX Runtime's memory: two, or one for a table."""
+class OrtStateBuffers:
+    """States in ONNX Runtime's memory: a double buffer, or a single one for a table."""
 
-    def __init__(self, engine: OrtEngine, states: Mapping[str, Shape], sides: int) -> None:
+    def __init__(self, engine: OrtEngine, states: Mapping[str, Shape], buffers: int) -> None:
         self._engine = engine
         self._on_host = engine.device is None
         dtypes = {state.name: state.dtype for state in engine.contract.states}
-        self._sides: tuple[dict[str, tuple[Any, Any]], ...] = tuple(
-            {name: engine.state(shape, dtypes[name]) for name, shape in states.items()} for _ in range(sides)
+        self._buffers: tuple[dict[str, tuple[Any, Any]], ...] = tuple(
+            {name: engine.state(shape, dtypes[name]) for name, shape in states.items()}
+            for _ in range(buffers)
         )
-        self._moved: list[dict[str, Any] | None] = [None] * sides
+        self._moved: list[dict[str, Any] | None] = [None] * buffers
 
-    def gather(self, side: int, table: OrtLane, rows: Array) -> None:
-        """Overwrite all states of `side` with those rows of `table`."""
-        self._engine.mover.gather(table.moved(0), rows, self.moved(side))
+    def gather(self, index: int, table: OrtStateBuffers, rows: Array) -> None:
+        """Overwrite all states of buffer `index` with those rows of `table`."""
+        self._engine.mover.gather(table.moved(0), rows, self.moved(index))
 
-    def scatter(self, side: int, table: OrtLane, rows: Array) -> None:
-        """Write all states of `side` to those rows of `table`."""
-        self._engine.mover.scatter(self.moved(side), rows, table.moved(0))
+    def scatter(self, index: int, table: OrtStateBuffers, rows: Array) -> None:
+        """Write all states of buffer `index` to those rows of `table`."""
+        self._engine.mover.scatter(self.moved(index), rows, table.moved(0))
 
-    def moved(self, side: int) -> Mapping[str, Any]:
-        """Return the buffers of `side` as the engine's mover takes them."""
-        found = self._moved[side]
+    def moved(self, index: int) -> Mapping[str, Any]:
+        """Return buffer `index` as the engine's mover takes it."""
+        found = self._moved[index]
         if found is None:
             view = self._engine.mover.view
-            found = {name: view(name, *pair) for name, pair in self._sides[side].items()}
-            self._moved[side] = found
+            found = {name: view(name, *pair) for name, pair in self._buffers[index].items()}
+            self._moved[index] = found
         return found
 
-    def read(self, side: int, name: str) -> Array:
+    def read(self, index: int, name: str) -> Array:
         """Return a copy of a state."""
-        value, array = self._sides[side][name]
+        value, array = self._buffers[index][name]
         return np.asarray(value.numpy()) if array is None else array.copy()
 
-    def write(self, side: int, name: str, value: Array) -> None:
+    def write(self, index: int, name: str, value: Array) -> None:
         """Overwrite a state with `value`, of its exact dtype and shape."""
-        target, array = self._sides[side][name]
+        target, array = self._buffers[index][name]
         if array is None:
             target.update_inplace(np.ascontiguousarray(value).reshape(value.shape))
         else:
@@ -169,7 +170,7 @@ class OrtLane:
     def prepare(self, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape | None]) -> OrtCall:
         """Bind buffers of these shapes."""
         kind = OrtCall if self._on_host else OrtDeviceCall
-        return kind(self._engine, self._sides, inputs, outputs)
+        return kind(self._engine, self._buffers, inputs, outputs)
 
 
 def _session(source: str | bytes, provider: str, options: Options, label: str) -> Any:

@@ -51,26 +51,26 @@ class GraphMover:
         """Return ONNX Runtime's own view of a state."""
         return value
 
-    def gather(self, table: Buffers, rows: Array, lane: Buffers) -> None:
-        """Overwrite the states of `lane` with `rows` of `table`."""
+    def gather(self, table: Buffers, rows: Array, buffer: Buffers) -> None:
+        """Overwrite the states of `buffer` with `rows` of `table`."""
         if self._gather is None:
             return
         binding = self._gather.io_binding()
         binding.bind_cpu_input("rows", np.ascontiguousarray(rows, np.int64))
         for index, name in enumerate(self._axes):
             binding.bind_ortvalue_input(f"table{index}", table[name])
-            binding.bind_ortvalue_output(f"lane{index}", lane[name])
+            binding.bind_ortvalue_output(f"buffer{index}", buffer[name])
         self._gather.run_with_iobinding(binding)
 
-    def scatter(self, lane: Buffers, rows: Array, table: Buffers) -> None:
-        """Write the states of `lane` to `rows` of `table`, in place: what is bound twice is not copied."""
+    def scatter(self, buffer: Buffers, rows: Array, table: Buffers) -> None:
+        """Write the states of `buffer` to `rows` of `table`, in place: what is bound twice is not copied."""
         if self._scatter is None:
             return
         binding = self._scatter.io_binding()
         for index, (name, axis) in enumerate(self._axes.items()):
-            places = _places(tuple(lane[name].shape()[:axis]), rows)
+            places = _places(tuple(buffer[name].shape()[:axis]), rows)
             binding.bind_cpu_input(f"places{index}", places)
-            binding.bind_ortvalue_input(f"lane{index}", lane[name])
+            binding.bind_ortvalue_input(f"buffer{index}", buffer[name])
             binding.bind_ortvalue_input(f"old{index}", table[name])
             binding.bind_ortvalue_output(f"table{index}", table[name])
         self._scatter.run_with_iobinding(binding)
@@ -87,7 +87,7 @@ _ELEMENTS = {name: number for number, name in ELEMENT_TYPES.items()}
 
 
 def gather_model(states: list[State]) -> bytes:
-    """Return an ONNX model: lane[i] = the given rows of table[i] along the batch axis.
+    """Return an ONNX model: buffer[i] = the given rows of table[i] along the batch axis.
 
     Args:
         states: (batch axis, number of axes, ONNX element type) of each.
@@ -95,19 +95,19 @@ def gather_model(states: list[State]) -> bytes:
     nodes, takes, gives = b"", [("rows", 1, _INT64)], []
     for index, (axis, rank, kind) in enumerate(states):
         takes.append((f"table{index}", rank, kind))
-        gives.append((f"lane{index}", rank, kind))
-        nodes += _node("Gather", [f"table{index}", "rows"], f"lane{index}", axis=axis)
+        gives.append((f"buffer{index}", rank, kind))
+        nodes += _node("Gather", [f"table{index}", "rows"], f"buffer{index}", axis=axis)
     return _model(nodes, takes, gives)
 
 
 def scatter_model(states: list[State]) -> bytes:
-    """Return an ONNX model: table[i] = old[i] with lane[i] at places[i]. `states` as for `gather_model`."""
+    """Return an ONNX model: table[i] = old[i] with buffer[i] at places[i]. `states` as for `gather_model`."""
     nodes, takes, gives = b"", [], []
     for index, (axis, rank, kind) in enumerate(states):
-        takes += [(f"old{index}", rank, kind), (f"lane{index}", rank, kind)]
+        takes += [(f"old{index}", rank, kind), (f"buffer{index}", rank, kind)]
         takes.append((f"places{index}", axis + 2, _INT64))
         gives.append((f"table{index}", rank, kind))
-        nodes += _node("ScatterND", [f"old{index}", f"places{index}", f"lane{index}"], f"table{index}")
+        nodes += _node("ScatterND", [f"old{index}", f"places{index}", f"buffer{index}"], f"table{index}")
     return _model(nodes, takes, gives)
 
 

@@ -15,7 +15,7 @@ Device = tuple[int, int]
 
 
 class Call(Protocol):
-    """A lane bound to fixed shapes.
+    """State buffers bound to fixed shapes.
 
     Attributes:
         inputs: arrays by input name, on the host, to be written before `run`.
@@ -35,46 +35,46 @@ class Call(Protocol):
 
         Args:
             name: of the input.
-            value: of the input's dtype and as many entries, in DLPack's protocol.
+            value: of the input's dtype and as many elements, in DLPack's protocol.
 
         Raises:
             InputError: `not-contiguous`.
         """
 
-    def run(self, side: int) -> None:
-        """Compute from the state buffers of `side` (0 or 1) into those of the other side.
+    def run(self, index: int) -> None:
+        """Compute from state buffer `index` (0 or 1) into the other one.
 
         Raises:
-            ModelError: `engine-failed` if the engine stops; the buffers of `side` are untouched.
+            ModelError: `engine-failed` if the engine stops; buffer `index` is untouched.
         """
 
 
-class Lane(Protocol):
-    """What one stream needs of an engine: two sets of state buffers.
+class StateBuffers(Protocol):
+    """The states of one stream, double-buffered: a step reads one buffer and writes the other.
 
-    A lane may hold many streams, one to a row of the states' batch axes; a pool keeps a table of them, a
-    lane of one side, and moves rows from there to the lane that computes and back.
+    They may hold many streams, one to a row of the states' batch axes; a pool keeps a table of them, of one
+    buffer, and moves rows from there to the buffers that compute and back.
     """
 
-    def gather(self, side: int, table: Lane, rows: Array) -> None:
-        """Overwrite all states of `side` with those rows of `table`, a lane of the same engine.
+    def gather(self, index: int, table: StateBuffers, rows: Array) -> None:
+        """Overwrite all states of buffer `index` with those rows of `table`, of the same engine.
 
         Args:
-            side: of this lane.
-            table: whose side 0 is read; its states differ from this lane's in the batch alone.
-            rows: int64 [batch of this lane], rows of the table.
+            index: of the buffer, 0 or 1.
+            table: whose buffer 0 is read; its states differ from these in the batch alone.
+            rows: int64 [batch of these states], rows of the table.
         """
 
-    def scatter(self, side: int, table: Lane, rows: Array) -> None:
-        """Write all states of `side` to those rows of side 0 of `table`: the way back from `gather`.
+    def scatter(self, index: int, table: StateBuffers, rows: Array) -> None:
+        """Write all states of buffer `index` to those rows of buffer 0 of `table`: the inverse of `gather`.
 
         Other rows are not touched. No row stands in `rows` twice.
         """
 
-    def read(self, side: int, name: str) -> Array:
+    def read(self, index: int, name: str) -> Array:
         """Return a copy of a state, by its name in the contract."""
 
-    def write(self, side: int, name: str, value: Array) -> None:
+    def write(self, index: int, name: str, value: Array) -> None:
         """Overwrite a state with `value`, which has its exact dtype and shape."""
 
     def prepare(self, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape | None]) -> Call:
@@ -93,8 +93,8 @@ class Engine(Protocol):
     provider: str
     device: Device | None
 
-    def open(self, states: Mapping[str, Shape], *, sides: int = 2) -> Lane:
-        """Return buffers for states of these shapes, their values not set; one side cannot be run."""
+    def open(self, states: Mapping[str, Shape], *, buffers: int = 2) -> StateBuffers:
+        """Return buffers for states of these shapes, their values not set; a single one cannot be run."""
 
 
 class Loaded(Protocol):

@@ -1,8 +1,8 @@
 """What computes a step behind a session, and the table of providers that users choose from.
 
-An `Engine` is a loaded model, immutable and shared between threads. A `Lane` is what one stream needs of
-it: two sets of state buffers, so that a step reads one set and writes the other. A `Call` is a lane bound
-to fixed shapes. Engines own all buffers; streams decide which set is the current one.
+An `Engine` is a loaded model, immutable and shared between threads. `StateBuffers` are what one stream
+needs of it: its states in a double buffer, so that a step reads one and writes the other. A `Call` is these
+bound to fixed shapes. Engines own all buffers; streams decide which one is current.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def open_engine(
         kept = {name: value for name, value in (options or {}).items() if name in common}
         return open_engine(model, contract, provider="cpu", options=kept)
     module = _module(provider)
-    given = mapping("options", options, "settings")
-    parsed = parse_options(module.Options, provider, given)
+    settings = mapping("options", options, "settings")
+    parsed = parse_options(module.Options, provider, settings)
     return module.open_engine(model, contract, provider, parsed)  # type: ignore[no-any-return]
 
 

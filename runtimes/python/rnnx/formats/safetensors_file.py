@@ -35,7 +35,7 @@ _LARGEST_HEADER = 100_000_000  # the format's own limit
 
 
 def encode_tensors(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
-    """Return safetensors bytes: tensors in the order given, largest entries first so that all are aligned."""
+    """Return safetensors bytes: tensors in the order given, largest elements first for alignment."""
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     parts, end = [], 0
     for name in sorted(tensors, key=lambda name: -tensors[name].itemsize):
@@ -120,7 +120,7 @@ def _array(name: str, entry: _Entry, body: memoryview) -> Array:
     dtype, shape, start, _ = entry
     array = np.frombuffer(body, dtype, math.prod(shape), start).reshape(shape).astype(dtype.newbyteorder("="))
     if dtype.kind == "b" and array.view(np.uint8).max(initial=0) > 1:  # engines may read it as either
-        raise ValueError(f"tensor {name!r} with a truth value that is neither 0 nor 1")
+        raise ValueError(f"tensor {name!r} with a boolean that is neither 0 nor 1")
     return array
 
 

@@ -284,12 +284,12 @@ def check(contract: Contract) -> None:
             raise _invalid(f"vocabulary input {vocabulary.input!r} is no input")
         if vocabulary.output not in [spec.name for spec in contract.outputs]:
             raise _invalid(f"vocabulary output {vocabulary.output!r} is no output")
-        taken = next(spec for spec in contract.inputs if spec.name == vocabulary.input)
-        given = next(spec for spec in contract.outputs if spec.name == vocabulary.output)
-        if taken.dtype != "int64":
-            raise _invalid(f"vocabulary input {taken.name!r} is not int64")
-        if given.shape[-1:] != [len(vocabulary.symbols)]:
-            raise _invalid(f"{len(vocabulary.symbols)} symbols, and not as many scores in {given.name!r}")
+        ids = next(spec for spec in contract.inputs if spec.name == vocabulary.input)
+        scores = next(spec for spec in contract.outputs if spec.name == vocabulary.output)
+        if ids.dtype != "int64":
+            raise _invalid(f"vocabulary input {ids.name!r} is not int64")
+        if scores.shape[-1:] != [len(vocabulary.symbols)]:
+            raise _invalid(f"{len(vocabulary.symbols)} symbols, and not as many scores in {scores.name!r}")
         _unique("symbol", vocabulary.symbols)
         if any(len(symbol) != 1 for symbol in vocabulary.symbols):
             raise _invalid("a symbol that is not one code point")
@@ -321,8 +321,8 @@ def _check_range(contract: Contract, spec: InputSpec) -> None:
         return
     symbols = contract.vocabulary is not None and contract.vocabulary.input == spec.name
     others = {"truth values": spec.dtype == "bool", "lengths": spec.role is not None, "symbols": symbols}
-    for what, is_taken in others.items():
-        if is_taken:
+    for what, applies in others.items():
+        if applies:
             raise _invalid(f"a range of {spec.name!r}, which takes {what}")
     if not is_range(spec.dtype, spec.range):
         raise _invalid(f"a range of {spec.name!r} that is not the least and the largest of {spec.dtype}")

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from rnnx.errors import ModelError
 from rnnx.model import protobuf
-from rnnx.model.onnx_messages import INSIDE, entry, walk
+from rnnx.model.onnx_messages import INSIDE, element_count, entry, walk
 
 _BITS = {
     1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64, 12: 32, 13: 64, 14: 64, 15: 128,
@@ -83,7 +83,7 @@ def read_external(folder: Path | None, tensor: ExternalTensor) -> Iterator[bytes
                 left -= len(block)
                 yield block
     except (OSError, EOFError, ValueError) as error:
-        raise _missing(tensor, f"{type(error).__name__} when reading it") from error
+        raise _missing(tensor, _why(error)) from error
 
 
 def read_all(folder: Path | None, tensors: Sequence[ExternalTensor]) -> Iterator[bytes]:
@@ -132,18 +132,15 @@ def _is_external(tensor: memoryview) -> bool:
 
 def _external(tensor: memoryview) -> ExternalTensor:
     entries: dict[str, str] = {}
-    entry_count, bits = 1, None
+    bits = None
     for number, value, _, _ in protobuf.fields(tensor):
-        if number == 1:
-            for size in [value] if isinstance(value, int) else protobuf.packed(value):
-                entry_count *= size
-        elif number == 2 and isinstance(value, int):
+        if number == 2 and isinstance(value, int):
             bits = _BITS.get(value)
         elif number == _EXTERNAL_DATA and isinstance(value, memoryview):
             entries.update([entry(value)])
     if bits is None:
         raise _refused("an external tensor of a dtype with a size", "one of another")
-    nbytes = (entry_count * bits + 7) // 8
+    nbytes = (element_count(tensor) * bits + 7) // 8
     sizes = {
         name: _size(name, entries.get(name), default) for name, default in (("offset", 0), ("length", nbytes))
     }
@@ -171,12 +168,17 @@ def _place(folder: Path, tensor: ExternalTensor) -> Path:
         home = folder.resolve(strict=True)
         path = (home / location).resolve(strict=True)
     except (OSError, RuntimeError, ValueError) as error:
-        raise _missing(tensor, f"{type(error).__name__} when looking for it") from error
+        raise _missing(tensor, _why(error)) from error
     if not path.is_relative_to(home):
         raise _refused("external data in a file of the model's folder", f"a link out of it: {location!r}")
     if not path.is_file():
         raise _refused(f"a plain file at {location!r}", "a folder, pipe or device")
     return path
+
+
+def _why(error: Exception) -> str:
+    absent = isinstance(error, FileNotFoundError | NotADirectoryError)
+    return "no such file" if absent else "one that cannot be read"
 
 
 def _missing(tensor: ExternalTensor, found: str) -> ModelError:

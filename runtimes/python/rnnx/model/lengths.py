@@ -1,8 +1,8 @@
 """Whether a graph keeps the states of rows of length 0, as the contract says: engines do not on their own.
 
-ONNX's recurrent operators give a row whose entry of `sequence_lens` is 0 zeros for its final states, in ONNX
-Runtime and in compiled C. A graph that carries these on as they come loses such a row's states, and those of
-each row that ends in an earlier chunk than others.
+ONNX's recurrent operators give a row whose element of `sequence_lens` is 0 zeros for its final states, in
+ONNX Runtime and in compiled C. A graph that carries these on as they come loses such a row's states, and
+those of each row that ends in an earlier chunk than others.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from rnnx.errors import ModelError
 from rnnx.model.contract import Contract
 
 RECURRENT = frozenset({"RNN", "GRU", "LSTM"})
-# Operators that only move entries about: what was zero stays zero.
+# Operators that only move elements about: what was zero stays zero.
 _MOVING = frozenset(
     {
         *("Cast", "CastLike", "Concat", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice"),

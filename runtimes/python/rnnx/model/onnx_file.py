@@ -19,7 +19,7 @@ from rnnx.model import protobuf
 from rnnx.model.contract import Contract, Dimension
 from rnnx.model.external_data import ExternalTensor, external_tensors, read_all
 from rnnx.model.lengths import GraphNode, require_kept_states
-from rnnx.model.onnx_messages import entry
+from rnnx.model.onnx_messages import element_count, entry
 
 _METADATA_FIELD = 14
 ELEMENT_TYPES = {  # of onnx.proto's TensorProto.DataType
@@ -47,7 +47,7 @@ class ModelFile:
         opsets: operator set version by domain ("" is ONNX's own).
         inputs, outputs: by name, initializers left out of the inputs.
         operators: how often each operator is used, subgraphs included.
-        parameters: number of entries in all initializers, subgraphs included.
+        parameters: number of elements in all initializers, subgraphs included.
         metadata: `metadata_props`.
         external: whether values of tensors lie in other files beside it.
         id: `sha256:...` of the file without its metadata, then of external data in order.
@@ -109,12 +109,12 @@ def read_contract(model: ModelFile) -> Contract:
             fix="export it with 'rnnx export'",
         )
     contract = contract_module.from_json(text)
-    given = {spec.name: GraphValue(spec.dtype, spec.shape) for spec in contract.inputs}
-    given |= {state.input: GraphValue(state.dtype, state.shape) for state in contract.states}
-    taken = {spec.name: GraphValue(spec.dtype, spec.shape) for spec in contract.outputs}
-    taken |= {state.output: GraphValue(state.dtype, state.shape) for state in contract.states}
-    _agree(model, "input", given, model.inputs)
-    _agree(model, "output", taken, model.outputs)
+    inputs = {spec.name: GraphValue(spec.dtype, spec.shape) for spec in contract.inputs}
+    inputs |= {state.input: GraphValue(state.dtype, state.shape) for state in contract.states}
+    outputs = {spec.name: GraphValue(spec.dtype, spec.shape) for spec in contract.outputs}
+    outputs |= {state.output: GraphValue(state.dtype, state.shape) for state in contract.states}
+    _agree(model, "input", inputs, model.inputs)
+    _agree(model, "output", outputs, model.outputs)
     if any(spec.role == "length" for spec in contract.inputs):
         require_kept_states(_nodes(model), contract, model.label)
     return contract
@@ -187,7 +187,7 @@ def _parse(data: bytes, path: Path | None) -> ModelFile:
         inputs={name: value for name, value in inputs.items() if name not in initializers[0]},
         outputs=outputs,
         operators=dict(sorted(operators.items(), key=lambda item: (-item[1], item[0]))),
-        parameters=sum(sum(entries.values()) for entries in initializers),
+        parameters=sum(sum(sizes.values()) for sizes in initializers),
         metadata=metadata,
         external=bool(external),
         id=_identity(data, path.parent if path else None, external),
@@ -218,15 +218,11 @@ def _nodes(model: ModelFile) -> Iterator[GraphNode]:
 
 
 def _initializer(tensor: memoryview) -> tuple[str, int]:
-    name, entries = "", 1
+    name = ""
     for number, value, _, _ in protobuf.fields(tensor):
-        if number == 1:
-            sizes = [value] if isinstance(value, int) else protobuf.packed(value)
-            for size in sizes:
-                entries *= size
-        elif number == 8 and isinstance(value, memoryview):
+        if number == 8 and isinstance(value, memoryview):
             name = bytes(value).decode()
-    return name, entries
+    return name, element_count(tensor)
 
 
 def _value_info(message: memoryview) -> tuple[str, GraphValue]:

@@ -22,11 +22,18 @@ INSIDE: dict[str, dict[int, str]] = {
 }
 
 
-def walk(message: memoryview, kind: str, wanted: str) -> Iterator[memoryview]:
+# Messages within messages: what protobuf reads too. All languages look as deep.
+DEEPEST = 100
+
+
+def walk(message: memoryview, kind: str, wanted: str, *, left: int = DEEPEST) -> Iterator[memoryview]:
     """Yield the messages of the kind `wanted` in a message of some kind, itself and those inside it.
 
-    A graph's own initializers come before those of the graphs inside its nodes.
+    A graph's own initializers come before those of the graphs inside its nodes. Raises ValueError where the
+    bytes are no messages, or lie more than `left` deep.
     """
+    if left < 0:
+        raise ValueError(f"messages more than {DEEPEST} deep")
     if kind == wanted:
         yield message
     if not INSIDE[kind]:
@@ -37,7 +44,23 @@ def walk(message: memoryview, kind: str, wanted: str) -> Iterator[memoryview]:
         if number in INSIDE[kind] and isinstance(value, memoryview)
     ]
     for inside, value in sorted(found, key=lambda part: part[0] == "node"):
-        yield from walk(value, inside, wanted)
+        yield from walk(value, inside, wanted, left=left - 1)
+
+
+def element_count(tensor: memoryview) -> int:
+    """Return how many elements a tensor has, by its dims.
+
+    Where the number takes more than 64 bits, which no file has, it is some number that does too: the product
+    of a million dims would cost minutes. Raises ValueError where the bytes are no message.
+    """
+    sizes: list[int] = []
+    for number, value, _, _ in protobuf.fields(tensor):
+        if number == 1:
+            sizes += [value] if isinstance(value, int) else protobuf.packed(value)
+    count = 0 if 0 in sizes else 1
+    for size in sizes:
+        count *= size if count >> 64 == 0 else 1
+    return count
 
 
 def entry(message: memoryview) -> tuple[str, str]:

@@ -12,9 +12,9 @@ from rnnx.engines.environment import machine, package_versions
 from rnnx.errors import InputError
 from rnnx.model.contract import Contract
 from rnnx.parity.compare import Comparison, compare_runtimes, count_steps, default_levels, stored_weights
-from rnnx.parity.invariants import STEPS, Check, check_behaviour
+from rnnx.parity.invariants import STEPS, Check, check_invariants
 from rnnx.parity.lazy_inputs import KINDS, drawn_inputs, recorded_inputs
-from rnnx.parity.reference import Inputs, Reference, States, Truth
+from rnnx.parity.reference import Inputs, Reference, Reference64, States
 from rnnx.parity.text_checks import check_text
 from rnnx.parity.verdict import VERSION, Parity, Runtime, summarise
 from rnnx.runtime import initial_states
@@ -40,7 +40,7 @@ class Request:
         initial: as `compare_runtimes`.
         levels: by session, None for the table's.
         quantisation: as `rnnx.tolerance.level_of`.
-        behaviour: whether behaviour and extremes are checked too.
+        invariants: whether invariants and extremes are checked too.
         text: held-out text for models over symbols.
     """
 
@@ -53,7 +53,7 @@ class Request:
     initial: States | None = None
     levels: Sequence[Mapping[str, Level]] | None = None
     quantisation: str | None = None
-    behaviour: bool = True
+    invariants: bool = True
     text: str | None = None
 
     def rows(self, contract: Contract) -> Inputs:
@@ -118,7 +118,7 @@ def check_parity(
     reference: Reference,
     request: Request,
     *,
-    truth: Truth | None = None,
+    reference64: Reference64 | None = None,
     command: str = "",
     digests: Mapping[str, str] | None = None,
     advanced: Callable[[int], None] | None = None,
@@ -131,7 +131,7 @@ def check_parity(
         sessions: one for each runtime.
         reference: what the model should equal.
         request: how thoroughly.
-        truth: the reference in float64.
+        reference64: the reference in float64.
         command: that does this again, for the report.
         digests: of the reference's files, for the report.
         advanced: called with the number of steps done so far.
@@ -151,15 +151,15 @@ def check_parity(
         initial=request.initial,
         seed=request.seed,
         levels=levels,
-        truth=truth,
+        reference64=reference64,
         loops=request.loops,
         advanced=advanced,
     )
     interrupted = any(each.interrupted for each in compared)
     checks: list[list[Check]] = [[] for _ in sessions]
-    if request.behaviour and not interrupted:
+    if request.invariants and not interrupted:
         try:
-            _check(checks, sessions, reference, request, levels, truth, _comparable(compared))
+            _check(checks, sessions, reference, request, levels, reference64, _comparable(compared))
         except KeyboardInterrupt:
             interrupted = True
     runtimes = [
@@ -178,7 +178,7 @@ def check_parity(
         batch=compared[0].batch,
         seed=request.seed if request.inputs is None else None,
         inputs=request.inputs_label,
-        truth=truth is not None,
+        truth=reference64 is not None,
         runtimes=runtimes,
         finding=None,
         contract=contract,
@@ -196,15 +196,17 @@ def _check(
     reference: Reference,
     request: Request,
     levels: Sequence[Mapping[str, Level]],
-    truth: Truth | None,
+    reference64: Reference64 | None,
     steps: int,
 ) -> None:
     """Add to `checks`, for each session, what is checked beside the long comparison."""
     for row, each, table in zip(checks, sessions, levels, strict=True):
-        row += check_behaviour(each, table, sizes=request.sizes, seed=request.seed, steps=steps)
+        row += check_invariants(each, table, sizes=request.sizes, seed=request.seed, steps=steps)
     for kind in KINDS[1:]:
-        # Without the truth, or with coarser weights, nobody can say how far large values may be off.
-        if kind == "large" and (truth is None or any(stored_weights(each) != "f32" for each in sessions)):
+        # Without a float64 reference, or with coarser weights, nothing says how far large values may be off.
+        if kind == "large" and (
+            reference64 is None or any(stored_weights(each) != "f32" for each in sessions)
+        ):
             continue
         drawn = drawn_inputs(
             sessions[0].contract,
@@ -214,7 +216,13 @@ def _check(
             kind=kind,
         )
         results = compare_runtimes(
-            sessions, reference, inputs=drawn, sizes=request.sizes, levels=levels, truth=truth, lenient=True
+            sessions,
+            reference,
+            inputs=drawn,
+            sizes=request.sizes,
+            levels=levels,
+            reference64=reference64,
+            lenient=True,
         )
         if any(result.interrupted for result in results):
             raise KeyboardInterrupt
@@ -243,7 +251,7 @@ def _runtime(result: Comparison, levels: Mapping[str, Level], checks: list[Check
         provider=result.provider,
         tolerance=list(dict.fromkeys(level.name for level in levels.values())),
         agrees=result.agrees and all(check.holds is not False for check in checks),
-        max_errors={way: dict(errors) for way, errors in result.max_errors.items()},
+        max_errors={route: dict(errors) for route, errors in result.max_errors.items()},
         failure=result.failure,
         worst=result.worst,
         drift=dict(result.drift),
@@ -254,7 +262,7 @@ def _runtime(result: Comparison, levels: Mapping[str, Level], checks: list[Check
 
 
 def _largest(result: Comparison) -> float:
-    return max((error for way in result.max_errors.values() for error in way.values()), default=0.0)
+    return max((error for errors in result.max_errors.values() for error in errors.values()), default=0.0)
 
 
 def _model(session: Session) -> dict[str, str]:

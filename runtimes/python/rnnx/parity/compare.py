@@ -1,4 +1,4 @@
-"""Parity: a model and a reference of it, fed the same inputs and compared step by step.
+"""Parity: a model and a reference of it, run on the same inputs and compared step by step.
 
 Nothing is kept but the latest block of steps, so that a run may be as long as one likes.
 """
@@ -19,7 +19,7 @@ from rnnx.model.shapes import has_steps
 from rnnx.parity.drift import Drift, Track
 from rnnx.parity.lazy_inputs import fed_back, push
 from rnnx.parity.lockstep import Beside, Failure, Setting, Step
-from rnnx.parity.reference import Inputs, Reference, States, TraceReference, Truth, Values
+from rnnx.parity.reference import Inputs, Reference, Reference64, States, TraceReference, Values
 from rnnx.parity.yardstick import Yardstick
 from rnnx.session import Session
 from rnnx.tolerance import Level, coarser, level_of
@@ -40,11 +40,11 @@ class Comparison:
         steps: number of steps that were compared.
         batch: rows.
         seed: of the random inputs.
-        max_errors: by way and tensor, the largest error relative to 1 + |expected|.
+        max_errors: by route and tensor, the largest error relative to 1 + |expected|.
         failure: the first disagreement, None if all agree.
         worst: where the largest error was, allowed or not; None if nothing was compared.
-        drift: by tensor, how the error of the free run grew against the network in float64, or, where
-            nobody knows that, against the reference.
+        drift: by tensor, how the error of the free-running states grew against the network in float64, or,
+            where nobody knows that, against the reference.
         interrupted: whether it was stopped before its last step.
     """
 
@@ -86,7 +86,7 @@ class Comparison:
 
 
 def compare_trace(session: Session, trace: Trace) -> Comparison:
-    """Replay a trace on a session; the trace's own tolerances apply to every way."""
+    """Replay a trace on a session; the trace's own tolerances apply to every route."""
     bounds = {name: Level("trace", bound, bound, "") for name, bound in trace.tolerances.items()}
     return compare_steps(
         session,
@@ -146,25 +146,25 @@ def compare_runtimes(
     initial: States | None = None,
     seed: int | None = None,
     levels: Sequence[Mapping[str, Level]] | None = None,
-    truth: Truth | None = None,
+    reference64: Reference64 | None = None,
     loops: Mapping[str, str] | None = None,
     lenient: bool = False,
     advanced: Callable[[int], None] | None = None,
 ) -> list[Comparison]:
     """Compare several runtimes of one model with one reference, which is computed once.
 
-    Ctrl-C ends the comparison early: what was compared until then is returned. Where the truth is known, a
-    runtime is held to it in units of the reference's own error too. If only that disagrees, or only the free
-    run, it is done again with more runs of the network, which round as another engine may: what chaos and
-    coarser functions do to those is no fault.
+    Ctrl-C ends the comparison early: what was compared until then is returned. With a float64 reference,
+    a runtime is held to it in units of the reference's own error too. If only that disagrees, or only the
+    free-running states, it is done again with more runs of the network, which round as another engine may:
+    what chaos and coarser functions do to those is no fault.
 
     Args:
         sessions: one for each runtime.
         reference, inputs, sizes, initial, seed: as `compare_steps`.
         levels: for each session, the tolerance by tensor; None takes them from the table.
-        truth: the reference in float64, to measure errors against, and to know chaos from a fault.
+        reference64: the reference in float64, to measure errors against, and to know chaos from a fault.
         loops: inputs (name -> output) that take what came out a step before: the reference's own where
-            states are fed, their own where they run free. They are compared in steps only.
+            states are teacher-forced, their own where they are free-running. They are compared in steps only.
         lenient: measure single steps too by the reference's own error: the inputs are extreme.
         advanced: called with the number of steps done so far.
 
@@ -173,11 +173,11 @@ def compare_runtimes(
         UsageError: `reference-steps` or `reference-shape`.
     """
     tables = list(levels or map(default_levels, sessions))
-    run = _Run(reference, inputs, sizes, initial, seed, truth, dict(loops or {}), lenient)
+    run = _Run(reference, inputs, sizes, initial, seed, reference64, dict(loops or {}), lenient)
     found = run.compare(sessions, tables, advanced=advanced)
     for index, session in enumerate(sessions):
         failure = found[index].failure
-        if truth is None or failure is None or found[index].interrupted:
+        if reference64 is None or failure is None or found[index].interrupted:
             continue
         if failure.way == "start" or (failure.way == "fed" and failure.ratio is None and not lenient):
             continue
@@ -197,7 +197,7 @@ class _Run:
     sizes: Mapping[str, int]
     initial: States | None
     seed: int | None
-    truth: Truth | None
+    reference64: Reference64 | None
     loops: dict[str, str]
     lenient: bool
 
@@ -217,17 +217,17 @@ class _Run:
             runs: further runs of the network, each with rounding of its own, to measure its own error by.
             until_failure: stop at the first disagreement.
         """
-        contract, truth = sessions[0].contract, self.truth
-        given = fed_back(self.inputs, self.loops)
+        contract, reference64 = sessions[0].contract, self.reference64
+        inputs = fed_back(self.inputs, self.loops)
         start = dict(self.reference.start(self.sizes) if self.initial is None else self.initial)
         steps = count_steps(contract, self.inputs)
-        setting = Setting(given, self.sizes, self.initial, self.seed or 0, steps, self.loops, self.lenient)
+        setting = Setting(inputs, self.sizes, self.initial, self.seed or 0, steps, self.loops, self.lenient)
         resumes = self.reference.resumes
         yardstick = (
             None
-            if truth is None
+            if reference64 is None
             else Yardstick(
-                truth, contract, self.inputs, self.loops, start, levels[0], resumes=resumes, runs=runs
+                reference64, contract, self.inputs, self.loops, start, levels[0], resumes=resumes, runs=runs
             )
         )
         own = yardstick.own if yardstick else None
@@ -239,14 +239,14 @@ class _Run:
             for beside in besides:
                 beside.begin(start, compare=self.initial is None)
             before: States = start
-            for outputs, after in _exactly(self.reference.steps(given, start), steps):
+            for outputs, after in _exactly(self.reference.steps(inputs, start), steps):
                 found = Step(outputs, after)
                 if yardstick is not None:
-                    found = yardstick.measure(given, done, outputs, after, before)
+                    found = yardstick.measure(inputs, done, outputs, after, before)
                 for beside in besides:
                     beside.advance(done, found)
                 before = after
-                push(given, self.loops, outputs)
+                push(inputs, self.loops, outputs)
                 done += 1
                 if advanced is not None:
                     advanced(done)
@@ -301,7 +301,7 @@ def _exactly(steps: Any, wanted: int) -> Iterator[tuple[Values, States]]:
             "reference-steps",
             expected=f"a reference that gives {wanted} steps",
             found="more" if count > wanted else str(count),
-            fix="mend the reference: it should yield once for each row of its inputs",
+            fix="fix the reference: it should yield once for each row of its inputs",
         )
 
 

@@ -1,7 +1,8 @@
-"""Drift: how an error grows over a run whose states run free.
+"""Drift: how an error grows over free-running states.
 
-The truth is the same network in float64. An error against it says little by itself; in units of the error
-that PyTorch's own float32 makes against it (`rnnx.parity.rounding`), it does: 1 is as good as PyTorch.
+The float64 reference is the same network in float64. An error against it says little by itself; in units of
+the error that PyTorch's own float32 makes against it (`rnnx.parity.rounding`), it does: 1 is as good as
+PyTorch.
 """
 
 from __future__ import annotations
@@ -69,11 +70,12 @@ class Drift:
 
     Attributes:
         curve: (first step, largest error) of stretches of steps, relative to 1 + |true value|.
-        reference: the same for the reference's own error, empty where nobody knows the truth.
+        reference: the same for the reference's own error, empty without a float64 reference.
         largest: of all errors.
         ratio: the largest of `ratios`; None where there is none.
-        ratios: (first step, error in units of the reference's own) of stretches of steps, the larger of fed,
-            free and chunks: what `parity.rounding` measures, up to the step at which the reference is lost.
+        ratios: (first step, error in units of the reference's own) of stretches of steps, the largest of
+            teacher-forced, free-running and chunks: what `parity.rounding` measures, up to the step at which
+            the reference is lost.
         growth_per_step: powers of e by which the error grows a step, 0 for an error that stays.
         bound: the tolerance.
         left: the step at which the error leaves the tolerance, None if it never does.
@@ -92,7 +94,7 @@ class Drift:
 
 
 class Track:
-    """The errors of every tensor of one free run against the truth."""
+    """The errors of every tensor of one free-running comparison against the float64 reference."""
 
     def __init__(self, bounds: Mapping[str, float]) -> None:
         self.curves: dict[str, Curve] = {}
@@ -114,7 +116,7 @@ class Track:
         """Return the drift of each tensor.
 
         Args:
-            reference: the reference's own errors against the truth.
+            reference: the reference's own errors against the one in float64.
             ratios: by tensor, the errors in units of rounding.
         """
         found = {}

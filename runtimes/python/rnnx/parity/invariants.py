@@ -1,4 +1,4 @@
-"""Behaviour: what must hold for a runtime by itself, whatever it computes.
+"""Invariants: what must hold for a runtime by itself, whatever it computes.
 
 Any chunking gives one answer, a reset begins anew, rows of a batch know nothing of each other, a snapshot
 continues where it was made, and nothing looks ahead. Each check runs a few steps of random inputs.
@@ -46,7 +46,7 @@ class Check:
     max_error: float = 0.0
 
 
-def check_behaviour(
+def check_invariants(
     session: Session,
     levels: Mapping[str, Level],
     *,
@@ -61,7 +61,8 @@ def check_behaviour(
         levels: tolerance by tensor; what should be equal bit for bit is, whatever these say.
         sizes: of the free dimensions.
         seed: of inputs and chunks.
-        steps: to run; fewer for a chaotic network, which soon enlarges the rounding that two ways differ by.
+        steps: to run; fewer for a chaotic network, which soon enlarges the rounding that two routes differ
+            by.
     """
     runner = _Runner(session, levels, sizes, seed, steps)
     checks = []
@@ -74,7 +75,7 @@ def check_behaviour(
 
 
 class _Runner:
-    """Runs a session on random inputs in various ways."""
+    """Runs a session on random inputs by various routes."""
 
     def __init__(
         self,
@@ -140,10 +141,10 @@ def _chunkings(runner: _Runner, name: str) -> Check:
     inputs = runner.inputs()
     whole = runner.run(runner.stream(), inputs, [0, runner.steps])
     random = np.random.default_rng(runner._seed)
-    ways = [list(range(runner.steps + 1))]
-    ways += [sorted({0, runner.steps, *random.integers(0, runner.steps, 4).tolist()}) for _ in range(3)]
-    worst = Check(name, True, f"{len(ways)} chunkings give what one chunk gives")
-    for cuts in ways:
+    chunkings = [list(range(runner.steps + 1))]
+    chunkings += [sorted({0, runner.steps, *random.integers(0, runner.steps, 4).tolist()}) for _ in range(3)]
+    worst = Check(name, True, f"{len(chunkings)} chunkings give what one chunk gives")
+    for cuts in chunkings:
         said = (
             f"in chunks that end at {', '.join(map(str, cuts[1:]))}" if len(cuts) < 9 else "in single steps"
         )

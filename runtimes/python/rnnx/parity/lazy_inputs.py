@@ -1,6 +1,6 @@
 """Inputs of a long comparison, made when they are needed, so that 100,000 steps fit in any memory.
 
-Each kind behaves like an array [step, ...]: it has a length, and entries and slices are rows. Rows can be
+Each kind behaves like an array [step, ...]: it has a length, and elements and slices are rows. Rows can be
 asked for again as long as they are not further back than a few blocks; random ones always.
 """
 
@@ -176,7 +176,7 @@ def loops(contract: Contract) -> dict[str, str]:
     for spec in contract.inputs:
         for output in contract.outputs:
             fits = output.dtype == spec.dtype and step_shape(output) == step_shape(spec)
-            if fits and _is_fed(contract, spec) and output.name not in found.values():
+            if fits and _takes_feedback(contract, spec) and output.name not in found.values():
                 found[spec.name] = output.name
                 break
     if not found:
@@ -189,7 +189,7 @@ def loops(contract: Contract) -> dict[str, str]:
     return found
 
 
-def _is_fed(contract: Contract, spec: InputSpec) -> bool:
+def _takes_feedback(contract: Contract, spec: InputSpec) -> bool:
     return spec.role is None and has_steps(contract, spec)
 
 
@@ -219,8 +219,8 @@ def recorded_inputs(
         InputError: `wrong-time` for an array without the axes of a chunk; as `Stream.run` for other names,
             dtypes or values.
     """
-    given = name_inputs(contract.inputs, arrays)
-    named = {spec.name: to_array(spec, given[spec.name]) for spec in contract.inputs if spec.name in given}
+    found = name_inputs(contract.inputs, arrays)
+    named = {spec.name: to_array(spec, found[spec.name]) for spec in contract.inputs if spec.name in found}
     check_values(contract, named, {"time": time}, finite=True)
     for spec in contract.inputs:
         if spec.name in named and has_steps(contract, spec):

@@ -1,7 +1,8 @@
 """One runtime beside a reference: three streams of it that advance together, and what they disagree on.
 
-- fed: before each step the model gets the reference's states, so that one wrong step shows alone;
-- free: the states run free from the start, so that errors add up as they will in use;
+- teacher-forced (`fed`): before each step the model gets the reference's states, so that one wrong step shows
+  alone;
+- free-running (`free`): the states are the model's own from the start, so that errors add up as in use;
 - chunks: the same again in chunks of random lengths through the time axis.
 """
 
@@ -31,15 +32,16 @@ class Failure:
     """One place where model and reference disagree.
 
     Attributes:
-        way: `start`, `fed`, `free` or `chunks`.
+        way: `start`, `fed`, `free` or `chunks`; `float64` for the file itself, whatever runs it.
         step: 0 for the first.
         tensor: `output.NAME` or `state.NAME`.
         index: of the worst value in that tensor at that step, [] for a scalar.
         expected, got: the values there; what was expected is the true value where `ratio` is set.
         max_error: largest error in that tensor at that step, relative to 1 + |expected|.
         absolute, relative: what was allowed.
-        ratio: where each step is within the tolerance but a window of steps is further from the truth than
-            rounding explains: how many times PyTorch's own error, as root mean squares. Else None.
+        ratio: where each step is within the tolerance but a window of steps is further from the float64
+            reference than rounding explains: how many times PyTorch's own error, as root mean squares. Else
+                None.
         allowed_ratio: how many times are allowed.
         window: the window's first step, and the one after its last.
     """
@@ -60,6 +62,12 @@ class Failure:
     def __str__(self) -> str:
         """Return it as one line."""
         place = f"{self.tensor}{self.index}" if self.index else self.tensor
+        if self.way == "float64":
+            return (
+                f"step {self.step}, {place} of the file in float64: expected {self.expected:.12g}, got "
+                f"{self.got:.12g}, {self.ratio:.3g} times what rounding the file's constants costs, "
+                f"{self.allowed_ratio:g} allowed"
+            )
         if self.ratio is not None and self.window is not None:
             return (
                 f"steps {self.window[0]} to {self.window[1] - 1}, {place} ({self.way}): "
@@ -101,17 +109,17 @@ class Step:
 
     Attributes:
         outputs, after: the reference's.
-        true: the truth's, whose states run free; None where nobody knows it.
-        true_fed: the truth's from the states that the reference had before the step; None where it cannot.
-        rough, rough_fed: the same of further good runs.
+        true: the float64 reference's, free-running; None where there is none.
+        true_forced: the same from the states that the reference had before the step; None where it cannot.
+        rough, rough_forced: the same of further good runs.
     """
 
     outputs: Values
     after: States
     true: tuple[Values, States] | None = None
-    true_fed: tuple[Values, States] | None = None
+    true_forced: tuple[Values, States] | None = None
     rough: Sequence[tuple[Values, States]] = ()
-    rough_fed: Sequence[tuple[Values, States]] = ()
+    rough_forced: Sequence[tuple[Values, States]] = ()
 
 
 class Beside:
@@ -121,7 +129,8 @@ class Beside:
         session: the runtime.
         setting: what all runtimes share.
         levels: tolerance by tensor.
-        own: the reference's own error so far, against which a chaotic network's free run is measured.
+        own: the reference's own error so far, against which a chaotic network's free-running states are
+            measured.
     """
 
     def __init__(
@@ -135,11 +144,11 @@ class Beside:
         self.drift = Track({name: level.drift.relative for name, level in levels.items()})
         self._setting, self._levels, self._own = setting, levels, own
         self.ratios: dict[str, Curve] = {}
-        self._meters = {way: Meter(self.contract) for way in ("fed", "free", "chunks")}
+        self._meters = {route: Meter(self.contract) for route in ("fed", "free", "chunks")}
         # A whole-only model cannot be stepped: it runs as one chunk.
         steps = self.contract.whole_only is None
-        self._fed = self._open() if steps else None
-        self._free = self._open() if steps else None
+        self._forced = self._open() if steps else None
+        self._free_running = self._open() if steps else None
         self._chunks = self._open()
         self._before: States = {}
         self._last: dict[str, Array] = {}
@@ -149,10 +158,10 @@ class Beside:
 
     def close(self) -> None:
         """Judge the last steps, and let go of all buffers."""
-        for way, meter in self._meters.items():
+        for route, meter in self._meters.items():
             for excess in meter.rest():
-                self._judge(way, excess)
-        for stream in (self._fed, self._free, self._chunks):
+                self._judge(route, excess)
+        for stream in (self._forced, self._free_running, self._chunks):
             if stream is not None:
                 stream.close()
 
@@ -162,71 +171,75 @@ class Beside:
         for name, value in self._chunks.state.items() if compare else ():
             self._note("start", 0, f"state.{name}", start[name], value)
 
-    def advance(self, step: int, given: Step) -> None:
-        """Compare step `step` with what the reference gave, and drift with the truth where it is known."""
-        outputs, after = given.outputs, given.after
+    def advance(self, step: int, reference: Step) -> None:
+        """Compare step `step` with the reference's, and drift with the float64 reference's, if any."""
+        outputs, after = reference.outputs, reference.after
         if set(after) != set(self._before):
-            self._fed = None
-        if self._fed is not None:
-            self._fed.state.update(self._before)
-            got = self._fed.step(self.step_inputs(step))
-            self._compare("fed", step, outputs, after, got, self._fed)
-            self._measure("fed", step, given, got, self._fed)
+            self._forced = None
+        if self._forced is not None:
+            self._forced.state.update(self._before)
+            got = self._forced.step(self.step_inputs(step))
+            self._compare("fed", step, outputs, after, got, self._forced)
+            self._measure("fed", step, reference, got, self._forced)
             self._before = after
-        if self._free is not None:
-            got = self._free.step(self.step_inputs(step) | self._last)
+        if self._free_running is not None:
+            got = self._free_running.step(self.step_inputs(step) | self._last)
             self._last = {name: got[output] for name, output in self._setting.loops.items()}
-            self._compare("free", step, outputs, after, got, self._free)
-            self._measure("free", step, given, got, self._free)
-            self._note_drift(step, got, *(given.true or (outputs, after)))
-        self._pending.append(given)
+            self._compare("free", step, outputs, after, got, self._free_running)
+            self._measure("free", step, reference, got, self._free_running)
+            self._note_drift(step, got, *(reference.true or (outputs, after)))
+        self._pending.append(reference)
         if step + 1 == self._cut:
             self._run_chunk(step + 1, after)
 
     def _note_drift(self, step: int, got: Values, outputs: Values, after: States) -> None:
-        assert self._free is not None
+        assert self._free_running is not None
         pairs = {f"output.{name}": (value, got[name]) for name, value in outputs.items()}
-        pairs |= {f"state.{name}": (value, self._free.state[name]) for name, value in after.items()}
+        pairs |= {f"state.{name}": (value, self._free_running.state[name]) for name, value in after.items()}
         for tensor, (expected, value) in pairs.items():
             pair = self._valid_rows(step, tensor, np.asarray(expected), value)
             self.drift.add(step, tensor, relative_error(*pair))
 
-    def _measure(self, way: str, step: int, given: Step, got: Values, stream: Stream) -> None:
+    def _measure(self, route: str, step: int, reference: Step, got: Values, stream: Stream) -> None:
         """Measure a step in units of rounding."""
-        true, rough = (given.true_fed, given.rough_fed) if way == "fed" else (given.true, given.rough)
+        true, rough = (
+            (reference.true_forced, reference.rough_forced)
+            if route == "fed"
+            else (reference.true, reference.rough)
+        )
         if true is None:
             return
-        for name, value in given.outputs.items():
+        for name, value in reference.outputs.items():
             self._gauge(
-                way, step, f"output.{name}", true[0][name], got[name], value, [r[0][name] for r in rough]
+                route, step, f"output.{name}", true[0][name], got[name], value, [r[0][name] for r in rough]
             )
-        for name, value in given.after.items():
+        for name, value in reference.after.items():
             others = [run[1][name] for run in rough]
-            self._gauge(way, step, f"state.{name}", true[1][name], stream.state[name], value, others)
+            self._gauge(route, step, f"state.{name}", true[1][name], stream.state[name], value, others)
 
     def _gauge(
-        self, way: str, step: int, tensor: str, true: Array, got: Array, own: Array, rough: Sequence[Array]
+        self, route: str, step: int, tensor: str, true: Array, got: Array, own: Array, rough: Sequence[Array]
     ) -> None:
         if self._levels[tensor].rounding is None:
             return
         true, got = self._valid_rows(step, tensor, np.asarray(true), got)
         own, *others = (self._valid_rows(step, tensor, np.asarray(each), got)[0] for each in (own, *rough))
-        excess = self._meters[way].add(step, tensor, true, got, own, others)
+        excess = self._meters[route].add(step, tensor, true, got, own, others)
         if excess is not None:
-            self._judge(way, excess)
+            self._judge(route, excess)
 
-    def _judge(self, way: str, excess: Excess) -> None:
+    def _judge(self, route: str, excess: Excess) -> None:
         """Take what a window of steps shows, unless the reference was lost in it."""
-        if way != "fed" and excess.end > self._lost():
+        if route != "fed" and excess.end > self._lost():
             return
         self.ratios.setdefault(excess.tensor, Curve(WINDOW)).add(excess.begin, excess.ratio)
         level = self._levels[excess.tensor]
         assert level.rounding is not None
         if excess.ratio <= level.rounding or self.failure is not None:
             return
-        bound = level.step if way == "fed" else level.drift
+        bound = level.step if route == "fed" else level.drift
         self.failure = Failure(
-            way=way,
+            way=route,
             step=excess.step,
             tensor=excess.tensor,
             index=excess.index,
@@ -262,26 +275,26 @@ class Beside:
         timeless = axis_index(shape, "time") is None  # one value, that of the last step
         first, rows = (end - 1, value[None]) if timeless else (begin, to_steps(value, shape))
         for step, row in zip(range(first, end), rows, strict=True):
-            given = self._pending[step - begin]
-            expected = given.outputs[name]
-            true = expected if given.true is None else given.true[0][name]
+            reference = self._pending[step - begin]
+            expected = reference.outputs[name]
+            true = expected if reference.true is None else reference.true[0][name]
             self._note("chunks", step, tensor, expected, row)
-            if given.true is not None:
-                others = [run[0][name] for run in given.rough]
+            if reference.true is not None:
+                others = [run[0][name] for run in reference.rough]
                 self._gauge("chunks", step, tensor, true, row, expected, others)
-            if self._free is None:
+            if self._free_running is None:
                 pair = self._valid_rows(step, tensor, np.asarray(true), row)
                 self.drift.add(step, tensor, relative_error(*pair))
 
     def _compare(
-        self, way: str, step: int, outputs: Values, after: States, got: Values, stream: Stream
+        self, route: str, step: int, outputs: Values, after: States, got: Values, stream: Stream
     ) -> None:
         for name, value in outputs.items():
-            self._note(way, step, f"output.{name}", value, got[name])
+            self._note(route, step, f"output.{name}", value, got[name])
         for name, value in after.items():
-            self._note(way, step, f"state.{name}", value, stream.state[name])
+            self._note(route, step, f"state.{name}", value, stream.state[name])
 
-    def _note(self, way: str, step: int, tensor: str, expected: Array, got: Array) -> None:
+    def _note(self, route: str, step: int, tensor: str, expected: Array, got: Array) -> None:
         expected = np.asarray(expected)
         if expected.shape != got.shape:
             raise UsageError(
@@ -292,18 +305,18 @@ class Beside:
             )
         expected, got = self._valid_rows(step, tensor, expected, got)
         error = relative_error(expected, got)
-        largest = self.max_errors.setdefault(way, {})
+        largest = self.max_errors.setdefault(route, {})
         largest[tensor] = max(error, largest.get(tensor, 0.0))
         if error == 0.0 and self.worst is not None:
             return
         level = self._levels[tensor]
-        bound = level.step if way in ("start", "fed") else level.drift
+        bound = level.step if route in ("start", "fed") else level.drift
         beyond = error_beyond(bound, expected, got)
         place = np.unravel_index(int(beyond.argmax()), beyond.shape) if beyond.size else ()
         if beyond.size == 0 or (beyond[place] <= 0 and self.worst and error <= self.worst.max_error):
             return
         found = Failure(
-            way=way,
+            way=route,
             step=step,
             tensor=tensor,
             index=[int(entry) for entry in place],
@@ -313,22 +326,22 @@ class Beside:
             absolute=bound.absolute,
             relative=bound.relative,
         )
-        failed = beyond[place] > 0 and not self._excused(way, step, error)
+        failed = beyond[place] > 0 and not self._excused(route, step, error)
         if self.worst is None or error > self.worst.max_error:
             self.worst = found
-        # Of one step, what was fed comes first: it shows the cause, where free shows what follows from it.
+        # Of one step, teacher-forced comes first: it shows the cause, where free-running shows what follows.
         # What leaves the tolerance comes before what does so only in units of rounding.
         before = self.failure if self.failure is None or self.failure.ratio is None else None
         earlier = before is None or (before.way != "start" and step < before.step)
         if failed and earlier:
             self.failure = found
 
-    def _excused(self, way: str, step: int, error: float) -> bool:
-        """Whether the reference itself is as far from the truth: a chaotic network, or extreme inputs."""
+    def _excused(self, route: str, step: int, error: float) -> bool:
+        """Whether the reference is as far from the float64 one: a chaotic network, or extreme inputs."""
         if self._own is None or not math.isfinite(error):
             return False
         lenient = self._setting.lenient
-        if way not in ("free", "chunks") and not lenient:
+        if route not in ("free", "chunks") and not lenient:
             return False
         # Past the step at which PyTorch itself has left the tolerance, trajectories cannot be compared.
         lost = step >= self._lost()

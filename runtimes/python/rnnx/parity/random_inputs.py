@@ -18,7 +18,7 @@ def random_inputs(
     """Return inputs that a model could meet, the same for the same seed.
 
     What has a range is drawn from it, and symbols from the vocabulary; other floats from the normal
-    distribution; other integers and truth values are 0 or 1. Optional inputs stay near their default, and in
+    distribution; other integers and booleans are 0 or 1. Optional inputs stay near their default, and in
     their range; lengths are left to their default.
 
     Args:

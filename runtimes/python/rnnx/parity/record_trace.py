@@ -38,10 +38,10 @@ def record_trace(
         The trace, with the drift tolerances of the CPU: the replay runs free.
     """
     start = reference.start(sizes)
-    given: dict[str, list[Any]] = {spec.name: [] for spec in contract.outputs}
+    collected: dict[str, list[Any]] = {spec.name: [] for spec in contract.outputs}
     carried: dict[str, list[Array]] = {state.name: [start[state.name]] for state in contract.states}
     for step, (outputs, after) in enumerate(reference.steps(inputs, start), 1):
-        for name, rows in given.items():
+        for name, rows in collected.items():
             rows.append(outputs.get(name))
         for name, kept in carried.items():
             kept.append(after.get(name, kept[-1]))
@@ -53,6 +53,9 @@ def record_trace(
         reference.name,
         bounds,
         {name: np.asarray(rows) for name, rows in inputs.items()},
-        {name: np.stack([rows[-1] if row is None else row for row in rows]) for name, rows in given.items()},
+        {
+            name: np.stack([rows[-1] if row is None else row for row in rows])
+            for name, rows in collected.items()
+        },
         {name: np.stack(rows) for name, rows in carried.items()},
     )

@@ -10,7 +10,7 @@ from rnnx.model.shapes import Array
 
 States = Mapping[str, Array]
 Values = Mapping[str, Array]
-# By name: an array [step, ...], or anything with a length whose entries and slices are such rows, for
+# By name: an array [step, ...], or anything with a length whose elements and slices are such rows, for
 # inputs that are too long to keep (`lazy_inputs`); inputs without time are arrays that stand there once.
 Inputs = Mapping[str, Any]
 
@@ -44,11 +44,11 @@ class Reference(Protocol):
         Yields:
             Outputs in the shape of one step, and the states after it in full shape. A reference that can
             only compute whole sequences leaves out the states, and outputs without time, save after the
-            last step; it is not compared fed.
+            last step; it is not compared teacher-forced.
         """
 
 
-class Truth(Reference, Protocol):
+class Reference64(Reference, Protocol):
     """A reference in float64, which errors are measured against."""
 
     def rough(self, seed: int) -> Reference:

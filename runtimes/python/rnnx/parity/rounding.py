@@ -1,9 +1,9 @@
-"""Errors in units of rounding: how far a runtime is from the truth beside how far PyTorch itself is.
+"""Errors in units of rounding: how far a runtime is from the float64 reference beside how far PyTorch is.
 
-The truth is the network in float64. A fixed tolerance has to allow what large networks need, and lets a
-wrong weight of a small one pass. PyTorch's own float32 error against the truth is the scale that the network
-itself has, at that step and in that tensor. At a single value it may be 0 by luck, so both errors are taken
-as root mean squares: of each element, over the rows of the batch and a window of steps.
+The float64 reference is the network in float64. A fixed tolerance has to allow what large networks need, and
+lets a wrong weight of a small one pass. PyTorch's own float32 error against it is the scale that the network
+itself has, at that step and in that tensor. At a single value it may be 0 by luck, so both errors are
+measured as root mean squares: of each element, over the rows of the batch and a window of steps.
 docs/decisions/0012-verdict-in-units-of-rounding.md has the reasons and what was measured.
 """
 
@@ -25,7 +25,7 @@ _SMALLEST = 0.5  # values below are held to the rounding of this: engines' sigmo
 
 @dataclasses.dataclass(frozen=True)
 class Excess:
-    """The element of a tensor that is furthest from the truth in a window, in units of rounding.
+    """The element of a tensor that is furthest from the float64 reference in a window, in units of rounding.
 
     Attributes:
         tensor: `output.NAME` or `state.NAME`.
@@ -46,7 +46,7 @@ class Excess:
 
 
 class Meter:
-    """One way of running a runtime: measures its errors window by window.
+    """One route of running a runtime: measures its errors window by window.
 
     Args:
         contract: of the model.

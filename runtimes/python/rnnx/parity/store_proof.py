@@ -47,7 +47,10 @@ def record_parity(path: str | os.PathLike[str], found: Parity) -> Contract:
             fix="compare it again; the file is as it was",
         )
     errors = [
-        error for runtime in found.runtimes for way in runtime.max_errors.values() for error in way.values()
+        error
+        for runtime in found.runtimes
+        for errors in runtime.max_errors.values()
+        for error in errors.values()
     ]
     levels = dict.fromkeys(name for runtime in found.runtimes for name in runtime.tolerance)
     before = contract.proof

@@ -94,34 +94,34 @@ def _held_out(session: Session, reference: Reference, text: str) -> Check:
     kept = "".join(symbol for symbol in text if symbol in known)
     if len(kept) < 2:
         return Check("held-out text", None, "no two characters of it are in the vocabulary")
-    symbols = encode(vocabulary.symbols, kept, what="text")
-    ids = _Ids(contract, len(symbols) - 1)
+    tokens = encode(vocabulary.symbols, kept, what="text")
+    ids = _Ids(contract, len(tokens) - 1)
     stream, total = session.stream(), np.zeros(2)
-    for step, outputs in enumerate(_fed(reference, vocabulary.input, ids, symbols)):
+    for step, outputs in enumerate(_outputs_after(reference, vocabulary.input, ids, tokens)):
         scores = stream.step({vocabulary.input: ids[step]})[vocabulary.output]
         pair = (scores, outputs[vocabulary.output])
-        total += [_nats(np.asarray(each).reshape(-1), symbols[step + 1]) for each in pair]
-    ours, theirs = (total / (len(symbols) - 1)).tolist()
+        total += [_nats(np.asarray(each).reshape(-1), tokens[step + 1]) for each in pair]
+    ours, theirs = (total / (len(tokens) - 1)).tolist()
     spec = next(spec for spec in contract.outputs if spec.name == vocabulary.output)
     bound = level_of(spec.dtype, session.provider).drift.absolute
     said = f"{ours:.6f} nats a character, the reference {theirs:.6f}: {ours - theirs:+.1e} over "
     return Check(
         "held-out text",
         abs(ours - theirs) <= bound,
-        f"{said}{len(symbols) - 1:,} characters",
+        f"{said}{len(tokens) - 1:,} characters",
         abs(ours - theirs),
     )
 
 
-def _fed(reference: Reference, name: str, ids: _Ids, symbols: Array) -> Iterator[Any]:
-    """Yield the reference's outputs after each symbol."""
-    ids.latest = int(symbols[0])
+def _outputs_after(reference: Reference, name: str, ids: _Ids, tokens: Array) -> Iterator[Any]:
+    """Yield the reference's outputs after each token."""
+    ids.latest = int(tokens[0])
     for step, (outputs, _) in enumerate(reference.steps({name: ids}, reference.start({"batch": 1}))):
         yield outputs
-        ids.latest = int(symbols[step + 1])
+        ids.latest = int(tokens[step + 1])
 
 
-def _nats(scores: Array, symbol: int) -> float:
+def _nats(scores: Array, token: int) -> float:
     values = scores.astype(np.float64)
     highest = values.max()
-    return float(highest + np.log(np.exp(values - highest).sum()) - values[symbol])
+    return float(highest + np.log(np.exp(values - highest).sum()) - values[token])

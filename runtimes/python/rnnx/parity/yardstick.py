@@ -1,4 +1,4 @@
-"""What the errors of a run are measured against, step by step: the truth, and PyTorch's own errors."""
+"""What errors are measured against, step by step: the float64 reference, and PyTorch's own errors."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from rnnx.parity.drift import Track
 from rnnx.parity.lazy_inputs import fed_back, push
 from rnnx.parity.lockstep import Step, ended_rows
 from rnnx.parity.perturbed import Noisy, advance
-from rnnx.parity.reference import Inputs, States, Truth, Values
+from rnnx.parity.reference import Inputs, Reference64, States, Values
 from rnnx.tolerance import Level, relative_error
 
-_FED = 2  # further runs from the reference's states: no chaos parts them, so that few will do
+_FORCED = 2  # further runs from the reference's states: no chaos parts them, so that few will do
 
 
 class Yardstick:
-    """Runs the truth beside a reference.
+    """Runs the float64 reference beside a reference.
 
     Args:
-        truth: the reference in float64.
+        reference64: the reference in float64.
         contract: of the model.
-        inputs: rows [step, ...] of what the truth takes.
+        inputs: rows [step, ...] of what it takes.
         loops: inputs that take what came out a step before, by the output they take.
         start: states to begin with.
         levels: tolerance by tensor.
-        resumes: whether the truth can be advanced from any states.
+        resumes: whether it can be advanced from any states.
         runs: how many further good runs, each with rounding of its own, to measure PyTorch's own error by.
     """
 
     def __init__(
         self,
-        truth: Truth,
+        reference64: Reference64,
         contract: Contract,
         inputs: Inputs,
         loops: Mapping[str, str],
@@ -44,11 +44,11 @@ class Yardstick:
         runs: int,
     ) -> None:
         self.own = Track({name: level.drift.relative for name, level in levels.items()})
-        self._truth, self._contract, self._loops, self._resumes = truth, contract, loops, resumes
+        self._reference64, self._contract, self._loops, self._resumes = reference64, contract, loops, resumes
         self._inputs = fed_back(inputs, loops)
-        self._steps = iter(truth.steps(self._inputs, start))
+        self._steps = iter(reference64.steps(self._inputs, start))
         whole = None if resumes else inputs
-        self._noisy = [Noisy(truth, contract, start, number, whole) for number in range(runs)]
+        self._noisy = [Noisy(reference64, contract, start, number, whole) for number in range(runs)]
 
     def measure(self, inputs: Inputs, step: int, outputs: Values, after: States, before: States) -> Step:
         """Return a step with all that errors are measured against.
@@ -65,14 +65,14 @@ class Yardstick:
         push(self._inputs, self._loops, true[0])
         if not self._resumes:
             return Step(outputs, after, true, rough=rough)
-        true_fed = advance(self._truth, self._contract, inputs, step, before)
-        rough_fed = [each.fed(inputs, step, before) for each in self._noisy[:_FED]]
-        return Step(outputs, after, true, true_fed, rough, rough_fed)
+        true_forced = advance(self._reference64, self._contract, inputs, step, before)
+        rough_forced = [each.forced(inputs, step, before) for each in self._noisy[:_FORCED]]
+        return Step(outputs, after, true, true_forced, rough, rough_forced)
 
     def _note_own(
         self, inputs: Inputs, step: int, outputs: Values, after: States, true: tuple[Values, States]
     ) -> None:
-        """Measure the error of the reference, or of another good run, against the truth."""
+        """Measure the error of the reference, or of another good run, against the one in float64."""
         pairs = {f"output.{name}": (true[0][name], value) for name, value in outputs.items()}
         pairs |= {f"state.{name}": (true[1][name], value) for name, value in after.items()}
         for tensor, (expected, got) in pairs.items():

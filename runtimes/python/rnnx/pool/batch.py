@@ -83,7 +83,7 @@ class Batch:
         check: whether NaN and infinity in inputs are refused.
 
     Attributes:
-        lane: the states.
+        buffers: the states.
         plan: the calls.
         nbytes: what it takes, outputs of unknown size aside.
     """
@@ -92,8 +92,8 @@ class Batch:
         self, contract: Contract, engine: Engine, dims: Mapping[str, int], *, whole: bool, check: bool
     ) -> None:
         self._contract = contract
-        self.lane = engine.open(state_shapes(contract, dims))
-        self.plan = Plan(contract, self.lane, dims, whole=whole, check=check)
+        self.buffers = engine.open(state_shapes(contract, dims))
+        self.plan = Plan(contract, self.buffers, dims, whole=whole, check=check)
         axes = [
             axis_index(chunk_shape(contract, spec) if whole else step_shape(spec), "batch")
             for spec in contract.inputs
@@ -142,7 +142,7 @@ class Batch:
     def run_chunk(
         self, parts: Mapping[int, Mapping[str, Array]], time: int
     ) -> tuple[dict[int, dict[str, Array]], int]:
-        """Run a chunk from the states of side 0; return its outputs by row, and where the states are.
+        """Run a chunk from the states of buffer 0; return its outputs by row, and where the states are.
 
         Args:
             parts: inputs that were checked, by row.
@@ -163,18 +163,18 @@ class Batch:
         arrays = {}
         for spec in self._contract.inputs:
             values = [part.get(spec.name) for part in parts]
-            given = next((value for value in values if value is not None), None)
-            if given is None:
+            first = next((value for value in values if value is not None), None)
+            if first is None:
                 continue
             axis = axis_index(chunk_shape(self._contract, spec), "batch")
             if axis is None:
-                arrays[spec.name] = given
+                arrays[spec.name] = first
                 continue
-            default = given  # stands for no row unless the input may be left out
+            default = first  # stands for no row unless the input may be left out
             if spec.role is not None:
                 default = np.full(1, time, np.int64)
             elif spec.default is not None:
-                default = default_array(spec, given.shape)
+                default = default_array(spec, first.shape)
             rows = [default if value is None else value for value in values]
             arrays[spec.name] = np.concatenate(rows, axis)
         return arrays

@@ -19,7 +19,7 @@ def run(
     states: PoolStates,
     batches: Batches,
     streams: tuple[int, ...],
-    given: Sequence[Matched],
+    inputs: Sequence[Matched],
 ) -> dict[int, dict[str, Array]]:
     """Run a chunk of each stream; either all of them move on or none.
 
@@ -28,27 +28,29 @@ def run(
         states: of all streams.
         batches: that compute.
         streams: that have a chunk.
-        given: the chunk of each, checked.
+        inputs: the chunk of each, checked.
 
     Returns:
         The outputs by stream.
     """
-    times = np.array([dims["time"] for _, dims in given], np.int64)
+    times = np.array([dims["time"] for _, dims in inputs], np.int64)
     states.set_aside(streams)
     parts: list[list[dict[str, Array]]] = [[] for _ in streams]
     begin = 0
     for end in sorted(set(times.tolist())):
         rows = np.flatnonzero(times >= end).tolist()
         chunks = {
-            row: given[row][0] if end - begin == times[row] else part_of(contract, given[row][0], begin, end)
+            row: inputs[row][0]
+            if end - begin == times[row]
+            else part_of(contract, inputs[row][0], begin, end)
             for row in rows
         }
-        dims = {**given[0][1], "batch": len(rows), "time": end - begin if contract.has_time else 1}
+        dims = {**inputs[0][1], "batch": len(rows), "time": end - begin if contract.has_time else 1}
         batch = batches.get(dims, whole=contract.has_time)
         running = [streams[row] for row in rows]
-        states.take(running, batch.lane)
-        results, side = batch.run_chunk(chunks, end - begin)
-        states.give(running, batch.lane, side)
+        states.take(running, batch.buffers)
+        results, index = batch.run_chunk(chunks, end - begin)
+        states.give(running, batch.buffers, index)
         for row, result in results.items():
             parts[row].append(result)
         begin = end

@@ -158,19 +158,19 @@ class Pool(Guarded):
         Raises:
             InputError, StreamError, ModelError: as `step`; either all chunks were run or none.
         """
-        given = input_checks.by_stream(inputs)
-        streams = self._states.order(given)
+        named = input_checks.by_stream(inputs)
+        streams = self._states.order(named)
         self._states.require(streams)
         if not streams:
             return {}
-        feeds = [given[stream] for stream in streams]
+        feeds = [named[stream] for stream in streams]
         parts = input_checks.match_streams(
             self._contract, streams, feeds, self._sizes, whole=True, finite=self._check
         )
         return chunks.run(self._contract, self._states, self._batches, streams, parts)
 
     @exclusive
-    def _run_matched(self, given: Mapping[int, input_checks.Matched]) -> dict[int, dict[str, Array]]:
+    def _run_matched(self, matched: Mapping[int, input_checks.Matched]) -> dict[int, dict[str, Array]]:
         """Run chunks as `run` does whose inputs `joining.match_streams` has seen, alone or in longer ones.
 
         Raises:
@@ -178,9 +178,9 @@ class Pool(Guarded):
             InputError: `streams-disagree`.
             ModelError: `engine-failed`; the states are unchanged.
         """
-        streams = self._states.order(given)
+        streams = self._states.order(matched)
         self._states.require(streams)
-        parts = [given[stream] for stream in streams]
+        parts = [matched[stream] for stream in streams]
         input_checks.check_joined(self._contract, streams, parts)
         return chunks.run(self._contract, self._states, self._batches, streams, parts)
 

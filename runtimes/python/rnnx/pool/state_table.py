@@ -1,7 +1,7 @@
 """Where the states of a pool's streams are, so that all of them move together.
 
 A table holds a row per stream. The streams of the latest step have their states in the batch that stepped
-them instead, which reads one side and writes the other as long as the same streams step; only when others
+them instead, which reads one buffer and writes the other as long as the same streams step; only when others
 do, rows move. Which of the two holds is one value, replaced in one assignment, so that an interrupt finds
 every state old or every state new. What does not hold may be overwritten at any time.
 """
@@ -12,7 +12,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from rnnx.engines.protocol import Engine, Lane
+from rnnx.engines.protocol import Engine, StateBuffers
 from rnnx.errors import StreamError
 from rnnx.model.contract import Contract
 from rnnx.model.shapes import Array
@@ -24,15 +24,17 @@ class _Table:
 
     def __init__(self, engine: Engine, contract: Contract, sizes: Mapping[str, int], count: int) -> None:
         self.count = count
-        self.lane = engine.open(state_shapes(contract, {**sizes, "batch": count}), sides=1)
+        self.buffers = engine.open(state_shapes(contract, {**sizes, "batch": count}), buffers=1)
         self.positions = np.zeros(count, np.int64)
 
 
 class _Group:
-    """Streams whose states are in a lane rather than in the table."""
+    """Streams whose states are in buffers of their own rather than in the table."""
 
-    def __init__(self, streams: tuple[int, ...], rows: Array, lane: Lane, positions: Array) -> None:
-        self.streams, self.rows, self.lane, self.positions = streams, rows, lane, positions
+    def __init__(
+        self, streams: tuple[int, ...], rows: Array, buffers: StateBuffers, positions: Array
+    ) -> None:
+        self.streams, self.rows, self.buffers, self.positions = streams, rows, buffers, positions
 
     def has(self, streams: Mapping[int, object]) -> bool:
         """Whether these are its streams, in any order."""
@@ -61,8 +63,8 @@ class PoolStates:
         self._table = _Table(engine, contract, sizes, capacity + 1)
         self._free: list[int] = []  # rows that had a stream; those from `_fresh` on never had one
         self._fresh = 0
-        self._one = engine.open(state_shapes(contract, {**sizes, "batch": 1}), sides=1)
-        # (streams outside the table or None, side of their lane, steps since they left it).
+        self._one = engine.open(state_shapes(contract, {**sizes, "batch": 1}), buffers=1)
+        # (streams outside the table or None, index of their current buffer, steps since they left it).
         self._now: tuple[_Group | None, int, int] = (None, 0, 0)
 
     def order(self, streams: Mapping[int, object]) -> tuple[int, ...]:
@@ -88,28 +90,28 @@ class PoolStates:
             StreamError: `stream-closed`.
             ModelError: `engine-failed`.
         """
-        group, side, steps = self._now
-        if group is None or group.streams is not streams or group.lane is not batch.lane:
-            group, side, steps = self._gather(streams, batch.lane), 0, 0
-        batch.plan.run(side)
-        self._now = (group, 1 - side, steps + 1)
+        group, index, steps = self._now
+        if group is None or group.streams is not streams or group.buffers is not batch.buffers:
+            group, index, steps = self._gather(streams, batch.buffers), 0, 0
+        batch.plan.run(index)
+        self._now = (group, 1 - index, steps + 1)
 
     def set_aside(self, streams: tuple[int, ...]) -> None:
-        """Keep the states of these streams in a lane of their own, so that their rows are free to be written.
+        """Keep the states of these streams in buffers of their own: their rows are then free to be written.
 
         What `take` and `give` do to the rows counts only when `settle` says so.
         """
         sizes = {**self._sizes, "batch": len(streams)}
-        lane = self._engine.open(state_shapes(self._contract, sizes), sides=1)
-        self._now = (self._gather(streams, lane), 0, 0)
+        buffers = self._engine.open(state_shapes(self._contract, sizes), buffers=1)
+        self._now = (self._gather(streams, buffers), 0, 0)
 
-    def take(self, streams: Sequence[int], lane: Lane) -> None:
-        """Copy the rows of these streams to side 0 of `lane`."""
-        lane.gather(0, self._table.lane, self._rows_of(streams))
+    def take(self, streams: Sequence[int], buffers: StateBuffers) -> None:
+        """Copy the rows of these streams to buffer 0 of `buffers`."""
+        buffers.gather(0, self._table.buffers, self._rows_of(streams))
 
-    def give(self, streams: Sequence[int], lane: Lane, side: int) -> None:
-        """Copy what `lane` holds to the rows of these streams."""
-        lane.scatter(side, self._table.lane, self._rows_of(streams))
+    def give(self, streams: Sequence[int], buffers: StateBuffers, index: int) -> None:
+        """Copy what buffer `index` holds to the rows of these streams."""
+        buffers.scatter(index, self._table.buffers, self._rows_of(streams))
 
     def settle(self, steps: Array) -> None:
         """Let the rows of the streams that were set aside hold, so many steps [streams] further on."""
@@ -123,7 +125,7 @@ class PoolStates:
         self.require([stream])
         self._write_back()
         row = self.rows[stream]
-        self._one.gather(0, self._table.lane, np.array([row]))
+        self._one.gather(0, self._table.buffers, np.array([row]))
         states = {state.name: self._one.read(0, state.name) for state in self._contract.states}
         return states, int(self._table.positions[row])
 
@@ -134,7 +136,7 @@ class PoolStates:
         row = self._free_row()
         for name, value in states.items():
             self._one.write(0, name, value)
-        self._one.scatter(0, self._table.lane, np.array([row]))
+        self._one.scatter(0, self._table.buffers, np.array([row]))
         self._table.positions[row] = position
         before = self.rows.get(stream)
         self.rows[stream] = row
@@ -159,19 +161,19 @@ class PoolStates:
         self.rows.clear()
         self._table = _Table(self._engine, self._contract, self._sizes, 1)
 
-    def _gather(self, streams: tuple[int, ...], lane: Lane) -> _Group:
-        """Copy streams from the table, which holds from here on, to `lane`."""
+    def _gather(self, streams: tuple[int, ...], buffers: StateBuffers) -> _Group:
+        """Copy streams from the table, which holds from here on, to `buffers`."""
         self._write_back()
         self._now = (None, 0, 0)
         rows = self._rows_of(streams)
-        lane.gather(0, self._table.lane, rows)
-        return _Group(streams, rows, lane, self._table.positions[rows])
+        buffers.gather(0, self._table.buffers, rows)
+        return _Group(streams, rows, buffers, self._table.positions[rows])
 
     def _write_back(self) -> None:
         """Copy what is outside the table to its rows there; it still holds where it is."""
-        group, side, steps = self._now
+        group, index, steps = self._now
         if group is not None:
-            group.lane.scatter(side, self._table.lane, group.rows)
+            group.buffers.scatter(index, self._table.buffers, group.rows)
             self._table.positions[group.rows] = group.positions + steps
 
     def _leave(self, stream: int) -> None:
@@ -202,7 +204,7 @@ class PoolStates:
         """Double the capacity. Rows keep their numbers."""
         old, count = self._table, 2 * self.capacity + 1
         new = _Table(self._engine, self._contract, self._sizes, count)
-        old.lane.scatter(0, new.lane, np.arange(old.count))
+        old.buffers.scatter(0, new.buffers, np.arange(old.count))
         new.positions[: old.count] = old.positions
         self._table = new
         self.capacity = count - 1

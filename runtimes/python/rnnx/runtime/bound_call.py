@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rnnx.arguments import shown
-from rnnx.engines.protocol import Call, Lane, Shape
+from rnnx.engines.protocol import Call, Shape, StateBuffers
 from rnnx.errors import InputError
 from rnnx.model.contract import Contract, InputSpec, OutputSpec, default_array, resolve, step_shape
 from rnnx.model.index_ranges import bounds_of
@@ -40,14 +40,14 @@ class Plan:
     )
 
     def __init__(
-        self, contract: Contract, lane: Lane, dims: Mapping[str, int], *, whole: bool, check: bool
+        self, contract: Contract, buffers: StateBuffers, dims: Mapping[str, int], *, whole: bool, check: bool
     ) -> None:
         self._contract = contract
         self.key = self.key_of(dims, whole=whole)
         self.time = dims["time"]
         takes = {spec.name: _graph_shape(spec, dims) for spec in contract.inputs}
         gives = {spec.name: _graph_shape(spec, dims) for spec in contract.outputs}
-        self._call: Call = lane.prepare(
+        self._call: Call = buffers.prepare(
             {name: shape for name, shape in takes.items() if shape is not None}, gives
         )
         self.run = self._call.run
@@ -106,9 +106,9 @@ class Plan:
                 return False
         return not left
 
-    def _fill_defaults(self, given: Feed) -> bool:
+    def _fill_defaults(self, bound: Feed) -> bool:
         for feed in self.feeds:
-            if feed is not given:
+            if feed is not bound:
                 feed.target[...] = feed.default
         return True
 

@@ -104,7 +104,7 @@ def is_finite(flat: Array) -> bool:
     """Whether a one-dimensional array of float32 or float64 holds neither NaN nor infinity.
 
     The dot product with itself is one pass without a temporary. It overflows on large finite values, so
-    only a finite one settles the matter; otherwise each entry is looked at. (`vdot` overflows silently,
+    only a finite one settles the matter; otherwise each element is looked at. (`vdot` overflows silently,
     `dot` with a warning.)
     """
     return math.isfinite(np.vdot(flat, flat)) or bool(np.isfinite(flat).all())
@@ -116,7 +116,7 @@ def is_finite_half(flat: Array) -> bool:
 
 
 def is_within(bounds: Bounds) -> Callable[[Array], bool]:
-    """Return a check that all entries of a one-dimensional integer array lie within bounds."""
+    """Return a check that all elements of a one-dimensional integer array lie within bounds."""
     least, largest = bounds.least, bounds.largest
 
     def check(flat: Array) -> bool:
@@ -161,12 +161,12 @@ def to_array(spec: InputSpec | StateSpec, value: Any) -> Array:
     floats too, floats to integers not.
 
     Raises:
-        InputError: `wrong-dtype`, also for masked entries, or `wrong-shape` for lists of unequal lengths.
+        InputError: `wrong-dtype`, also for masked elements, or `wrong-shape` for lists of unequal lengths.
     """
     dtype = np.dtype(spec.dtype)
     if np.ma.is_masked(value):
         fix = "fill them, and tell the model of them in an input of its own"
-        raise _wrong_dtype(spec, "an array with masked entries", fix)
+        raise _wrong_dtype(spec, "an array with masked elements", fix)
     if isinstance(value, (bool, int, float, list, tuple)):
         return _from_python(spec, value, dtype)
     try:

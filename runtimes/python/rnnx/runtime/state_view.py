@@ -49,10 +49,10 @@ class StateView(MutableMapping[str, Array]):
 
     def update(self, *others: Any, **values: Any) -> None:
         """Overwrite several states, all of them or, if one is refused, none. Raises as assigning does."""
-        given = dict(*others, **values)
+        replaced = dict(*others, **values)
         arrays = {
             name: initial_states.state_array(self._contract, name, value, self._sizes)
-            for name, value in given.items()
+            for name, value in replaced.items()
         }
         self._write(arrays)
 

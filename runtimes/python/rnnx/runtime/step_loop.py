@@ -37,7 +37,7 @@ def moving_inputs(contract: Contract, plan: Plan, arrays: Mapping[str, Array], t
 
 
 def run_steps(contract: Contract, plan: Plan, moving: Moving, steps: int) -> dict[str, Array]:
-    """Run so many steps, from the states of side 0 of the plan's lane to those of side `steps % 2`.
+    """Run so many steps, from state buffer 0 of the plan to buffer `steps % 2`.
 
     Args:
         contract: of a step model.

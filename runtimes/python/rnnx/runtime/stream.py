@@ -17,7 +17,7 @@ from rnnx.runtime.input_checks import check_values, match_inputs
 from rnnx.runtime.state_view import StateView
 
 if TYPE_CHECKING:
-    from rnnx.engines.protocol import Lane, Loaded
+    from rnnx.engines.protocol import Loaded, StateBuffers
 
 
 class Stream(Guarded):
@@ -55,8 +55,8 @@ class Stream(Guarded):
         begins = mapping("initial", initial, "starts by state")
         with initial_states.room(self._sizes):
             self._initial = initial_states.starts(self._contract, self._sizes, begins)
-            self._lane = self._open()
-        self._chunk_lane: Lane | None = None  # of chunks of a step model
+            self._buffers = self._open()
+        self._chunk_buffers: StateBuffers | None = None  # of chunks of a step model
         self._step_plan: Plan | None = None
         self._chunk_plan: Plan | None = None
         # Which set of buffers is current, and how many steps led to it: one value, so that they change
@@ -104,9 +104,9 @@ class Stream(Guarded):
                 plan = self._step_plan = self._fit(inputs, whole=False)
             if out is not None:
                 plan.check_out(out)
-            side, position = self._now
-            plan.run(side)
-            self._now = (1 - side, position + 1)
+            index, position = self._now
+            plan.run(index)
+            self._now = (1 - index, position + 1)
             return plan.results() if out is None else plan.results_into(out)
         finally:
             self._gate["open"] = True
@@ -136,9 +136,9 @@ class Stream(Guarded):
                 raise self._whole_only("a second call")
             if plan is None or not plan.fill(inputs):
                 plan = self._chunk_plan = self._fit(inputs, whole=True)
-            side, position = self._now
-            plan.run(side)
-            self._now = (1 - side, position + plan.time)
+            index, position = self._now
+            plan.run(index)
+            self._now = (1 - index, position + plan.time)
             return plan.results()
         finally:
             self._gate["open"] = True
@@ -220,7 +220,7 @@ class Stream(Guarded):
     def _let_go(self) -> None:
         self._closed = True
         self._step_plan = self._chunk_plan = None
-        del self._lane, self._chunk_lane, self._initial
+        del self._buffers, self._chunk_buffers, self._initial
 
     @exclusive
     def _get_state(self, name: str) -> Array:
@@ -246,41 +246,41 @@ class Stream(Guarded):
         latest = self._chunk_plan if whole else self._step_plan
         if latest is not None and latest.key == Plan.key_of(dims, whole=whole):
             return latest
-        return Plan(self._contract, self._lane, dims, whole=whole, check=self._check)
+        return Plan(self._contract, self._buffers, dims, whole=whole, check=self._check)
 
     def _loop(self, inputs: Any) -> dict[str, Array]:
         """Run a chunk of a step model: step by step in buffers of its own, whose states hold at its end."""
         contract = self._contract
         arrays, dims = match_inputs(contract, inputs, self._sizes, whole=True)
         check_values(contract, arrays, dims, finite=self._check)
-        if self._chunk_lane is None:
-            self._chunk_lane = self._open()
-        lane, steps, plan = self._chunk_lane, dims["time"], self._chunk_plan
+        if self._chunk_buffers is None:
+            self._chunk_buffers = self._open()
+        buffers, steps, plan = self._chunk_buffers, dims["time"], self._chunk_plan
         dims["time"] = 1
         if plan is None or plan.key != Plan.key_of(dims, whole=False):
-            plan = self._chunk_plan = Plan(contract, lane, dims, whole=False, check=self._check)
+            plan = self._chunk_plan = Plan(contract, buffers, dims, whole=False, check=self._check)
         moving = step_loop.moving_inputs(contract, plan, arrays, steps)
         for name in self._specs:
-            lane.write(0, name, self._read(name))
+            buffers.write(0, name, self._read(name))
         results = step_loop.run_steps(contract, plan, moving, steps)
-        self._replace({name: lane.read(steps % 2, name) for name in self._specs}, self._now[1] + steps)
+        self._replace({name: buffers.read(steps % 2, name) for name in self._specs}, self._now[1] + steps)
         return results
 
-    def _open(self) -> Lane:
+    def _open(self) -> StateBuffers:
         return self.session.engine.open({name: value.shape for name, value in self._initial.items()})
 
     def _read(self, name: str) -> Array:
-        return self._lane.read(self._now[0], name)
+        return self._buffers.read(self._now[0], name)
 
     def _read_all(self) -> dict[str, Array]:
         return {name: self._read(name) for name in self._specs}
 
     def _replace(self, states: Mapping[str, Array], position: int) -> None:
         """Make `states` current, all at once: they are written to the other buffers, which then swap."""
-        side = 1 - self._now[0]
+        index = 1 - self._now[0]
         for name, value in states.items():
-            self._lane.write(side, name, value)
-        self._now = (side, position)
+            self._buffers.write(index, name, value)
+        self._now = (index, position)
 
     def _rows(self, rows: Iterable[int]) -> list[int]:
         wanted, fix = f"rows in 0..{self.batch - 1}", "name rows of this stream's batch"

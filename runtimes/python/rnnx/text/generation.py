@@ -44,14 +44,15 @@ class TextStream:
         if not len(ids):
             return
         contract = self._stream.session.contract
-        given = next(spec for spec in contract.inputs if spec.name == self.vocabulary.input)
-        taken = next(spec for spec in contract.outputs if spec.name == self.vocabulary.output)
-        shape = chunk_shape(contract, given)
-        chunk = ids.astype(given.dtype).reshape([len(ids) if size == "time" else 1 for size in shape])
+        input_spec = next(spec for spec in contract.inputs if spec.name == self.vocabulary.input)
+        output_spec = next(spec for spec in contract.outputs if spec.name == self.vocabulary.output)
+        shape = chunk_shape(contract, input_spec)
+        chunk = ids.astype(input_spec.dtype).reshape([len(ids) if size == "time" else 1 for size in shape])
         before = self._stream._now
         try:
-            results = self._stream.run({given.name: chunk})
-            self._scores = to_steps(results[taken.name], chunk_shape(contract, taken))[-1].reshape(-1)
+            results = self._stream.run({input_spec.name: chunk})
+            steps = to_steps(results[output_spec.name], chunk_shape(contract, output_spec))
+            self._scores = steps[-1].reshape(-1)
         except BaseException:
             self._stream._now = before  # what a call begins with stays in the other buffers
             raise
@@ -112,9 +113,9 @@ class TextStream:
 
     def _token(self, drawn: int) -> Array:
         contract = self._stream.session.contract
-        given = next(spec for spec in contract.inputs if spec.name == self.vocabulary.input)
-        rank = sum(size != "time" for size in given.shape)
-        return np.full((1,) * rank, drawn, given.dtype)
+        input_spec = next(spec for spec in contract.inputs if spec.name == self.vocabulary.input)
+        rank = sum(size != "time" for size in input_spec.shape)
+        return np.full((1,) * rank, drawn, input_spec.dtype)
 
 
 def vocabulary_of(session: Session) -> Vocabulary:

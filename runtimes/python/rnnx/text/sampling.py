@@ -116,7 +116,7 @@ class Sampler:
         """
         values = np.asarray(scores, dtype=np.float64)
         highest = float(values.max()) if values.ndim == 1 and values.size else math.nan
-        if not math.isfinite(highest):  # the maximum is NaN as soon as one entry is
+        if not math.isfinite(highest):  # the maximum is NaN as soon as one element is
             raise InputError(
                 "scores-invalid",
                 expected="scores [symbols] below infinity with at least one finite",
@@ -131,7 +131,7 @@ class Sampler:
 
 
 def _running_sum(values: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    # accumulate adds one entry after the other by definition; np.sum would add in pairs.
+    # accumulate adds one element after the other by definition; np.sum would add in pairs.
     with np.errstate(over="ignore"):  # a sum that overflows is refused by its value
         return np.add.accumulate(values)
 

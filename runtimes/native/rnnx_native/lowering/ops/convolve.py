@@ -25,7 +25,7 @@ from rnnx_native.program.loop_nests import (
 from rnnx_native.program.pack_weights import LANES
 from rnnx_native.program.values import Array, Value, contiguous
 
-# Entries of patches that are copied at once: half of what fits into a cache of the second level.
+# Elements of patches that are copied at once: half of what fits into a cache of the second level.
 _AT_ONCE = 1 << 17
 
 
@@ -44,7 +44,7 @@ def convolution(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     if not is_known or weight.shape[0] // groups < LANES // 2:
         return [_by_loops(low, x, weight, bias, groups, windows, name)]
     rows, count = x.shape[0], windows.places[0]
-    size = rows * math.prod([*windows.places[1:], *weight.shape[1:]])  # entries of patches in one place
+    size = rows * math.prod([*windows.places[1:], *weight.shape[1:]])  # elements of patches in one place
     most = max(_AT_ONCE // size, 1)
     if most >= count:
         whole = _products(low, x, weight, start, groups, windows, windows.places, name)
@@ -61,8 +61,8 @@ def convolution(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
         to = [own[0], *own[2:], own[1]]
         copy_strided(low.program, target, some, some.shape, contiguous(some.shape), 0, to=to)
 
-    with low.program.loop(count // most) as turn:
-        part(f"{turn} * {most}", most)
+    with low.program.loop(count // most) as iteration:
+        part(f"{iteration} * {most}", most)
     if count % most:
         part(str(count - count % most), count % most)
     return [out]
@@ -97,7 +97,7 @@ def _products(
 def _by_loops(
     low: Lowering, x: Value, weight: Value, bias: Value | None, groups: int, windows: Windows, name: str
 ) -> Value:
-    """Emit a convolution as a sum over channels and taps for each entry."""
+    """Emit a convolution as a sum over channels and taps for each element."""
     rows, maps, axes = x.shape[0], weight.shape[0], len(windows.kernel)
     out = low.program.new(name, x.dtype, (rows, maps, *windows.places))
     own, part, inner = contiguous(x.shape), maps // groups, weight.shape[1]
@@ -116,7 +116,7 @@ def _by_loops(
 def transposed(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     """Write a transposed convolution: x [N, C, ...], weight [C, M / group, ...], bias [M].
 
-    Each entry of x times the weights is a patch of the result; patches that overlap are summed.
+    Each element of x times the weights is a patch of the result; patches that overlap are summed.
     """
     x, weight = first(inputs), inputs[1]
     assert weight is not None

@@ -1,4 +1,4 @@
-"""Operators that compute each entry from the entries at its place: arithmetic, activations, comparisons."""
+"""Operators that compute each element from those at its place: arithmetic, activations, comparisons."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rnnx_native.program.loop_nests import elementwise, view
 from rnnx_native.program.values import Value, literal
 from rnnx_native.refusals import refuse
 
-# {0} and {1} are entries; @ after a function's name becomes f in float and nothing in double.
+# {0} and {1} are elements; @ after a function's name becomes f in float and nothing in double.
 _FLOAT = {
     "Add": "{0} + {1}",
     "Sub": "{0} - {1}",
@@ -84,7 +84,7 @@ def typed(expression: str, value: Value) -> str:
 
 
 def extreme_of(sign: str, one: str, other: str, dtype: np.dtype[Any]) -> str:
-    """Return C for the larger (`>`) or the smaller (`<`) of two entries; NaN wins, as numpy has it."""
+    """Return C for the larger (`>`) or the smaller (`<`) of two elements; NaN wins, as numpy has it."""
     nan = f" || {one} != {one}" if dtype.kind == "f" else ""  # of an integer compilers would warn
     return f"{one} {sign} {other}{nan} ? {one} : {other}"
 
@@ -132,13 +132,13 @@ def is_infinite(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
 
 @op("Equal 7-19", "Less 7-13", "LessOrEqual 12-16", "Greater 7-13", "GreaterOrEqual 12-16")
 def compare(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
-    """Write a comparison; with 0, 1, 2, ... it makes the one-hot code of symbols."""
+    """Write a comparison; with 0, 1, 2, ... it makes the one-hot code of tokens."""
     results = _simple(low, node, inputs, _COMPARE[node.op], bool)
-    symbols = _compared_symbols(inputs) if node.op == "Equal" else None
-    return [dataclasses.replace(results[0], symbols=symbols)]
+    token_ids = _compared_token_ids(inputs) if node.op == "Equal" else None
+    return [dataclasses.replace(results[0], token_ids=token_ids)]
 
 
-def _compared_symbols(inputs: Inputs) -> Value | None:
+def _compared_token_ids(inputs: Inputs) -> Value | None:
     """Return ids [...] if these are ids [..., 1] and the constant 0, 1, ..., n - 1; else None."""
     for ids, counted in (inputs, inputs[::-1]):
         if ids is None or counted is None or counted.const is None or ids.const is not None:
@@ -301,7 +301,7 @@ def cast(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     out = low.program.new(node.outputs[0], kind, value.shape)
     text = "{0} != 0" if kind.kind == "b" else f"({out.ctype}){{0}}"
     elementwise(low.program, out, [value], text)
-    return [dataclasses.replace(out, symbols=value.symbols)]
+    return [dataclasses.replace(out, token_ids=value.token_ids)]
 
 
 @op("Identity 1-25", "Dropout 7-22 ratio seed")

@@ -20,23 +20,23 @@ from rnnx_native.refusals import refuse
 def transform(
     low: Lowering, x: Value, length: int, *, rows: int, inner: int, inverse: bool, onesided: bool, name: str
 ) -> Value:
-    """Emit a transform of x [rows, entries, inner, 1 or 2] along its second axis.
+    """Emit a transform of x [rows, elements, inner, 1 or 2] along its second axis.
 
     Returns:
-        [rows, bins, inner, 2]; of an inverse of one side, which is real, [rows, length, inner, 1].
+        [rows, bins, inner, 2]; of a one-sided inverse, which is real, [rows, length, inner, 1].
     """
     program, parts = low.program, x.shape[-1]
-    entries = x.shape[1]
+    elements = x.shape[1]
     real = inverse and onesided
     bins = length if real or not onesided else length // 2 + 1
     out = program.new(name, x.dtype, (rows, bins, inner, 1 if real else 2))
     angles = 2 * np.pi * np.arange(length) / length
     table = program.placed(constant("period", np.stack([np.cos(angles), np.sin(angles)], 1).astype(x.dtype)))
-    kind, taken = out.ctype, min(entries, length)
-    place = f"((r * {entries} + n) * {inner} + j) * {parts}"
+    kind, count = out.ctype, min(elements, length)
+    place = f"((r * {elements} + n) * {inner} + j) * {parts}"
     a, b = program.at(x, place), program.at(x, f"{place} + 1") if parts == 2 else literal(0, x.dtype)
     sign = "" if inverse else "-"
-    cos, sin = program.at(table, "2 * turn"), f"{sign}{program.at(table, '2 * turn + 1')}"
+    cos, sin = program.at(table, "2 * phase"), f"{sign}{program.at(table, '2 * phase + 1')}"
     # The bins that a one-sided spectrum leaves out are the conjugates of those it has.
     twice = f"(n == 0 || 2 * n == {length} ? 1 : 2) * " if real else ""
     scale = f" / {literal(length, x.dtype)}" if inverse else ""
@@ -46,12 +46,12 @@ def transform(
         f"  for (int k = 0; k < {bins}; k++) {{",
         f"    for (int j = 0; j < {inner}; j++) {{",
         f"      {kind} re = 0{', im = 0' if not real else ''};",
-        "      int turn = 0;",
-        f"      for (int n = 0; n < {taken}; n++) {{",
+        "      int phase = 0;",
+        f"      for (int n = 0; n < {count}; n++) {{",
         f"        const {kind} a = {a}, b = {b}, c = {cos}, s = {sin};",
         f"        re += {twice}(a * c - b * s);",
         *([] if real else ["        im += a * s + b * c;"]),
-        f"        turn = turn + k < {length} ? turn + k : turn + k - {length};",
+        f"        phase = phase + k < {length} ? phase + k : phase + k - {length};",
         "      }",
         f"      {program.at(out, target)} = re{scale};",
         *([] if real else [f"      {program.at(out, f'{target} + 1')} = im{scale};"]),

@@ -1,4 +1,4 @@
-"""Operators that look entries up by indices. An index from outside is held within bounds."""
+"""Operators that look elements up by indices. An index from outside is held within bounds."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from rnnx_native.program.loop_nests import broadcast_strides, elementwise, index
 from rnnx_native.program.values import Array, Value, contiguous
 
 
-def held(entry: str, extent: int) -> list[str]:
+def held(element: str, extent: int) -> list[str]:
     """Return lines that put an index into `k`: from the end if negative, never out of bounds."""
     return [
-        f"  int64_t k = {entry};",
+        f"  int64_t k = {element};",
         f"  if (k < 0) k += {extent};",
         f"  k = k < 0 ? 0 : k >= {extent} ? {extent - 1} : k;",
     ]
@@ -53,7 +53,7 @@ def gather(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
 
 @op("GatherElements 11-13 axis")
 def gather_elements(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
-    """Take one entry for each index, along an axis."""
+    """Take one element for each index, along an axis."""
     value, indices, program = first(inputs), inputs[1], low.program
     assert indices is not None
     axis = node.attributes.get("axis", 0) % len(value.shape)
@@ -97,9 +97,9 @@ def one_hot(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
 
 
 def _coded(low: Lowering, out: Value, indices: Value, count: int, codes: Array | None) -> Value:
-    """Return `out` with the symbols that it is the code of; negative ones count from the end."""
+    """Return `out` with the tokens that it is the code of; negative ones count from the end."""
     ids = low.program.new(f"{out.name}.ids", np.int64, indices.shape)
     elementwise(
         low.program, ids, [indices, constant("count", np.array(count, np.int64))], "{0} < 0 ? {0} + {1} : {0}"
     )
-    return dataclasses.replace(out, symbols=ids, codes=codes)
+    return dataclasses.replace(out, token_ids=ids, codes=codes)

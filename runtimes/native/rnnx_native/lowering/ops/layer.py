@@ -141,17 +141,17 @@ def _require_shapes(node: Node, inputs: Inputs) -> None:
         "P": (7, (count, 3 * units)),
     }
     for name, (place, shape) in wanted.items():
-        given = inputs[place] if place < len(inputs) else None
-        if given is not None and given.shape != shape:
-            raise refuse(node, f"{name} of shape {list(given.shape)}, where it is {list(shape)}")
+        tensor = inputs[place] if place < len(inputs) else None
+        if tensor is not None and tensor.shape != shape:
+            raise refuse(node, f"{name} of shape {list(tensor.shape)}, where it is {list(shape)}")
     if node.attributes.get("hidden_size", units) != units:
         raise refuse(node, f"hidden_size {node.attributes['hidden_size']} beside R for {units}")
 
 
 def _functions(node: Node, index: int) -> list[str]:
     usual = _USUAL[node.op]
-    given = [name.lower() for name in node.attributes.get("activations", [])] or usual * 2
-    return given[index * len(usual) : (index + 1) * len(usual)]
+    named = [name.lower() for name in node.attributes.get("activations", [])] or usual * 2
+    return named[index * len(usual) : (index + 1) * len(usual)]
 
 
 def _expressions(node: Node, names: list[str], index: int, dtype: np.dtype[Any]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -48,16 +47,16 @@ def dense(
     """
     label = label or name
     rows = coded_rows(x, weight)
-    if rows is not None and x.symbols is not None:
-        return looked_up(low, x.symbols, rows, bias, name, learned=learned, label=label)
+    if rows is not None and x.token_ids is not None:
+        return looked_up(low, x.token_ids, rows, bias, name, learned=learned, label=label)
     if x.parts:
-        apart = _symbols_apart(low, x.parts, weight, bias, name, learned=learned, label=label)
+        apart = _tokens_apart(low, x.parts, weight, bias, name, learned=learned, label=label)
         if apart is not None:
             return apart
     columns, units = weight.shape
     rows = x.size // columns
     start = np.zeros(units, weight.dtype) if bias is None else np.broadcast_to(bias, (units,))
-    panel, kind = low.program.matrix(weight.T[None], f"{label}_panels", learned=learned)
+    tiles, kind = low.program.matrix(weight.T[None], f"{label}_tiles", learned=learned)
     begin = low.program.constant(
         pack_weights.starts(start[None].astype(weight.dtype)), f"{label}_start", learned=learned
     )
@@ -65,13 +64,13 @@ def dense(
     ref = low.program.ref
     if kind == "i8":
         x, columns = low.program.in_bytes(x, columns), pack_weights.padded_bytes(columns)
-    arguments = f"{ref(out)}, {ref(x)}, {panel.token}, {begin.token}, {columns}, {units}, {rows}"
+    arguments = f"{ref(out)}, {ref(x)}, {tiles.token}, {begin.token}, {columns}, {units}, {rows}"
     low.program.emit([f"rnnx_dense_{kind}({arguments});"], [x], [out])
-    low.program.use(panel, begin)
+    low.program.use(tiles, begin)
     return out
 
 
-def _symbols_apart(
+def _tokens_apart(
     low: Lowering,
     parts: Sequence[Value],
     weight: Array,
@@ -84,7 +83,7 @@ def _symbols_apart(
     """Emit a dense layer over parts side by side, looking up those that are codes; None without any."""
     ends = np.cumsum([part.shape[-1] for part in parts])[:-1]
     pairs = list(zip(parts, np.split(weight, ends), strict=True))
-    tables = [(part.symbols, coded_rows(part, columns)) for part, columns in pairs]
+    tables = [(part.token_ids, coded_rows(part, columns)) for part, columns in pairs]
     rest = [pair for pair, (_, rows) in zip(pairs, tables, strict=True) if rows is None]
     if len(rest) == len(pairs):
         return None
@@ -105,11 +104,11 @@ def _symbols_apart(
 
 
 def coded_rows(x: Value, weight: Array) -> Array | None:
-    """Return the product of each symbol's code and `weight` [columns, units], if x is a code of symbols.
+    """Return the product of each token's code and `weight` [columns, units], if x is a code of tokens.
 
-    A table is larger than codes and weights together where there are many symbols; then there is none.
+    A table is larger than codes and weights together where there are many tokens; then there is none.
     """
-    if x.symbols is None or x.symbols.size * weight.shape[0] != x.size:
+    if x.token_ids is None or x.token_ids.size * weight.shape[0] != x.size:
         return None
     if x.codes is None:
         return weight
@@ -122,7 +121,7 @@ def coded_rows(x: Value, weight: Array) -> Array | None:
 def looked_up(
     low: Lowering, ids: Value, weight: Array, bias: Array | None, name: str, *, learned: bool, label: str
 ) -> Value:
-    """Emit y = the rows of `weight` [symbols, units] that ids [...] stand for, plus bias."""
+    """Emit y = the rows of `weight` [tokens, units] that ids [...] stand for, plus bias."""
     count, units = weight.shape
     start = np.zeros(units, weight.dtype) if bias is None else np.broadcast_to(bias, (units,))
     rows = np.concatenate([weight + start, start[None]]).astype(weight.dtype)
@@ -154,7 +153,7 @@ def contract(
     """Emit out = start + sum over the axes `summed` of the product of the operands.
 
     Args:
-        out: contiguous, of as many entries as `shape`.
+        out: contiguous, of as many elements as `shape`.
         operands: (value, strides along `shape`, strides along `summed`, offset).
         start: (value, strides along `shape`) that the sum begins with; None for zero.
         scale: C text behind the sum, such as " * 0.5f".
@@ -304,12 +303,3 @@ def einsum(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
     out = low.program.new(node.outputs[0], operands[0].dtype, shape)
     contract(low, out, shape, [sizes.get(x, 1) for x in summed], parts)
     return [out]
-
-
-def mean_of(count: int, dtype: np.dtype[Any]) -> str:
-    """Return C text that divides a sum by `count`."""
-    return (
-        f" / {count}"
-        if dtype.kind != "f"
-        else f" / ({'float' if dtype.name == 'float32' else 'double'}){count}"
-    )

@@ -1,4 +1,4 @@
-"""Scan: a body that runs once a step, its states carried from one turn to the next."""
+"""Scan: a body that runs once a step, its states carried from one iteration to the next."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from rnnx_native.program.values import Value, contiguous
     "scan_output_directions"
 )
 def scan(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
-    """Write a Scan: the body itself for a single turn, else a loop around it."""
+    """Write a Scan: the body itself for a single iteration, else a loop around it."""
     body: Graph = node.attributes["body"]
-    given = [value for value in inputs if value is not None]
+    present = [value for value in inputs if value is not None]
     count = node.attributes["num_scan_inputs"]
-    carried, scanned = given[: len(given) - count], given[len(given) - count :]
+    carried, scanned = present[: len(present) - count], present[len(present) - count :]
     directions = node.attributes.get("scan_input_directions") or [0] * count
     axes = node.attributes.get("scan_input_axes") or [0] * count
     rows = [_time_first(low, value, axis) for value, axis in zip(scanned, axes, strict=True)]
-    turns = rows[0].shape[0]
+    iterations = rows[0].shape[0]
     made = len(body.outputs) - len(carried)
     back = node.attributes.get("scan_output_directions") or [0] * made
     out_axes = node.attributes.get("scan_output_axes") or [0] * made
     around = dict(low.scope)
-    if turns == 1:
+    if iterations == 1:
         finals, stacked = _once(low, body, around, carried, rows)
     else:
-        finals, stacked = _loop(low, node, body, around, carried, rows, directions, back, turns)
+        finals, stacked = _loop(low, node, body, around, carried, rows, directions, back, iterations)
     results = [
         _time_to(low, value, axis, name)
         for value, axis, name in zip(stacked, out_axes, node.outputs[len(carried) :], strict=True)
@@ -59,27 +59,31 @@ def _loop(
     rows: list[Value],
     directions: list[int],
     back: list[int],
-    turns: int,
+    iterations: int,
 ) -> tuple[list[Value], list[Value]]:
     program = low.program
     states = [_own_copy(program, value, f"{node.name}.{body.inputs[i]}") for i, value in enumerate(carried)]
     stacked: list[Value] = []
-    with program.loop(turns) as turn:
+    with program.loop(iterations) as iteration:
         parts = []
         for row, direction in zip(rows, directions, strict=True):
-            place = f"({turns - 1} - {turn})" if direction else turn
+            place = f"({iterations - 1} - {iteration})" if direction else iteration
             part = _part(program, row, place)
-            symbols = None if row.symbols is None else _part(program, row.symbols, place)
-            parts.append(dataclasses.replace(part, symbols=symbols))
+            token_ids = None if row.token_ids is None else _part(program, row.token_ids, place)
+            parts.append(dataclasses.replace(part, token_ids=token_ids))
         values = low.run(body, around | dict(zip(body.inputs, [*states, *parts], strict=True)))
         found = [values[name] for name in body.outputs]
         for value, name, direction in zip(
             found[len(carried) :], node.outputs[len(carried) :], back, strict=True
         ):
-            whole = program.new(name or f"{node.name}.unused", value.dtype, (turns, *value.shape))
+            whole = program.new(name or f"{node.name}.unused", value.dtype, (iterations, *value.shape))
             assert whole.buffer is not None
             whole.buffer.outside = True
-            place = f"({turns - 1} - {turn}) * {value.size}" if direction else f"{turn} * {value.size}"
+            place = (
+                f"({iterations - 1} - {iteration}) * {value.size}"
+                if direction
+                else f"{iteration} * {value.size}"
+            )
             target = view(whole, value.shape, offset=place)
             copy_strided(program, target, value, value.shape, contiguous(value.shape), 0)
             stacked.append(whole)
@@ -88,7 +92,7 @@ def _loop(
 
 
 def _part(program: Program, row: Value, place: str) -> Value:
-    """Return entry `place` of the first axis."""
+    """Return element `place` of the first axis."""
     return view(program.placed(row), row.shape[1:], offset=f"{place} * {row.size // row.shape[0]}")
 
 
@@ -102,7 +106,7 @@ def _own_copy(program: Program, value: Value, name: str) -> Value:
 
 
 def _hand_on(program: Program, states: list[Value], finals: list[Value]) -> None:
-    """Emit the copies that make each turn's results the next turn's states."""
+    """Emit the copies that make each iteration's results the next iteration's states."""
     held = {state.buffer for state in states}
     safe = []
     for state, final in zip(states, finals, strict=True):

@@ -1,4 +1,4 @@
-"""Pooling: the largest entry or the mean of windows over the last axes."""
+"""Pooling: the largest element or the mean of windows over the last axes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rnnx_native.refusals import refuse
 
 @op("GlobalAveragePool 1-22", "GlobalMaxPool 1-22")
 def pooling_of_all(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
-    """Write the mean or the largest entry of each channel."""
+    """Write the mean or the largest element of each channel."""
     x = first(inputs)
     kind = "ReduceMax" if node.op == "GlobalMaxPool" else "ReduceMean"
     return [reduce_axes(low, x, list(range(2, len(x.shape))), node.outputs[0], kind)]
@@ -26,10 +26,10 @@ def pooling_of_all(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
 
 @op("MaxPool 1-22 auto_pad ceil_mode dilations kernel_shape pads storage_order strides")
 def largest(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
-    """Write the largest entry of each window."""
+    """Write the largest element of each window."""
     x = first(inputs)
     if len(node.outputs) > 1 and node.outputs[1]:
-        raise refuse(node, "the places of the largest entries, its second output")
+        raise refuse(node, "the places of the largest elements, its second output")
     windows = read_windows(node, x.shape[2:], node.attributes["kernel_shape"])
     lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
     x = windows.around(low, x, constant("lowest", np.array(lowest, x.dtype)))
@@ -38,7 +38,7 @@ def largest(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
 
 @op("AveragePool 7-22 auto_pad ceil_mode count_include_pad dilations kernel_shape pads strides")
 def mean(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
-    """Write the mean of each window; entries around the tensor count if `count_include_pad` says so."""
+    """Write the mean of each window; elements around the tensor count if `count_include_pad` says so."""
     x = first(inputs)
     windows = read_windows(node, x.shape[2:], node.attributes["kernel_shape"])
     counts = _counts(windows, list(x.shape[2:]), bool(node.attributes.get("count_include_pad", 0)))
@@ -58,7 +58,7 @@ def _reduced(low: Lowering, x: Value, windows: Windows, name: str, kind: str) ->
 
 
 def _counts(windows: Windows, extents: list[int], padded: bool) -> Array:
-    """Return how many entries each window counts, [places...], or one number if all count as many."""
+    """Return how many elements each window counts, [places...], or one number if all count as many."""
     counts = np.ones((), np.int64)
     for axis, extent in enumerate(extents):
         taps = np.arange(windows.kernel[axis]) * windows.dilations[axis] - windows.before[axis]

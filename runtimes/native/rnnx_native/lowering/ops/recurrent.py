@@ -18,7 +18,7 @@ from rnnx_native.onnx_graph.read import Node
 from rnnx_native.program import pack_weights
 from rnnx_native.program.loop_nests import copy_strided, elementwise, nest, view
 from rnnx_native.program.memory_plan import WIDTHS
-from rnnx_native.program.program import TURN
+from rnnx_native.program.program import ODD_STEP
 from rnnx_native.program.values import Array, Buffer, Value, contiguous
 
 # Bytes that fit into a cache of the second level, with room for what else a step reads.
@@ -87,7 +87,7 @@ def _single(low: Lowering, layer: Layer) -> Results:
     c = program.new(f"{layer.label}.c", layer.x.dtype, (batch, units)) if layer.c is not None else None
     if layer.fused:
         fused = Fused(low, layer)
-        fused.step(h, c, layer.h, layer.c, fused.start(None, layer.x), turn=TURN)
+        fused.step(h, c, layer.h, layer.c, fused.start(None, layer.x), odd_step=ODD_STEP)
     else:
         plain_step(low, layer, h, c, layer.h, layer.c, layer.x)
     return view(h, (1, batch, units)), h, c
@@ -103,12 +103,12 @@ def _many(low: Lowering, layer: Layer) -> Results:
     c = None if layer.c is None else _own(low, layer.c, f"{layer.label}.c")
     fused = Fused(low, layer) if layer.fused else None
     projected = fused.project() if fused else None
-    with program.loop(time) as turn:
-        place = f"({time - 1} - {turn})" if layer.backwards else turn
+    with program.loop(time) as iteration:
+        place = f"({time - 1} - {iteration})" if layer.backwards else iteration
         new_h = program.new(f"{layer.label}.h_new", layer.x.dtype, (batch, units))
         new_c = None if c is None else program.new(f"{layer.label}.c_new", layer.x.dtype, (batch, units))
         if fused is not None:
-            fused.step(new_h, new_c, h, c, fused.start(place, projected), turn=f"{turn} & 1")
+            fused.step(new_h, new_c, h, c, fused.start(place, projected), odd_step=f"{iteration} & 1")
         else:
             features = layer.x.shape[2]
             x = view(program.placed(layer.x), (1, batch, features), offset=f"{place} * {batch * features}")
@@ -149,7 +149,7 @@ class Start:
 
     Attributes:
         sums: rows of them, [..., blocks * gates * 16].
-        stride: entries from one row to the next; 0 if all streams share one.
+        stride: elements from one row to the next; 0 if all streams share one.
         places: which row each stream has, int64 [batch]; None if they lie in the streams' order.
         x: the input whose product is still to be added, None if the sums hold it.
     """
@@ -170,14 +170,14 @@ class Fused:
         # GRU: the hidden state's bias stays apart, since the reset gate multiplies that of n.
         start = layer.wb if layer.node.op == "GRU" else layer.wb + layer.rb
         self.stride = pack_weights.blocks(layer.units) * GATES[layer.node.op] * pack_weights.LANES
-        self.rows = self._symbol_rows(start)
-        self.wh, self.kind = self._matrix(layer.r, "hidden_panels")
+        self.rows = self._token_rows(start)
+        self.wh, self.kind = self._matrix(layer.r, "hidden_tiles")
         self.hidden = None
         if layer.node.op == "GRU":
             self.hidden = self._constant(pack_weights.starts(layer.rb), "hidden_start")
         if self.rows is None:
             self.bias = self._constant(pack_weights.starts(start), "start")
-            self.wx, _ = self._matrix(layer.w, "input_panels")
+            self.wx, _ = self._matrix(layer.w, "input_tiles")
 
     def _constant(self, array: Array, what: str) -> Buffer:
         return self.low.program.constant(array, f"{self.layer.label}_{what}", learned=self.layer.learned)
@@ -185,17 +185,17 @@ class Fused:
     def _matrix(self, array: Array, what: str) -> tuple[Buffer, str]:
         return self.low.program.matrix(array, f"{self.layer.label}_{what}", learned=self.layer.learned)
 
-    def _symbol_rows(self, start: Array) -> Buffer | None:
-        """Return start + wx x for each symbol that x may be a code of, and for no symbol."""
+    def _token_rows(self, start: Array) -> Buffer | None:
+        """Return start + wx x for each token that x may be a code of, and for no token."""
         layer = self.layer
         weight = layer.w.reshape(-1, layer.w.shape[2]).T  # [features, gates * units]
         products = coded_rows(layer.x, weight)
         if products is None:
             return None
         columns = products.T.reshape(layer.w.shape[0], layer.units, -1)
-        rows = pack_weights.panels(columns).transpose(1, 0, 2, 3)  # [symbols, blocks, gates, 16]
+        rows = pack_weights.packed_tiles(columns).transpose(1, 0, 2, 3)  # [tokens, blocks, gates, 16]
         every = np.concatenate([rows, np.zeros_like(rows[:1])]) + pack_weights.starts(start)[None]
-        return self._constant(every.astype(start.dtype), "symbol_rows")
+        return self._constant(every.astype(start.dtype), "token_rows")
 
     def start(self, place: str | None, x: Value | None) -> Start:
         """Return what a step starts from.
@@ -215,12 +215,12 @@ class Fused:
         return Start(view(x, (batch, self.stride), offset=f"{place} * {batch * self.stride}"), self.stride)
 
     def _looked_up(self, place: str | None) -> Start:
-        """Return the rows that the symbols of a step stand for."""
+        """Return the rows that the tokens of a step stand for."""
         layer, program = self.layer, self.low.program
-        batch, ids = layer.x.shape[1], layer.x.symbols
+        batch, ids = layer.x.shape[1], layer.x.token_ids
         assert self.rows is not None
         assert ids is not None
-        rows = Value(f"{layer.label}.symbol_rows", layer.x.dtype, self.rows.shape, buffer=self.rows)
+        rows = Value(f"{layer.label}.token_rows", layer.x.dtype, self.rows.shape, buffer=self.rows)
         count, first = self.rows.shape[0] - 1, "0" if place is None else f"{place} * {batch}"
         if batch == 1:
             row = f"rnnx_row({program.at(ids, first)}, {count})"
@@ -231,7 +231,7 @@ class Fused:
         return Start(rows, self.stride, places)
 
     def project(self) -> Value | None:
-        """Emit the input's product for all steps as [time * batch, blocks, gates, 16]; None for symbols."""
+        """Emit the input's product for all steps as [time * batch, blocks, gates, 16]; None for tokens."""
         layer, program = self.layer, self.low.program
         if self.rows is not None:
             return None
@@ -250,12 +250,12 @@ class Fused:
         return out
 
     def step(
-        self, h: Value, c: Value | None, h_old: Value, c_old: Value | None, start: Start, *, turn: str
+        self, h: Value, c: Value | None, h_old: Value, c_old: Value | None, start: Start, *, odd_step: str
     ) -> None:
         """Emit one step from `h_old` and `c_old`.
 
         Args:
-            turn: the parity of the step. Large weights are walked to and fro: where they just exceed a
+            odd_step: the parity of the step. Large weights are walked to and fro: where they just exceed a
                 cache, a step finds in it what the one before read last.
         """
         layer, program = self.layer, self.low.program
@@ -279,12 +279,16 @@ class Fused:
         if layer.node.op == "RNN":
             arguments.append(str(int(layer.relu)))
         large = self.wh.size * WIDTHS[self.wh.ctype] > FITS and rows < 4  # with more rows, sums take the time
-        arguments.append(turn if large else "0")
+        arguments.append(odd_step if large else "0")
         hidden = program.in_bytes(h_old, units) if self.kind == "i8" else None
         if hidden is not None:
             arguments += [ref(hidden), str(pack_weights.padded_bytes(units))]
         name = f"rnnx_{layer.node.op.lower()}_{self.kind}"
-        symbols = layer.x.symbols if self.rows is not None else None
-        reads = [*old, start.sums, *(each for each in (x, start.places, symbols, hidden) if each is not None)]
+        token_ids = layer.x.token_ids if self.rows is not None else None
+        reads = [
+            *old,
+            start.sums,
+            *(each for each in (x, start.places, token_ids, hidden) if each is not None),
+        ]
         program.emit([f"{name}({', '.join(arguments)});"], reads, new)
         program.use(*(buffer for buffer in (self.wh, self.hidden, wx) if buffer is not None))

@@ -15,7 +15,7 @@ from rnnx_native.program.loop_nests import elementwise, index_of, merged, nest, 
 from rnnx_native.program.values import Value, contiguous, literal
 from rnnx_native.refusals import refuse
 
-# start, step, end: {0} is the running result, {1} an entry, {n} their number.
+# start, step, end: {0} is the running result, {1} an element, {n} their number.
 _REDUCTIONS = {
     "ReduceSum": ("0", "{0} + {1}", "{0}"),
     "ReduceMean": ("0", "{0} + {1}", "{0} / {n}"),
@@ -32,13 +32,13 @@ _SAME = (
     "ReduceProd",
     "ReduceMax",
     "ReduceMin",
-)  # one entry is its own result
+)  # one element is its own result
 
 
 def reduce_axes(
     low: Lowering, value: Value, axes: list[int], name: str, kind: str, *, keep: bool = True
 ) -> Value:
-    """Emit a reduction over `axes`; they stay, with one entry each, if `keep`."""
+    """Emit a reduction over `axes`; they stay, with one element each, if `keep`."""
     kept = [axis for axis in range(len(value.shape)) if axis not in axes]
     own = contiguous(value.shape)
     shape = [1 if axis in axes else extent for axis, extent in enumerate(value.shape)]
@@ -58,7 +58,7 @@ def reduce_windows(
     within: Sequence[int],
     kind: str,
 ) -> None:
-    """Emit each entry of `out` as the reduction of a window of `value`.
+    """Emit each element of `out` as the reduction of a window of `value`.
 
     Args:
         out: contiguous.
@@ -80,8 +80,8 @@ def reduce_windows(
         begin = program.at(value, base) if start == "first" else start
 
         def add(sums: list[str]) -> list[str]:
-            entry = program.at(value, f"{base} + {index_of(sums, inner_steps[0])}")
-            return [f"sum = {step.format('sum', entry)};"]
+            element = program.at(value, f"{base} + {index_of(sums, inner_steps[0])}")
+            return [f"sum = {step.format('sum', element)};"]
 
         last = end.format("sum", n=literal(math.prod(window), value.dtype))
         done = f"{program.at(out, index_of(names, steps[0]))} = {last};"
@@ -117,7 +117,7 @@ def reduction(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
 
 @op("ReduceLogSumExp 1-18 axes keepdims noop_with_empty_axes")
 def log_sum_exp(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
-    """Write log(sum(exp(x))), the largest entry taken out first so that nothing overflows."""
+    """Write log(sum(exp(x))), the largest element taken out first so that nothing overflows."""
     value, program, name = first(inputs), low.program, node.outputs[0]
     axes = ints(node, inputs, 1, "axes")
     if not axes and node.attributes.get("noop_with_empty_axes", 0):
@@ -138,7 +138,7 @@ def log_sum_exp(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
 
 @op("Softmax 1-13 axis", "LogSoftmax 1-13 axis")
 def softmax(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
-    """Write a softmax along one axis, the largest entry taken out first."""
+    """Write a softmax along one axis, the largest element taken out first."""
     value, program, name = first(inputs), low.program, node.outputs[0]
     rank = len(value.shape)
     axis = node.attributes.get("axis", -1 if node.version >= 13 else 1) % rank
@@ -184,7 +184,7 @@ def running_sum(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
 
 @op("ArgMax 1-13 axis keepdims select_last_index", "ArgMin 1-13 axis keepdims select_last_index")
 def extreme(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
-    """Write the place of the largest or smallest entry along an axis."""
+    """Write the place of the largest or smallest element along an axis."""
     value, program = first(inputs), low.program
     axis = node.attributes.get("axis", 0) % len(value.shape)
     own = contiguous(value.shape)
@@ -196,12 +196,12 @@ def extreme(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
 
     def body(names: list[str]) -> list[str]:
         base = index_of(names, steps[1])
-        entry, best = (program.at(value, f"{base} + {k} * {own[axis]}") for k in ("k", "best"))
+        element, best = (program.at(value, f"{base} + {k} * {own[axis]}") for k in ("k", "best"))
         return [
             "{",
             "  int best = 0;",
             f"  for (int k = 1; k < {value.shape[axis]}; k++) {{",
-            f"    if ({entry} {sign} {best}) best = k;",
+            f"    if ({element} {sign} {best}) best = k;",
             "  }",
             f"  {program.at(out, index_of(names, steps[0]))} = best;",
             "}",
@@ -214,7 +214,7 @@ def extreme(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
 
 @op("TopK 10-24 axis largest sorted")
 def top_entries(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
-    """Write the k largest or smallest entries along an axis in order, equal ones by their place."""
+    """Write the k largest or smallest elements along an axis in order, equal ones by their place."""
     value, program = first(inputs), low.program
     count = int(need(node, inputs[1], "k").reshape(-1)[0])
     axis = node.attributes.get("axis", -1) % len(value.shape)
@@ -228,15 +228,15 @@ def top_entries(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
 
     def body(names: list[str]) -> list[str]:
         source, goal = index_of(names, steps[0]), index_of(names, steps[1])
-        entry = program.at(value, f"{source} + k * {own[axis]}")
+        element = program.at(value, f"{source} + k * {own[axis]}")
 
         def kept(tensor: Value, place: str) -> str:
             return program.at(tensor, f"{goal} + {place} * {target[axis]}")
 
         return [
-            f"for (int k = 0; k < {extent}; k++) {{ /* insert entry k into the best so far */",
+            f"for (int k = 0; k < {extent}; k++) {{ /* insert element k into the best so far */",
             f"  int j = k < {count} ? k : {count};",
-            f"  while (j > 0 && {entry} {sign} {kept(best, '(j - 1)')}) {{",
+            f"  while (j > 0 && {element} {sign} {kept(best, '(j - 1)')}) {{",
             f"    if (j < {count}) {{",
             f"      {kept(best, 'j')} = {kept(best, '(j - 1)')};",
             f"      {kept(places, 'j')} = {kept(places, '(j - 1)')};",
@@ -244,7 +244,7 @@ def top_entries(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
             "    j--;",
             "  }",
             f"  if (j < {count}) {{",
-            f"    {kept(best, 'j')} = {entry};",
+            f"    {kept(best, 'j')} = {element};",
             f"    {kept(places, 'j')} = k;",
             "  }",
             "}",

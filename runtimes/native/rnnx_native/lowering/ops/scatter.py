@@ -1,4 +1,4 @@
-"""Operators that write entries to indexed places. An index from outside is held within bounds."""
+"""Operators that write elements to indexed places. An index from outside is held within bounds."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _update(node: Node) -> str:
 
 @op("ScatterElements 11-18 axis reduction")
 def scatter_elements(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
-    """Write one entry for each index, along an axis."""
+    """Write one element for each index, along an axis."""
     value, indices, updates, program = first(inputs), inputs[1], inputs[2], low.program
     assert indices is not None
     assert updates is not None
@@ -60,10 +60,10 @@ def _places(low: Lowering, indices: Value, shape: tuple[int, ...], steps: list[i
     depth = indices.shape[-1]
     lines = ["  int64_t base = 0;"]
     for axis in range(depth):
-        entry = low.program.at(indices, f"i0 * {depth} + {axis}" if axis else f"i0 * {depth}")
+        element = low.program.at(indices, f"i0 * {depth} + {axis}" if axis else f"i0 * {depth}")
         lines += [
             "  {",
-            *("  " + line for line in held(entry, shape[axis])),
+            *("  " + line for line in held(element, shape[axis])),
             f"    base += k * {steps[axis]};",
             "  }",
         ]

@@ -1,4 +1,4 @@
-"""Operators that move entries and compute nothing; most become another view of the same memory."""
+"""Operators that move elements and compute nothing; most become another view of the same memory."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from rnnx_native.refusals import refuse
 def ints(node: Node, inputs: Inputs, index: int, attribute: str) -> list[int] | None:
     """Return whole numbers given by an input, or by an attribute in older operator sets."""
     if len(inputs) > index and inputs[index] is not None:
-        return [int(entry) for entry in need(node, inputs[index], attribute).reshape(-1)]
+        return [int(element) for element in need(node, inputs[index], attribute).reshape(-1)]
     found = node.attributes.get(attribute)
-    return None if found is None else [int(entry) for entry in found]
+    return None if found is None else [int(element) for element in found]
 
 
 def first(inputs: Inputs) -> Value:
@@ -90,14 +90,14 @@ def rearrange(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
 
 @op("Expand 8-13", "Tile 6-13")
 def expand(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
-    """Repeat entries: by broadcasting, or whole tiles."""
+    """Repeat elements: by broadcasting, or whole tiles."""
     value = first(inputs)
     sizes = ints(node, inputs, 1, "shape") or []
     if node.op == "Expand":
         shape = np.broadcast_shapes(value.shape, tuple(sizes))
         strides = broadcast_strides(value.shape, shape)
         return [strided(low.program, value, shape, strides, 0, node.outputs[0])]
-    # A tiled axis is two: the repeat, which stays in place, and the entries.
+    # A tiled axis is two: the repeat, which stays in place, and the elements.
     pairs = list(zip(sizes, value.shape, contiguous(value.shape), strict=True))
     shape = tuple(itertools.chain.from_iterable((count, extent) for count, extent, _ in pairs))
     strides = list(itertools.chain.from_iterable((0, step) for _, _, step in pairs))
@@ -153,7 +153,7 @@ def concat(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
 
 @op("Pad 11-25 mode")
 def pad(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
-    """Put entries around a tensor: a constant, its edge, or its mirror image."""
+    """Put elements around a tensor: a constant, its edge, or its mirror image."""
     value = first(inputs)
     pads = ints(node, inputs, 1, "pads") or []
     axes = ints(node, inputs, 3, "axes") or list(range(len(value.shape)))
@@ -183,7 +183,7 @@ def pad(low: Lowering, node: Node, inputs: Inputs) -> list[Value]:
 
 
 def padded(low: Lowering, name: str, value: Value, shape: list[int], before: list[int], fill: Value) -> Value:
-    """Return `value` in a tensor of `shape` full of `fill`, `before` entries from its start."""
+    """Return `value` in a tensor of `shape` full of `fill`, `before` elements from its start."""
     own, begin = list(contiguous(value.shape)), 0
     inside = list(value.shape)
     for axis, count in enumerate(before):
@@ -199,7 +199,7 @@ def padded(low: Lowering, name: str, value: Value, shape: list[int], before: lis
 
 
 def take(low: Lowering, value: Value, places: Array, axis: int, name: str) -> Value:
-    """Return entries at known places along an axis, one copy for each run of equal distance."""
+    """Return elements at known places along an axis, one copy for each run of equal distance."""
     own = contiguous(value.shape)
     runs = _runs([int(place) for place in places])
     shape = [*value.shape[:axis], len(places), *value.shape[axis + 1 :]]

@@ -16,10 +16,10 @@ class Windows:
     """Where windows lie over the axes behind the first two.
 
     Attributes:
-        kernel: entries of a window along each axis.
+        kernel: elements of a window along each axis.
         dilations: distance between two of them.
         strides: distance between two windows.
-        before, after: entries that are thought around the tensor.
+        before, after: elements that are thought around the tensor.
         places: number of windows.
     """
 
@@ -32,7 +32,7 @@ class Windows:
 
     @property
     def spans(self) -> list[int]:
-        """Distance from a window's first entry to its last."""
+        """Distance from a window's first element to its last."""
         return spans_of(self.kernel, self.dilations)
 
     def around(self, low: Lowering, x: Value, fill: Value) -> Value:
@@ -56,7 +56,7 @@ class Windows:
 
 
 def spans_of(kernel: Sequence[int], dilations: Sequence[int]) -> list[int]:
-    """Return the distance from a window's first entry to its last, along each axis."""
+    """Return the distance from a window's first element to its last, along each axis."""
     return [(size - 1) * apart for size, apart in zip(kernel, dilations, strict=True)]
 
 
@@ -80,7 +80,7 @@ def read_windows(node: Node, extents: Sequence[int], kernel: Sequence[int]) -> W
 
 
 def read_pads(node: Node, total: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Return how many entries stand before and after each axis; `total` is what auto_pad shares out."""
+    """Return how many elements stand before and after each axis; `total` is what auto_pad shares out."""
     axes = len(total)
     mode = node.attributes.get("auto_pad", "NOTSET")
     if mode in ("SAME_UPPER", "SAME_LOWER"):

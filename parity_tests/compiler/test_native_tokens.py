@@ -49,14 +49,14 @@ def test_the_input_costs_no_product(cell: str, encoding: str, tmp_path: Path) ->
     text = (made.folder / "poet.c").read_text()
     step = text[text.index("static void poet_rows_1_steps_1(") :]
     step = step[: step.index("\n}\n")]
-    assert "symbol_rows + rnnx_row(" in step
+    assert "token_rows + rnnx_row(" in step
     assert step.count("->") - step.count("kernels->") >= 3
     assert step.count("kernels->") == 2, "the cell and the readout, and nothing else"
-    assert "input_panels" not in text
+    assert "input_tiles" not in text
 
 
 @pytest.mark.parametrize("cell", ["gates", "concat", "elman"])
-def test_symbols_beside_other_inputs_cost_no_product(cell: str, tmp_path: Path) -> None:
+def test_tokens_beside_other_inputs_cost_no_product(cell: str, tmp_path: Path) -> None:
     made = write(network(tmp_path, cell, "one-hot"), tmp_path / "c", name="poet", chunk=4)
     text = (made.folder / "poet.c").read_text()
     for steps in (1, 4):
@@ -79,7 +79,7 @@ class OneHot(torch.nn.Module):
 
 
 @pytest.mark.parametrize("batch", [1, 12])
-def test_what_is_no_symbol_has_no_row(batch: int, tmp_path: Path) -> None:
+def test_what_is_no_token_has_no_row(batch: int, tmp_path: Path) -> None:
     """Nothing bounds these ids, so that none is refused; the one-hot code of one that is missing is zeros."""
     torch.manual_seed(0)
     made = rnnx.export(OneHot(), tmp_path / "m.onnx", inputs={"token": "int64[batch, time]"})
