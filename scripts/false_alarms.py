@@ -35,7 +35,8 @@ from rnnx.parity.check import check_parity, make_request
 from rnnx.parity.verdict import Parity, why
 from rnnx_export.graph.build import build
 from rnnx_export.graph.external_weights import to_bytes
-from rnnx_export.proof.float64_reference import open_truth
+from rnnx_export.proof.float64_file import hold_file
+from rnnx_export.proof.float64_reference import open_reference64
 from rnnx_export.proof.reference import open_reference
 
 SIZES, LAYERS, GAINS, BATCHES = (3, 8, 32, 100), (1, 2), (1.0, 1.0, 1.0, 2.0, 4.0), (1, 2, 2, 4)
@@ -112,15 +113,16 @@ class Sample:
         contract = msgspec.structs.replace(contract, id=model_id(data, None))
         sessions = [_load(write_contract(data, contract), name) for name in runtimes]
         request = make_request(contract, steps=self._steps, batch=setup.batch, seed=setup.seed)
-        request = dataclasses.replace(request, behaviour=thorough)
-        truth = open_truth(reference, request.rows(contract), request.sizes)
-        return check_parity(sessions, reference, request, truth=truth)
+        request = dataclasses.replace(request, invariants=thorough)
+        reference64 = open_reference64(reference, request.rows(contract), request.sizes)
+        found = check_parity(sessions, reference, request, reference64=reference64)
+        return hold_file(found, data, reference, reference64, request)
 
     def _contract(self, setup: Setup) -> Contract:
         if setup.kind not in self._contracts:
             tame = dataclasses.replace(setup, gain=1.0).network()
-            given = arguments(tame, setup.size, setup.dtype)
-            found = rnnx.export(tame, self._folder / "model.onnx", **given)
+            keywords = arguments(tame, setup.size, setup.dtype)
+            found = rnnx.export(tame, self._folder / "model.onnx", **keywords)
             self._contracts[setup.kind] = found.contract
         return self._contracts[setup.kind]
 
@@ -216,7 +218,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=None, help="96; 500 with --faults")
     parser.add_argument("--faults", type=int, default=0, help="seeds of models with a fault, instead")
     parser.add_argument("--runtimes", type=lambda text: text.split(","), default=["cpu"])
-    parser.add_argument("--thorough", action="store_true", help="behaviour and extreme inputs too")
+    parser.add_argument("--thorough", action="store_true", help="invariants and extreme inputs too")
     parser.add_argument("--every", type=int, default=50)
     options = parser.parse_args()
     options.begun = time.monotonic()

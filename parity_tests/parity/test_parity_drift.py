@@ -1,4 +1,4 @@
-"""Drift is measured against the truth, chaos is told from a fault, and memory is bounded."""
+"""Drift is measured against the float64 reference, chaos is told from a fault, and memory is bounded."""
 
 from __future__ import annotations
 
@@ -23,13 +23,15 @@ Array = np.ndarray[Any, Any]
 
 
 class Chaos:
-    """x' = 3.9 x (1 - x) + u, in one dtype, with a nudge in the first step: rounding, or a fault."""
+    """x' = 3.9 x (1 - x) + u, in one dtype, with a perturbation in the first step: rounding, or a fault."""
 
     resumes = True
 
-    def __init__(self, dtype: type[Any], nudge: float = 0.0, rate: float = 3.9, always: float = 0.0) -> None:
+    def __init__(
+        self, dtype: type[Any], perturb: float = 0.0, rate: float = 3.9, always: float = 0.0
+    ) -> None:
         self.name = f"logistic map in {np.dtype(dtype).name}"
-        self._dtype, self._nudge, self._rate, self._always = dtype, nudge, rate, always
+        self._dtype, self._perturb, self._rate, self._always = dtype, perturb, rate, always
 
     def later(self) -> Chaos:
         """Return the same system after its first step."""
@@ -37,7 +39,7 @@ class Chaos:
 
     def rough(self, seed: int) -> Chaos:
         """Return the same system in float32."""
-        return Chaos(np.float32, self._nudge, self._rate, self._always)
+        return Chaos(np.float32, self._perturb, self._rate, self._always)
 
     def start(self, sizes: Mapping[str, int]) -> dict[str, Array]:
         return {"h": np.full((1, sizes["batch"], 5), 0.3, np.float32)}
@@ -46,7 +48,7 @@ class Chaos:
         state = states["h"].astype(self._dtype)
         rate, one = self._dtype(self._rate), self._dtype(1)
         for step in range(len(inputs["x"])):
-            state = rate * state * (one - state) + self._dtype(self._nudge if not step else self._always)
+            state = rate * state * (one - state) + self._dtype(self._perturb if not step else self._always)
             yield {"y": state[0].astype(np.float32)}, {"h": state.astype(np.float32)}
 
 
@@ -82,15 +84,15 @@ class FakeStream:
         pass
 
 
-def compare(nudge: float, *, always: float = 0.0, steps: int = 120, truth: bool = True) -> Any:
-    session = Fake(Chaos(np.float32, nudge, always=always))
+def compare(perturbation: float, *, always: float = 0.0, steps: int = 120, reference64: bool = True) -> Any:
+    session = Fake(Chaos(np.float32, perturbation, always=always))
     inputs = {"x": np.zeros((steps, 2, 2), np.float32)}
     return compare_runtimes(
         [session],  # type: ignore[list-item]
         Chaos(np.float32),
         inputs=inputs,
         sizes={"batch": 2},
-        truth=Chaos(np.float64) if truth else None,
+        reference64=Chaos(np.float64) if reference64 else None,
     )[0]
 
 
@@ -105,12 +107,12 @@ def test_a_chaotic_network_agrees_until_pytorch_itself_is_lost() -> None:
     assert drift.ratio < 30
     # The Lyapunov exponent of the map at 3.9 is 0.5 a step.
     assert 0.25 < drift.growth_per_step < 0.9
-    # Nobody knows the truth: the same run is a failure.
-    assert not compare(1e-7, truth=False).agrees
+    # Without a float64 reference: the same run is a failure.
+    assert not compare(1e-7, reference64=False).agrees
 
 
 def test_a_lucky_run_of_pytorch_is_no_measure_of_chaos() -> None:
-    """PyTorch happens to compute the truth exactly; a runtime one rounding away from it is right too."""
+    """PyTorch happens to compute the float64 values exactly; a runtime one rounding away is right too."""
     exact, rounded = Chaos(np.float32), Chaos(np.float32, 1e-7)
 
     def against_itself(runtime: Chaos) -> Any:
@@ -119,12 +121,12 @@ def test_a_lucky_run_of_pytorch_is_no_measure_of_chaos() -> None:
             exact,
             inputs={"x": np.zeros((60, 2, 2), np.float32)},
             sizes={"batch": 2},
-            truth=exact,
+            reference64=exact,
         )[0]
 
     result = against_itself(rounded)
     assert result.agrees, result.failure
-    # Nudges are of the size of a rounding: a fault of a hundred, still within the bound of a step, shows.
+    # Perturbations have the size of a rounding: a fault of a hundred, still within a step's bound, shows.
     fault = against_itself(Chaos(np.float32, 1.5e-5)).failure
     assert fault is not None
     assert fault.way == "free"
@@ -136,15 +138,15 @@ def test_a_fault_in_a_chaotic_network_is_caught_by_single_steps() -> None:
     assert result.failure.way == "fed"
 
 
-class Given(Chaos):
+class Constant(Chaos):
     """Gives 0.5, and from one step on a little more, whatever its states are."""
 
     def __init__(self, since: int, more: float) -> None:
         super().__init__(np.float32)
-        self.name, self._since, self._more = "given", since, more
+        self.name, self._since, self._more = "constant", since, more
 
-    def rough(self, seed: int) -> Given:
-        return Given(99, 0)
+    def rough(self, seed: int) -> Constant:
+        return Constant(99, 0)
 
     def steps(self, inputs: Any, states: Any) -> Iterator[tuple[dict[str, Array], dict[str, Array]]]:
         for step in range(len(inputs["x"])):
@@ -158,34 +160,34 @@ def test_nothing_is_compared_past_the_step_at_which_pytorch_is_lost(since: int, 
 
     class Runs(FakeStream):
         def __init__(self) -> None:
-            super().__init__(Given(since, 0.1), 2)
+            super().__init__(Constant(since, 0.1), 2)
             self._rows = self._system.steps({"x": range(20)}, {})
 
         def step(self, inputs: dict[str, Array]) -> dict[str, Array]:
             outputs, self.state = next(self._rows)
             return outputs
 
-    session = Fake(Given(since, 0.1))
-    truth, opened = Given(10, 6e-4), itertools.cycle((True, False, False))
+    session = Fake(Constant(since, 0.1))
+    reference64, opened = Constant(10, 6e-4), itertools.cycle((True, False, False))
 
-    class Fed(FakeStream):
+    class TeacherForced(FakeStream):
         def step(self, inputs: dict[str, Array]) -> dict[str, Array]:
-            outputs, self.state = next(iter(Given(99, 0).steps({"x": [0]}, {})))
+            outputs, self.state = next(iter(Constant(99, 0).steps({"x": [0]}, {})))
             return outputs
 
-    session.stream = lambda **others: Fed(Given(99, 0), 2) if next(opened) else Runs()  # type: ignore[method-assign]
+    session.stream = lambda **others: TeacherForced(Constant(99, 0), 2) if next(opened) else Runs()  # type: ignore[method-assign]
     result = compare_runtimes(
         [session],  # type: ignore[list-item]
-        Given(99, 0),
+        Constant(99, 0),
         inputs={"x": np.zeros((20, 2, 2), np.float32)},
         sizes={"batch": 2},
         initial={"h": np.full((1, 2, 5), 0.5, np.float32)},
-        truth=truth,
+        reference64=reference64,
     )[0]
     assert result.agrees is agrees, result.failure
 
 
-def test_a_free_run_of_a_network_that_is_not_chaotic_is_held_to_the_tolerance() -> None:
+def test_free_running_states_of_a_network_that_is_not_chaotic_are_held_to_the_tolerance() -> None:
     """What PyTorch's own drift excuses is measured by it, and here it has none."""
     calm = Chaos(np.float32, rate=2.5)
 
@@ -202,7 +204,7 @@ def test_a_free_run_of_a_network_that_is_not_chaotic_is_held_to_the_tolerance() 
         calm,
         inputs={"x": np.zeros((40, 2, 2), np.float32)},
         sizes={"batch": 2},
-        truth=Chaos(np.float64, rate=2.5),
+        reference64=Chaos(np.float64, rate=2.5),
     )[0]
     assert result.failure is not None
     assert result.failure.way == "chunks"
@@ -307,7 +309,7 @@ def test_an_output_is_fed_back_only_where_it_fits() -> None:
     with pytest.raises(UsageError, match="an output with the dtype and shape of an input"):
         loops(rnnx.load(onnx_models.lstm()).contract)
     session = rnnx.load(onnx_models.lstm(width=3, features=3))
-    fed: list[Array] = []
+    seen: list[Array] = []
 
     class Watched:
         name = "watched"
@@ -319,16 +321,16 @@ def test_an_output_is_fed_back_only_where_it_fits() -> None:
         def steps(self, inputs: Any, states: Any) -> Any:
             stream = session.stream(batch=2, initial=states)
             for step in range(len(inputs["x"])):
-                fed.append(inputs["x"][step])
+                seen.append(inputs["x"][step])
                 outputs = stream.step(inputs["x"][step])
-                fed.append(outputs["y"])
+                seen.append(outputs["y"])
                 yield outputs, dict(stream.state)
 
     inputs = random_inputs(session.contract, steps=6, sizes={"batch": 2})
     result = compare_runtimes([session], Watched(), inputs=inputs, sizes={"batch": 2}, loops={"x": "y"})[0]
     assert result.agrees
-    for given, taken in zip(fed[1:-1:2], fed[2::2], strict=True):
-        assert (given == taken).all()
+    for output, fed_back in zip(seen[1:-1:2], seen[2::2], strict=True):
+        assert (output == fed_back).all()
 
 
 def test_an_interrupt_leaves_a_verdict_on_what_was_done() -> None:
@@ -342,7 +344,7 @@ def test_an_interrupt_leaves_a_verdict_on_what_was_done() -> None:
                     raise KeyboardInterrupt
                 yield found
 
-    for reference, truth in (
+    for reference, reference64 in (
         (calm, Interrupted(np.float64, rate=2.5)),
         (Interrupted(np.float32, rate=2.5), Chaos(np.float64, rate=2.5)),
     ):
@@ -351,7 +353,7 @@ def test_an_interrupt_leaves_a_verdict_on_what_was_done() -> None:
             reference,
             inputs={"x": np.zeros((60, 2, 2), np.float32)},
             sizes={"batch": 2},
-            truth=truth,
+            reference64=reference64,
         )[0]
         assert result.interrupted
         assert result.agrees, result.failure

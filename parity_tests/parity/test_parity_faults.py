@@ -13,7 +13,7 @@ import rnnx
 from rnnx.parity.check import check_parity, make_request
 from rnnx.parity.report import to_html
 from rnnx.parity.verdict import Finding, Parity
-from rnnx_export.proof.float64_reference import open_truth
+from rnnx_export.proof.float64_reference import open_reference64
 from rnnx_export.proof.localise import Localiser
 from rnnx_export.proof.module_reference import StepReference
 from support.faults_in_models import FAULTS, NETWORKS, X, spoiled
@@ -25,14 +25,18 @@ class Good:
 
     path: Path
     localiser: Localiser
-    truth: StepReference | None
+    reference64: StepReference | None
 
     def verdict(self, path: Path, *, thorough: bool = False) -> tuple[Parity, Finding | None]:
         """Return the verdict on a model, and where a disagreement begins."""
         session = rnnx.load(path)
-        request = dataclasses.replace(make_request(session.contract, steps=40, seed=3), behaviour=thorough)
+        request = dataclasses.replace(make_request(session.contract, steps=40, seed=3), invariants=thorough)
         found = check_parity(
-            [session], self.localiser.reference, request, truth=self.truth, command="rnnx parity again"
+            [session],
+            self.localiser.reference,
+            request,
+            reference64=self.reference64,
+            command="rnnx parity again",
         )
         if found.agrees:
             return found, None
@@ -49,8 +53,8 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Good]:
         contract = rnnx.export(module, folder / f"{name}.onnx", inputs=X).contract
         localiser = Localiser(module, {}, contract)
         request = make_request(contract, steps=40)
-        truth = open_truth(localiser.reference, request.rows(contract), request.sizes)
-        made[name] = Good(folder / f"{name}.onnx", localiser, truth)
+        reference64 = open_reference64(localiser.reference, request.rows(contract), request.sizes)
+        made[name] = Good(folder / f"{name}.onnx", localiser, reference64)
     return made
 
 

@@ -1,4 +1,4 @@
-"""Each check of behaviour fails for a runtime that breaks just that."""
+"""Each invariant fails for a runtime that breaks just that."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import rnnx
 from cases import onnx_models
 from rnnx.model.onnx_file import read_contract, read_model
 from rnnx.parity.compare import default_levels
-from rnnx.parity.invariants import check_behaviour
+from rnnx.parity.invariants import check_invariants
 from rnnx.runtime.stream import Stream
 from support.faults_in_models import constant, spoiled
 
@@ -21,13 +21,13 @@ SIZES = {"batch": 2, "memory": 5}
 
 
 def checks(session: Any) -> dict[str, bool | None]:
-    return {each.name: each.holds for each in check_behaviour(session, default_levels(session), sizes=SIZES)}
+    return {each.name: each.holds for each in check_invariants(session, default_levels(session), sizes=SIZES)}
 
 
 @pytest.mark.parametrize("name", onnx_models.STREAMING)
 def test_good_models_behave(name: str) -> None:
     session = rnnx.load(onnx_models.STREAMING[name]())
-    found = check_behaviour(session, default_levels(session), sizes=SIZES)
+    found = check_invariants(session, default_levels(session), sizes=SIZES)
     assert all(each.holds is not False for each in found), found
     assert {each.name for each in found} == {
         "chunkings",
@@ -129,7 +129,7 @@ def test_an_error_of_the_runtime_is_a_check_that_fails(tmp_path: Path) -> None:
                 raise rnnx.InputError("no-batch", expected="4 rows at most", found="5", fix="")
             return session.stream(batch=batch, dims=dims)
 
-    found = {each.name: each for each in check_behaviour(Failing(), default_levels(session), sizes=SIZES)}  # type: ignore[arg-type]
+    found = {each.name: each for each in check_invariants(Failing(), default_levels(session), sizes=SIZES)}  # type: ignore[arg-type]
     assert found["batch sizes"].holds is False
     assert found["batch sizes"].detail == "no-batch: 5"
     assert found["rows"].holds is True

@@ -26,7 +26,7 @@ from rnnx.parity.verdict import Parity
 from rnnx.testing import assert_parity
 from rnnx.tolerance import level_of
 from rnnx_export import pipeline
-from rnnx_export.proof.float64_reference import open_truth
+from rnnx_export.proof.float64_reference import open_reference64
 from rnnx_export.proof.reference import open_reference
 from support import sabotage
 
@@ -199,7 +199,7 @@ def test_an_engine_with_a_coarser_sigmoid_is_right_too(
     assert found.runtimes[0].ratio <= ALLOWED
 
 
-def test_the_truth_is_in_float64_where_the_module_asks_for_float32(tmp_path: Path) -> None:
+def test_the_reference_is_in_float64_where_the_module_asks_for_float32(tmp_path: Path) -> None:
     class Cast(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -217,9 +217,9 @@ def test_the_truth_is_in_float64_where_the_module_asks_for_float32(tmp_path: Pat
     module = Cast().eval()
     contract = rnnx.load(tmp_path / "m.onnx").contract
     reference, request = open_reference(module, contract, {}), make_request(contract, steps=3)
-    truth = open_truth(reference, request.rows(contract), request.sizes)
-    assert truth is not None
-    for outputs, _ in truth.steps(request.rows(contract), reference.start(request.sizes)):
+    reference64 = open_reference64(reference, request.rows(contract), request.sizes)
+    assert reference64 is not None
+    for outputs, _ in reference64.steps(request.rows(contract), reference.start(request.sizes)):
         assert (outputs["y"] != outputs["y"].astype(np.float32)).any()
 
 
@@ -329,8 +329,8 @@ def test_a_fault_is_one_however_late_it_begins(stacks: Any) -> None:
     module = space["Stack"]("GRU", 40).eval()
     session = rnnx.load(path)
     reference = open_reference(module, session.contract, {})
-    request = dataclasses.replace(make_request(session.contract, steps=2 * WINDOW), behaviour=False)
-    truth = open_truth(reference, request.rows(session.contract), request.sizes)
+    request = dataclasses.replace(make_request(session.contract, steps=2 * WINDOW), invariants=False)
+    reference64 = open_reference64(reference, request.rows(session.contract), request.sizes)
     honest = type(session).stream
 
     def stream(self: Any, **named: Any) -> Any:
@@ -349,7 +349,7 @@ def test_a_fault_is_one_however_late_it_begins(stacks: Any) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(session), "stream", stream)
-        found = check_parity([session], reference, request, truth=truth)
+        found = check_parity([session], reference, request, reference64=reference64)
     failure = found.first_failure
     assert failure is not None
     assert failure.ratio is not None

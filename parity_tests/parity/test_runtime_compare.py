@@ -109,7 +109,7 @@ def test_a_model_agrees_with_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "way", "step"),
+    ("spoil", "route", "step"),
     [
         (tampered_weight, "fed", 1),
         (swapped_states, "fed", 0),
@@ -117,11 +117,11 @@ def test_a_model_agrees_with_itself() -> None:
         (wrong_start, "start", 0),
     ],
 )
-def test_what_is_wrong_is_found(spoil: Any, way: str, step: int) -> None:
+def test_what_is_wrong_is_found(spoil: Any, route: str, step: int) -> None:
     good = onnx_models.lstm()
     result = compare(spoil(good), good)
     assert result.failure is not None
-    assert (result.failure.way, result.failure.step) == (way, step)
+    assert (result.failure.way, result.failure.step) == (route, step)
     assert result.failure.max_error > 1e-4
     with pytest.raises(ParityError, match="'rnnx parity x' shows it again") as caught:
         result.require(reproduce="rnnx parity x")

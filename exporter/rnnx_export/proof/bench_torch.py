@@ -1,4 +1,4 @@
-"""PyTorch as contenders of `rnnx bench`: the network's own step, eager and compiled."""
+"""PyTorch as candidates of `rnnx bench`: the network's own step, eager and compiled."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Network(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class TorchContender:
+class TorchCandidate:
     """The network in PyTorch, advanced one step at a time.
 
     Its step is traced once at a fixed batch (`torch.export`), so that what is measured are PyTorch's
@@ -61,9 +61,9 @@ class TorchContender:
 
 
 class _Torch:
-    def __init__(self, program: nn.Module, contract: Contract, contender: TorchContender) -> None:
+    def __init__(self, program: nn.Module, contract: Contract, candidate: TorchCandidate) -> None:
         self._program, self._contract = program, contract
-        self._compiled, self._device = contender.compiled, contender.device
+        self._compiled, self._device = candidate.compiled, candidate.device
 
     def steps(self, streams: int) -> Step:
         batched = self._contract.has_batch
@@ -72,8 +72,8 @@ class _Torch:
 
     def _stream(self, batch: int) -> Step:
         contract = self._contract
-        given, start = step_arrays(contract, batch), start_arrays(contract, batch)
-        inputs = [self._place(given[spec.name]) for spec in contract.inputs]
+        arrays, start = step_arrays(contract, batch), start_arrays(contract, batch)
+        inputs = [self._place(arrays[spec.name]) for spec in contract.inputs]
         states = [self._place(start[state.name]) for state in contract.states]
         graph = self._traced([*inputs, *states])
         count = len(contract.outputs)

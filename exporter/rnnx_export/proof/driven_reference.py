@@ -99,11 +99,11 @@ class DrivenReference(ModuleReference):
     def _start(self, states: Arrays) -> dict[str, Any]:
         """Return the state arguments of the first call."""
         subject = self.convention.subject
-        given: dict[str, Tensor | None] = {}
+        current: dict[str, Tensor | None] = {}
         for name, spec in subject.states.items():
             none = self._from_none and subject.starts_as_none(name)
-            given[name] = None if spec is None or none else tensor_of(states[name], spec, self.dtype)
-        arguments = subject.arguments({}, given)
+            current[name] = None if spec is None or none else tensor_of(states[name], spec, self.dtype)
+        arguments = subject.arguments({}, current)
         return {name: arguments[name] for name in self.convention.feedback}
 
     def _cut(

@@ -30,9 +30,9 @@ _WIDE = {
 }
 
 
-def open_truth(
+def open_reference64(
     reference: ModuleReference, inputs: Mapping[str, Any], sizes: Mapping[str, int]
-) -> ModuleTruth | None:
+) -> ModuleReference64 | None:
     """Return a reference in float64, or None where the network has it already or does not run in it.
 
     Args:
@@ -46,14 +46,14 @@ def open_truth(
     if torch.float64 in floats or not floats:
         return None
     try:
-        truth = ModuleTruth(reference, max(torch.finfo(dtype).eps for dtype in floats))
-        next(iter(truth.steps(inputs, reference.start(sizes))))
+        reference64 = ModuleReference64(reference, max(torch.finfo(dtype).eps for dtype in floats))
+        next(iter(reference64.steps(inputs, reference.start(sizes))))
     except (RuntimeError, TypeError, NotImplementedError, RnnxError):
         return None
-    return truth
+    return reference64
 
 
-class ModuleTruth(ModuleReference):
+class ModuleReference64(ModuleReference):
     """A module in float64 throughout, whatever precision it asks for on its way.
 
     Args:
@@ -69,9 +69,9 @@ class ModuleTruth(ModuleReference):
         self._epsilon = epsilon
         self._mode = _Float64(epsilon, seed)
 
-    def rough(self, seed: int) -> ModuleTruth:
+    def rough(self, seed: int) -> ModuleReference64:
         """Return the same network with functions as coarse as an engine's."""
-        return ModuleTruth(self._wide, self._epsilon, seed)
+        return ModuleReference64(self._wide, self._epsilon, seed)
 
     def steps(self, inputs: Arrays, states: Arrays) -> Iterator[tuple[Arrays, Arrays]]:
         """Yield outputs and next states after each step, as `rnnx.parity.reference.Reference` has it."""
@@ -87,7 +87,7 @@ class ModuleTruth(ModuleReference):
 class _Float64(TorchDispatchMode):
     """Makes each conversion to a shorter float one to float64, and rounds functions if it has a seed.
 
-    A cast in the middle of a network would otherwise give the truth the errors that it should measure.
+    A cast in the middle of a network would otherwise give the reference the errors that it should measure.
     """
 
     def __init__(self, epsilon: float, seed: int | None) -> None:

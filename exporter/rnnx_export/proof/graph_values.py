@@ -10,9 +10,16 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
+from onnx.reference.ops.op_rnn import CommonRNN
+
+from rnnx.model.contract import Contract, default_array, resolve
+from rnnx.parity.lockstep import chunk_inputs, step_inputs
+from rnnx.parity.reference import Inputs, States
 
 Values = dict[str, np.ndarray[Any, Any]]
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
+_FOLDED = 64
+_FEW_BITS = 256.0  # a multiple of 1/256 is exact in every precision
 _PROVIDERS = {"cuda": "CUDAExecutionProvider"}
 
 
@@ -57,17 +64,78 @@ def _moved(
     return helper.make_node(operator, [source, f"{name}:axis"], [target], name=name)
 
 
+class _RNN(CommonRNN):
+    """RNN with ReLU too, which the evaluator does not have."""
+
+    def choose_act(self, name: str, alpha: Any, beta: Any) -> Any:
+        """Return an activation by its name."""
+        return _relu if name.lower() == "relu" else CommonRNN.choose_act(self, name, alpha, beta)  # type: ignore[no-untyped-call]
+
+
+_RNN.__name__ = "RNN"  # the evaluator takes the operator's name from the class
+
+
+def _relu(value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return np.asarray(np.maximum(value, 0))
+
+
+class Rounding:
+    """Constants as they may be computed otherwise in their precision, each off by up to 64 of its epsilons.
+
+    Those of the network itself are exact in the file, and so are those of a few bits, such as 1 and 0.5. What
+    an exporter computes of them, such as a product, or a difference of two that are close, is not.
+
+    Args:
+        seed: of what they are off by.
+        exact: values that the network holds, sorted.
+    """
+
+    def __init__(self, seed: int, exact: np.ndarray[Any, Any]) -> None:
+        self._random = np.random.default_rng([seed, 0x726F756E])
+        self._exact = exact
+
+    def __call__(self, value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Return a constant in float64, rounded otherwise."""
+        wide = _wide(value)
+        noise = self._random.uniform(-1, 1, wide.shape) * _FOLDED * np.finfo(value.dtype).eps
+        known = (wide * _FEW_BITS == np.round(wide * _FEW_BITS)) | _among(wide, self._exact)
+        return np.where(known, wide, wide * (1 + noise))
+
+
+def _among(values: np.ndarray[Any, Any], known: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    if not known.size:
+        return np.zeros(values.shape, bool)
+    places = np.minimum(np.searchsorted(known, values), known.size - 1)
+    return np.asarray(known[places] == values)
+
+
+class Evaluator:
+    """A graph in float64, by onnx's reference evaluator.
+
+    Args:
+        model: the graph; its operators are those of the standard.
+        other: what other value a constant may have; None leaves them as they are.
+    """
+
+    def __init__(self, model: onnx.ModelProto, other: Rounding | None = None) -> None:
+        wide = onnx.ModelProto()
+        wide.CopyFrom(model)
+        _widen(wide.graph, other)
+        self._evaluator = ReferenceEvaluator(wide, new_ops=[_RNN])
+
+    def __call__(self, feeds: Mapping[str, Any]) -> Values:
+        """Return every value of the graph; the evaluator raises what it likes for what it cannot do."""
+        given = {name: _wide(np.asarray(value)) for name, value in feeds.items()}
+        with np.errstate(all="ignore"):
+            found = self._evaluator.run(None, given, intermediate=True)
+        return {name: np.asarray(value) for name, value in dict(found).items()}
+
+
 def float64_values(model: onnx.ModelProto, feeds: Mapping[str, Any]) -> Values:
     """Return every value of a graph computed in float64; where the evaluator cannot, by the CPU engine."""
-    wide = onnx.ModelProto()
-    wide.CopyFrom(model)
-    _widen(wide.graph)
-    given = {name: _wide(np.asarray(value)) for name, value in feeds.items()}
     try:
-        with np.errstate(all="ignore"):
-            found = ReferenceEvaluator(wide).run(None, given, intermediate=True)
-        return {name: np.asarray(value) for name, value in dict(found).items()}
-    except Exception:  # the evaluator raises what it likes for operators it cannot do
+        return Evaluator(model)(feeds)
+    except Exception:  # of whatever kind: it meets operators that it does not have
         return engine_values(model, feeds, "cpu")
 
 
@@ -75,23 +143,52 @@ def _wide(value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return value.astype(np.float64) if value.dtype.kind == "f" else value
 
 
-def _widen(graph: onnx.GraphProto) -> None:
-    """Make every float of a graph float64, in place."""
+def _widen(graph: onnx.GraphProto, other: Rounding | None) -> None:
+    """Make every float of a graph float64, in place, its constants as `other` rounds them."""
     for tensor in graph.initializer:
         if tensor.data_type in _FLOATS:
-            tensor.CopyFrom(numpy_helper.from_array(_wide(numpy_helper.to_array(tensor)), tensor.name))
+            tensor.CopyFrom(_wide_constant(tensor, other))
     for value in (*graph.input, *graph.output, *graph.value_info):
         if value.type.tensor_type.elem_type in _FLOATS:
             value.type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.TENSOR and attribute.t.data_type in _FLOATS:
-                wide = _wide(numpy_helper.to_array(attribute.t))
-                attribute.t.CopyFrom(numpy_helper.from_array(wide, attribute.t.name))
+                attribute.t.CopyFrom(_wide_constant(attribute.t, other))
             elif attribute.type == onnx.AttributeProto.GRAPH:
-                _widen(attribute.g)
+                _widen(attribute.g, other)
             elif node.op_type == "Cast" and attribute.name == "to" and attribute.i in _FLOATS:
                 attribute.i = onnx.TensorProto.DOUBLE
+
+
+def _wide_constant(tensor: onnx.TensorProto, other: Rounding | None) -> onnx.TensorProto:
+    value = numpy_helper.to_array(tensor)
+    return numpy_helper.from_array(_wide(value) if other is None else other(value), tensor.name)
+
+
+def graph_inputs(
+    contract: Contract, inputs: Inputs, sizes: Mapping[str, int], begin: int, end: int, states: States
+) -> Values:
+    """Return what a graph takes for the steps `begin` up to `end` from these states, by its inputs' names.
+
+    Args:
+        contract: of the graph; without time, `end` is `begin + 1`.
+        inputs: by name, [step, ...]; those without time once. Optional ones may be missing.
+        sizes: of batch and the free dimensions.
+        begin, end: which steps.
+        states: by name, in full shape.
+    """
+    if contract.has_time:
+        feeds = chunk_inputs(contract, inputs, begin, end)
+    else:
+        feeds = step_inputs(contract, inputs, begin)
+    sizes = {**sizes, "time": end - begin}
+    for spec in contract.inputs:
+        if spec.name not in feeds and spec.role == "length":
+            feeds[spec.name] = np.full(resolve(spec.shape, sizes), sizes["time"], np.int64)
+        elif spec.name not in feeds:
+            feeds[spec.name] = default_array(spec, resolve(spec.shape, sizes))
+    return feeds | {state.input: np.asarray(states[state.name]) for state in contract.states}
 
 
 def engine_values(model: onnx.ModelProto, feeds: Mapping[str, Any], provider: str) -> Values:

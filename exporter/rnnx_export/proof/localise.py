@@ -19,11 +19,11 @@ import torch
 from torch import nn
 
 from rnnx.errors import InputError, RnnxError
-from rnnx.model.contract import Contract, InputSpec, axis_index, default_array, initial_array, resolve
+from rnnx.model.contract import Contract, InputSpec, axis_index, initial_array
 from rnnx.model.shapes import chunk_shape, has_steps, to_steps
 from rnnx.parity.check import Request
 from rnnx.parity.compare import computed_dtypes, default_levels
-from rnnx.parity.lockstep import Failure, chunk_inputs, step_inputs
+from rnnx.parity.lockstep import Failure
 from rnnx.parity.verdict import Finding
 from rnnx.session import Session
 from rnnx.tolerance import Bound, error_beyond, level_of, relative_error
@@ -39,6 +39,7 @@ from rnnx_export.proof.graph_values import (
     engine_values,
     flat_graph,
     float64_values,
+    graph_inputs,
 )
 from rnnx_export.proof.module_reference import StepReference
 from rnnx_export.proof.reference import open_reference
@@ -85,7 +86,7 @@ class Localiser:
         Args:
             session: the model that disagrees, loaded from a file.
             request: of the comparison that failed.
-            failure: its first failure, None if only behaviour failed.
+            failure: its first failure, None if only an invariant failed.
 
         Returns:
             The first value that departs, the node and the module behind it; None where every value agrees.
@@ -98,20 +99,19 @@ class Localiser:
         places = [] if contract.whole_only else [_single(self.reference, contract, request, failure)]
         if contract.has_time:
             places.append(_several(self.reference, contract, request, failure))
-        within = failure is not None and failure.ratio is not None
         for place in places:
-            found = _in_graph(session, suspect, self.good, self.reference, request, place, within=within)
+            found = _in_graph(session, suspect, self.good, self.reference, request, place, failure)
             if found is not None:
                 return _with_type(found, self.module)
         return None
 
 
 def _export(plan: Any, contract: Contract) -> onnx.ModelProto:
-    """Return the network's graph, made the way the file was made."""
+    """Return the network's graph, made on the route that the file was made on."""
     first = contract.proof.way if contract.proof and contract.proof.way else DIRECT
-    for way in (first, SCAN if first == DIRECT else DIRECT):
+    for route in (first, SCAN if first == DIRECT else DIRECT):
         try:
-            return onnx.load_model_from_string(to_bytes(build(plan, way)))
+            return onnx.load_model_from_string(to_bytes(build(plan, route)))
         except (CaptureError, RuntimeError):
             continue
     raise RnnxError(
@@ -181,20 +181,23 @@ def _in_graph(
     reference: Any,
     request: Request,
     place: _Place,
-    *,
-    within: bool,
+    failure: Failure | None,
 ) -> Finding | None:
-    """Return the first value of the file's graph that departs in some steps, if only `within` tolerance."""
+    """Return the first value of the file's graph that departs in some steps as `failure` says."""
     contract = session.contract
-    feeds = _feeds(contract, request, place)
+    feeds = graph_inputs(
+        contract, request.rows(contract), request.sizes, place.begin, place.end, place.states
+    )
     single = place.end - place.begin == 1
     suspect, good = flat_graph(suspect, single=single), flat_graph(good, single=single)
     true = float64_values(good, feeds)
     if not _is_true(true, contract, reference, request, place):
         said = "a new export of the network departs from it as well, so the export is at fault"
         return Finding(place.begin, "", "", "", "", "", float("inf"), said)
+    if failure is not None and failure.way == "float64":
+        return _in_rounding(suspect, good, true, float64_values(suspect, feeds), true, place.begin)
     got = engine_values(suspect, feeds, session.provider)
-    if within:
+    if failure is not None and failure.ratio is not None:
         same = engine_values(good, feeds, session.provider)
         return _in_rounding(suspect, good, true, got, same, place.begin)
     levels = default_levels(session)
@@ -229,29 +232,13 @@ def _in_rounding(
 
 
 def _rounds_worse(true: np.ndarray[Any, Any], got: np.ndarray[Any, Any], same: np.ndarray[Any, Any]) -> bool:
-    """Whether a value is further from the truth than rounding it in another order explains."""
+    """Whether a value is further from the float64 value than rounding it in another order explains."""
     if got.shape != same.shape or got.dtype.kind != "f":
         return True
     wide = np.asarray(true, np.float64)
     own = float(np.sqrt(np.mean((same - wide) ** 2)))
     rounding = float(np.finfo(got.dtype).eps) * float(np.sqrt(np.mean(wide**2)))
     return bool(np.abs(got - wide).max() > _WORSE * max(own, rounding))
-
-
-def _feeds(contract: Contract, request: Request, place: _Place) -> Values:
-    """Return what the graph takes, by the names of its inputs."""
-    rows = request.rows(contract)
-    if contract.has_time:
-        given = chunk_inputs(contract, rows, place.begin, place.end)
-    else:
-        given = step_inputs(contract, rows, place.begin)
-    sizes = {**request.sizes, "time": place.end - place.begin}
-    for spec in contract.inputs:
-        if spec.name not in given and spec.role == "length":
-            given[spec.name] = np.full(resolve(spec.shape, sizes), sizes["time"], np.int64)
-        elif spec.name not in given:
-            given[spec.name] = default_array(spec, resolve(spec.shape, sizes))
-    return given | {state.input: place.states[state.name] for state in contract.states}
 
 
 def _is_true(true: Values, contract: Contract, reference: Any, request: Request, place: _Place) -> bool:
@@ -363,8 +350,8 @@ def _difference(
                 different = wanted != have
                 first = [int(index) for index in np.argwhere(different)[0]]
                 return (
-                    f"its {name} differs in {int(different.sum()):,} of {different.size:,} entries, first at "
-                    f"{first}: {have[tuple(first)]:.7g}, the network's {wanted[tuple(first)]:.7g}"
+                    f"its {name} differs in {int(different.sum()):,} of {different.size:,} elements, "
+                    f"first at {first}: {have[tuple(first)]:.7g}, the network's {wanted[tuple(first)]:.7g}"
                 )
     return _RUNTIME
 

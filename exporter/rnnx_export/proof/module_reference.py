@@ -111,16 +111,26 @@ def stepped(plan: Plan, spec: TensorSpec) -> bool:
     return spec.has("time") or (not plan.has_time and not spec.is_length)
 
 
-def drawn_rows(plan: Plan, sizes: Mapping[str, int], seed: int) -> dict[str, np.ndarray[Any, Any]]:
-    """Return random inputs of `sizes["time"]` steps, [step, ...] each, those without time once."""
+def drawn_rows(
+    plan: Plan, sizes: Mapping[str, int], seed: int, *, odd: bool = False
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Return random inputs of `sizes["time"]` steps, [step, ...] each, those without time once.
+
+    Args:
+        plan: of the export.
+        sizes: of each dimension.
+        seed: of the values.
+        odd: whether they are such as decisions are made on: all alike, 0 and 1, large, tiny.
+    """
+    draw = TensorSpec.odd if odd else TensorSpec.random
     generator = torch.Generator().manual_seed(1000 + seed)
     arrays = {}
     for name, spec in plan.subject.inputs.items():
         if plan.has_time or spec.is_length:
-            value = to_numpy(spec.random(sizes, generator))
+            value = to_numpy(draw(spec, sizes, generator))
             arrays[name] = to_steps(value, spec.shape) if spec.has("time") else value
         else:
-            rows = [to_numpy(spec.random(sizes, generator)) for _ in range(sizes["time"])]
+            rows = [to_numpy(draw(spec, sizes, generator)) for _ in range(sizes["time"])]
             arrays[name] = np.stack(rows)
     return arrays
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import onnx
 import torch
 
 from rnnx.errors import InputError, RnnxError
@@ -22,14 +23,15 @@ from rnnx.model.onnx_file import write_contract
 from rnnx.model.shapes import chunk_shape, to_steps
 from rnnx.parity.compare import Comparison, Reference, compare_runtimes
 from rnnx.parity.drift import WORSE
-from rnnx.parity.reference import Truth
+from rnnx.parity.reference import Reference64
 from rnnx.parity.rounding import WINDOW
 from rnnx.session import load
 from rnnx_export import refusals
 from rnnx_export.module.tensors import to_numpy
 from rnnx_export.proof.calls import compare_calls, compare_ends
 from rnnx_export.proof.driven_reference import DrivenReference, check_explained
-from rnnx_export.proof.float64_reference import open_truth
+from rnnx_export.proof.float64_file import compare_in_float64
+from rnnx_export.proof.float64_reference import open_reference64
 from rnnx_export.proof.module_reference import (
     ModuleReference,
     StepReference,
@@ -41,7 +43,9 @@ from rnnx_export.states.export_plan import Plan
 
 _STEPS = 200
 _ROUNDING_STEPS = 2 * WINDOW
+_FILE_STEPS = 24
 _TRACE_STEPS = 12
+_DECISION_SEEDS = 6
 
 
 class Proved(NamedTuple):
@@ -53,7 +57,7 @@ class Proved(NamedTuple):
 
 
 def prove(plan: Plan, model: bytes, contract: Contract, computed: str, folder: Path | None = None) -> Proved:
-    """Compare the model with the module in every way.
+    """Compare the model with the module on every route.
 
     Args:
         plan: what was found in the module.
@@ -78,11 +82,14 @@ def prove(plan: Plan, model: bytes, contract: Contract, computed: str, folder: P
         raise ProofError(refusals.engine_says(error.found, "ONNX Runtime does not take it: ")) from error
     check_explained(plan)
     setting = ProofSetting(plan, session, computed)
-    prover = _Prover(setting)
+    # Weights that lie outside are too large for copies in float64.
+    prover = _Prover(setting, onnx.load_model_from_string(model) if folder is None else None)
     batches = [1, 4] if contract.has_batch else [1]
     for seed, batch in enumerate(batches):
         prover.compare(batch, 9 + seed * 4, seed)
     prover.compare_long(batches[-1])
+    if plan.sides or plan.both:
+        prover.compare_decisions(batches[-1])
     compare_calls(setting, batches[-1])
     if not plan.whole_only:
         prover.look_ahead()
@@ -102,8 +109,8 @@ def prove(plan: Plan, model: bytes, contract: Contract, computed: str, folder: P
 class _Prover:
     """The comparisons of one export with the module at every step."""
 
-    def __init__(self, setting: ProofSetting) -> None:
-        self.setting = setting
+    def __init__(self, setting: ProofSetting, graph: onnx.ModelProto | None) -> None:
+        self.setting, self.graph = setting, graph
         self.plan, self.session = setting.plan, setting.session
         self.max_error = 0.0
 
@@ -126,6 +133,14 @@ class _Prover:
             self._from_other_states(sizes, inputs, seed)
         compare_ends(self.setting, inputs, sizes)
 
+    def compare_decisions(self, batch: int) -> None:
+        """Compare on inputs that take the other sides of decisions on values."""
+        for seed in range(_DECISION_SEEDS):
+            sizes = self.setting.sizes(batch, 6, seed % 2)
+            inputs = self.setting.inputs(sizes, 40 + seed, odd=True)
+            for reference in self._references(None):
+                self._compare(reference, inputs, sizes, seed, "inputs that decide otherwise")
+
     def compare_long(self, batch: int) -> None:
         """Compare a long run, held to what the table of tolerances allows a run of any length."""
         sizes = self.setting.sizes(batch, _STEPS, 2)
@@ -138,8 +153,8 @@ class _Prover:
         sizes = self.setting.sizes(batch, _ROUNDING_STEPS, 2)
         inputs = self.setting.inputs(sizes, 2)
         reference = self._references(None)[-1]
-        truth = self._truth(type(reference), sizes, inputs)
-        if truth is None:
+        reference64 = self._reference64(type(reference), sizes, inputs)
+        if reference64 is None:
             return
         # Single steps were held to the table before; among so many one may be hard for PyTorch itself.
         found = compare_runtimes(
@@ -149,11 +164,35 @@ class _Prover:
             sizes=sizes,
             seed=2,
             levels=[self.setting.table],
-            truth=truth,
+            reference64=reference64,
             lenient=True,
         )[0]
         if found.failure is not None:
             raise ProofError(f"{_ROUNDING_STEPS} steps: {found.failure}")
+        if self.graph is not None:
+            self._compare_file(reference, reference64, sizes, inputs)
+
+    def _compare_file(
+        self,
+        reference: ModuleReference,
+        reference64: Reference64,
+        sizes: Mapping[str, int],
+        inputs: Mapping[str, Any],
+    ) -> None:
+        """Hold the file itself in float64 to the module in float64."""
+        assert self.graph is not None
+        held = compare_in_float64(
+            self.graph,
+            self.session.contract,
+            reference,
+            reference64,
+            inputs=inputs,
+            sizes=sizes,
+            initial=reference.start(sizes),
+            steps=_FILE_STEPS,
+        )
+        if held.failure is not None:
+            raise ProofError(str(held.failure))
 
     def _references(self, dtype: torch.dtype | None) -> list[ModuleReference]:
         """Return what the file is compared with: the module as its author drives it, and from any states."""
@@ -173,7 +212,7 @@ class _Prover:
     ) -> None:
         """Compare with one reference. Raises ProofError where more than rounding parts the two."""
 
-        def run(against: Reference, truth: Truth | None) -> Comparison:
+        def run(against: Reference, reference64: Reference64 | None) -> Comparison:
             return compare_runtimes(
                 [self.session],
                 against,
@@ -182,38 +221,40 @@ class _Prover:
                 initial=initial,
                 seed=seed,
                 levels=[self.setting.table if long else self.setting.levels],
-                truth=truth,
+                reference64=reference64,
             )[0]
 
         try:
             result = run(reference, None)
-            ways = dict(result.max_errors)
+            errors = dict(result.max_errors)
             if result.failure is not None:
                 # A chaotic network enlarges rounding, PyTorch's own too: the float64 one shows how much.
-                truth = self._truth(type(reference), sizes, inputs)
-                again = None if truth is None else run(type(reference)(self.plan), truth)
+                reference64 = self._reference64(type(reference), sizes, inputs)
+                again = None if reference64 is None else run(type(reference)(self.plan), reference64)
                 if again is None or not _only_rounding(again):
                     precision = "own precision" if reference.dtype is None else "float64"
                     raise ProofError(f"{where}, {precision}: {result.failure}")
                 self.setting.note(
                     "the network is chaotic: it enlarges rounding, PyTorch's own as much as the model's"
                 )
-                ways = {"fed": again.max_errors.get("fed", {})}
+                errors = {"fed": again.max_errors.get("fed", {})}
         except RnnxError as error:
             if error.code == "forward-failed":  # the module itself, about which the file is not to blame
                 raise
             raise ProofError(refusals.engine_says(error.found, f"{where}: ")) from error
-        self.max_error = max([self.max_error, *(error for way in ways.values() for error in way.values())])
+        self.max_error = max(
+            [self.max_error, *(error for each in errors.values() for error in each.values())]
+        )
 
-    def _truth(
+    def _reference64(
         self, kind: type[ModuleReference], sizes: Mapping[str, int], inputs: Mapping[str, Any]
-    ) -> Truth | None:
+    ) -> Reference64 | None:
         """Return the network in float64 if it computes in float32, the precision whose rounding is told."""
         dtypes = [state.spec.dtype for state in self.plan.states]
         dtypes += [output.spec.dtype for output in self.plan.outputs]
         if any(dtype.itemsize < 4 for dtype in dtypes if dtype.is_floating_point):
             return None
-        return open_truth(kind(self.plan), inputs, sizes)
+        return open_reference64(kind(self.plan), inputs, sizes)
 
     def look_ahead(self) -> None:
         """Fill the future with other values: the past must not change by a bit."""
@@ -263,12 +304,12 @@ class _Prover:
         reference = StepReference(self.plan)
         warm = list(reference.steps(self.setting.inputs(sizes, seed + 50), reference.start(sizes)))[-1][1]
         generator = torch.Generator().manual_seed(seed)
-        given = {
+        overrides = {
             name: to_numpy(spec.random(sizes, generator))
             for name, spec in self.plan.subject.states.items()
             if spec is not None and spec.low is not None
         }
-        initial = {**warm, **given}
+        initial = {**warm, **overrides}
         self._compare(reference, inputs, sizes, seed, "from other states", initial=initial)
         self._from_other_arguments(sizes, inputs, seed)
 

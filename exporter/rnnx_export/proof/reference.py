@@ -90,7 +90,7 @@ def _plan_like(
         plan = with_time(plan)
     wanted = {spec.name for spec in contract.states}
     if not contract.whole_only and wanted - {spec.name for spec in plan.states}:
-        # What only a last resort finds, and what a loop of the module's own carries, as the export found it.
+        # What only a fallback rule finds, and what a loop of the module's own carries, as the export did.
         plan = made_to_step(plan, arguments.get("returns"))
         if wanted - {spec.name for spec in plan.states}:
             plan = lift_loop(plan)

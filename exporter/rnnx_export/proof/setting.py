@@ -50,9 +50,9 @@ class ProofSetting:
         sizes = {name: size + 2 * seed for name, size in self.plan.sizes.items()}
         return sizes | {"batch": batch, "time": steps}
 
-    def inputs(self, sizes: Mapping[str, int], seed: int) -> Arrays:
-        """Return random inputs, [step, ...] each, those without time once."""
-        return drawn_rows(self.plan, sizes, seed)
+    def inputs(self, sizes: Mapping[str, int], seed: int, *, odd: bool = False) -> Arrays:
+        """Return random inputs, [step, ...] each, those without time once; or odd ones, for decisions."""
+        return drawn_rows(self.plan, sizes, seed, odd=odd)
 
     def stepped(self, name: str) -> bool:
         """Whether each step has its own value of an input."""

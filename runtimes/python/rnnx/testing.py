@@ -30,7 +30,8 @@ def assert_parity(
     """Fail unless a model computes what its network computes: stepwise, running free, in chunks.
 
     Args:
-        model: the ONNX file, its bytes, or a session.
+        model: the ONNX file, its bytes, or a session. A session of bytes has no file any more that could be
+            held to the network in float64.
         network: the `torch.nn.Module` that it was exported from; it is not touched.
         steps: number of steps of random inputs.
         batch: rows; 2 where the model has a batch.
@@ -61,11 +62,15 @@ def assert_parity(
     # By name, for this package never imports the ones that need torch unless it is asked to compare with it.
     opening = importlib.import_module("rnnx_export.proof.reference")
     reference = opening.open_reference(network, contract, arguments)
-    truths = importlib.import_module("rnnx_export.proof.float64_reference")
+    float64_reference = importlib.import_module("rnnx_export.proof.float64_reference")
     request = make_request(contract, steps=steps, batch=batch, dims=dims, seed=seed, recorded=inputs)
-    truth = truths.open_truth(reference, request.rows(contract), request.sizes)
+    reference64 = float64_reference.open_reference64(reference, request.rows(contract), request.sizes)
     with importlib.import_module("rnnx_export.module.subject").one_thread():
-        found = check_parity([session], reference, request, truth=truth)
+        found = check_parity([session], reference, request, reference64=reference64)
+    source = session.path if isinstance(model, Session) else model
+    if source is not None:
+        float64_file = importlib.import_module("rnnx_export.proof.float64_file")
+        found = float64_file.hold_file(found, source, reference, reference64, request)
     if found.interrupted:
         raise KeyboardInterrupt
     if not found.agrees:

@@ -51,7 +51,7 @@ def _level(name: str, step: float, drift: float, reason: str, rounding: float | 
     return Level(name, Bound(step, step), Bound(drift, drift), reason, rounding)
 
 
-_EXACT = _level("exact", 0.0, 0.0, "Whole numbers and truth values have no rounding.", None)
+_EXACT = _level("exact", 0.0, 0.0, "Whole numbers and booleans have no rounding.", None)
 _ASSUMED = "Assumed, not measured yet: as on the CPU."
 _COMPILED = (
     "As on the CPU: every case that compiles stays within it over 1,000 steps, on the portable path, with "
@@ -239,6 +239,12 @@ def render() -> str:
         "running free. [How it was chosen](decisions/0012-verdict-in-units-of-rounding.md). It has no say",
         "where a run is shorter than 32 steps, and where weights of fewer bits make it another network.",
         "",
+        "**The file in float64** is held to the network in float64, at export and by `rnnx parity`, where",
+        "the onnx package's reference evaluator knows the graph's operators. Both begin each step from the",
+        "same states. A good file departs only by the constants that were computed for it (a product of two",
+        "weights), and by no more than twice what moving these by up to 64 roundings does. So a weight that",
+        "is off by a ten-thousandth shows, which an engine's own rounding would hide.",
+        "",
         "**Step** and **drift** are the outer bounds of single values, and the only ones where there is no",
         "float64 network. Step bounds one step that both compute from the same states, drift every step of a",
         "run in which the states run free, however long: networks that forget also forget rounding errors,",
@@ -272,6 +278,20 @@ def render() -> str:
     for dtype, level in _POOLED.items():
         lines.append(f"| `{level.name}` | {dtype} | cpu | {_bounds(level)} | {level.reason} |")
     lines += [
+        "",
+        "These bound what is compared with PyTorch. To tell what a network does, the exporter also",
+        "compares the network with itself, run in two ways. How near these have to be, relative to",
+        "1 + |value|, stands beside each comparison:",
+        "",
+        "| two ways | float64 | float32 | float16 | where |",
+        "|---|---|---|---|---|",
+        "| whole and in steps, to know if it can be stepped | 1e-6 | 1e-3 | 2e-2 | `states/causality.py` |",
+        "| by its states and as its author calls it | 1e-7 | 2e-3 | 2e-3 | `proof/driven_reference.py` |",
+        "| two chunks and the whole, to pair states | | 1e-4 | | `states/pairing.py` |",
+        "| with a decision forced and as it is | | 1e-4 | | `states/branches.py` |",
+        "| the same inputs twice, to know chance | | 1e-5 + 1e-4 | | `module/tensors.py` |",
+        "| None and a state in its place | | 1e-7 + 1e-6 | | `states/initial_values.py` |",
+        "| rows that get the same | 64 epsilon | 64 epsilon | 64 epsilon | `module/tensors.py` |",
         "",
         "A tolerance is never widened to make a test pass: find the cause, or write down here why it has",
         "to be.",

@@ -84,25 +84,27 @@ def compare_network(
     from rnnx.parity.check import check_parity
     from rnnx.tolerance import quantisation_of
     from rnnx_export.module.subject import one_thread
-    from rnnx_export.proof.float64_reference import open_truth
+    from rnnx_export.proof.float64_file import hold_file
+    from rnnx_export.proof.float64_reference import open_reference64
 
     network = source.open()
     contract = sessions[0].contract
     reference = open_reference(network, contract)
     operators = read_model(sessions[0].path or b"").operators
     request = dataclasses.replace(request, quantisation=quantisation_of(operators))
-    truth = open_truth(reference, request.rows(contract), request.sizes)
+    reference64 = open_reference64(reference, request.rows(contract), request.sizes)
     # PyTorch's threads cost more than they give for single steps, and far more where a core is taken.
     with one_thread(), progress("comparing", request.steps, quiet=quiet) as bar:
         found = check_parity(
             sessions,
             reference,
             request,
-            truth=truth,
+            reference64=reference64,
             command=command,
             digests=source.digests(),
             advanced=bar.update,
         )
+    found = hold_file(found, sessions[0].path or b"", reference, reference64, request)
     if bisect and not found.agrees and not found.interrupted:
         found = dataclasses.replace(found, finding=_locate(sessions, network, request, found))
     return found

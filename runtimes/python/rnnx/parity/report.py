@@ -13,7 +13,7 @@ from rnnx.parity.lockstep import Failure
 from rnnx.parity.rounding import WINDOW
 from rnnx.parity.verdict import Parity, Runtime, why
 
-_WAYS = (
+_ROUTES = (
     ("start", "at the start"),
     ("fed", "stepwise"),
     ("free", "running free"),
@@ -72,8 +72,8 @@ def _runtimes(found: Parity) -> str:
     ]
     for runtime in found.runtimes:
         errors = [
-            f"{_largest(runtime, way):.1e}" if way in runtime.max_errors else "-"
-            for way in ("fed", "free", "chunks")
+            f"{_largest(runtime, route):.1e}" if route in runtime.max_errors else "-"
+            for route in ("fed", "free", "chunks")
         ]
         ratio = "-"
         if runtime.ratio is not None:
@@ -95,14 +95,14 @@ def _runtimes(found: Parity) -> str:
 
 def _worst(found: Parity) -> str:
     rows = [["runtime", "how", "step", "tensor", "index", "expected", "got", "error", "allowed"]]
-    ways = dict(_WAYS)
+    routes = dict(_ROUTES)
     for runtime in found.runtimes:
         worst = runtime.failure or runtime.worst
         if worst is not None:
             allowed = _allowed(worst)
             rows.append(
                 [
-                    *map(_text, (runtime.provider, ways[worst.way], f"{worst.step:,}", worst.tensor)),
+                    *map(_text, (runtime.provider, routes[worst.way], f"{worst.step:,}", worst.tensor)),
                     str(worst.index),
                     *(f"{value:.9g}" for value in (worst.expected, worst.got)),
                     f"{worst.max_error:.2e}",
@@ -166,7 +166,7 @@ def _ratios(found: Parity, tensors: Sequence[str], colours: Mapping[str, int]) -
         return ""
     return (
         "<h2>The same in units of PyTorch's own error</h2>"
-        f'<p class="soft">over windows of {WINDOW} steps, the largest of stepwise, free and in chunks, '
+        f'<p class="soft">over windows of {WINDOW} steps, the largest of stepwise, free-running and chunks, '
         f"as far as PyTorch itself stays within the tolerance; {allowed:g} are allowed</p>"
         f'<div class="charts">{"".join(charts)}</div>'
     )
@@ -206,7 +206,7 @@ def growth(drifts: Iterable[Drift]) -> str:
 
 
 def horizon(runtime: Runtime) -> str:
-    """Return in words when the free run leaves the tolerance, and when PyTorch's own does."""
+    """Return in words when the free-running states leave the tolerance, and when PyTorch's own does."""
     left = [drift.left for drift in runtime.drift.values() if drift.left is not None]
     own = [drift.reference_left for drift in runtime.drift.values() if drift.reference_left is not None]
     if not left and not own:
@@ -217,6 +217,11 @@ def horizon(runtime: Runtime) -> str:
 
 
 def _allowed(worst: Failure) -> str:
+    if worst.way == "float64":
+        return (
+            f"{worst.allowed_ratio:g} times what rounding the file's constants costs in float64; it is "
+            f"{worst.ratio:.3g} times"
+        )
     if worst.ratio is not None and worst.window is not None:
         begin, end = worst.window
         return (
@@ -228,8 +233,8 @@ def _allowed(worst: Failure) -> str:
     return f"{worst.absolute:g} + {worst.relative:g} |expected|"
 
 
-def _largest(runtime: Runtime, way: str) -> float:
-    return max(runtime.max_errors.get(way, {}).values(), default=0.0)
+def _largest(runtime: Runtime, route: str) -> float:
+    return max(runtime.max_errors.get(route, {}).values(), default=0.0)
 
 
 def _table(rows: Sequence[Sequence[str]], *, wide: int | None = None) -> str:

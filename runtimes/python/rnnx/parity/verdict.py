@@ -58,14 +58,14 @@ class Runtime:
         provider: what computed.
         tolerance: names of the levels it was held to.
         agrees: whether all of it agrees.
-        max_errors: by way (`start`, `fed`, `free`, `chunks`) and tensor, relative to 1 + |expected|.
+        max_errors: by route (`start`, `fed`, `free`, `chunks`) and tensor, relative to 1 + |expected|.
         failure: the first disagreement.
         worst: where the largest error was, or the first failure.
         drift: by tensor.
         ratio: the largest error of a tensor over a window of steps, in units of the reference's own; None
             without the network in float64, in a run of fewer steps than a window, or with other weights.
         allowed_ratio: the largest that agrees.
-        checks: behaviour, extremes, text.
+        checks: invariants, extremes, text.
     """
 
     provider: str
@@ -141,6 +141,23 @@ def summarise(found: Parity) -> str:
         errors = f", errors {max(ratios):.2g} times PyTorch's own" if ratios else ""
         return f"agrees with {found.reference}{stopped}: {size}{errors}"
     return f"DISAGREES with {found.reference}{stopped}: {size}: {why(found)}"
+
+
+def with_file_check(found: Parity, check: Check, failure: Failure | None) -> Parity:
+    """Return a verdict with what was found about the file itself, which every runtime shares."""
+    runtimes = [
+        dataclasses.replace(
+            each,
+            checks=[*each.checks, check],
+            failure=each.failure or failure,
+            worst=each.failure or failure or each.worst,
+            agrees=each.agrees and failure is None,
+        )
+        for each in found.runtimes
+    ]
+    agrees = all(each.agrees for each in runtimes)
+    changed = dataclasses.replace(found, runtimes=runtimes, agrees=agrees)
+    return dataclasses.replace(changed, summary=summarise(changed))
 
 
 def why(found: Parity) -> str:
