@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ import torch
 from torch import nn
 
 from rnnx.arguments import instance, mapping, number, shown
-from rnnx.errors import UsageError
+from rnnx.errors import RefusedError, RnnxError, UsageError
 from rnnx.files import check_output, write_all
 from rnnx.model.contract import Contract, InputSpec, OutputSpec, Vocabulary, describe
 from rnnx.version import __version__
+from rnnx_export.diagnostics import levels_restored, user_error
 from rnnx_export.graph.contract_states import state_specs
 from rnnx_export.graph.passes.table import NEWEST_OPSET, OPSET
 from rnnx_export.module.spec import boundary_dtype
@@ -96,11 +98,14 @@ def export(
         FileError: the files cannot be written.
     """
     _check(opset, steps_per_second, vocabulary)
+    user = mapping("user", user, "what JSON can hold")
+    for kind, trees in (("inputs", inputs), ("state", state), ("constants", constants)):
+        mapping(kind, trees, "specs by parameter" if kind != "constants" else "values by parameter")
     name = None if name is None else instance("name", name, str, "text")
     path = check_output(path)
     trace_path = check_output(path.with_suffix(".trace.safetensors"))
     weights_path = check_output(path.with_name(f"{path.name}.data"))
-    with one_thread(), torch.random.fork_rng(devices=[]):
+    with one_thread(), torch.random.fork_rng(devices=[]), levels_restored(), _only_refusals(module, method):
         subject = Subject(module, inputs, state, method, constants)
         plan = discover(subject, returns)
         if time and not plan.has_time:
@@ -111,13 +116,30 @@ def export(
             "name": name or path.stem,
             "vocabulary": vocabulary,
             "steps_per_second": steps_per_second,
-            "user": mapping("user", user, "what JSON can hold"),
+            "user": user,
         }
         order = Order(opset, weights_path.name, functools.partial(_contract, details))
         made = run(plan, order)
     files = {path: made.data, trace_path: made.trace}
     write_all(files if not made.weights else {**files, weights_path: made.weights})
     return Exported(path, trace_path, made.contract, made.notes)
+
+
+@contextlib.contextmanager
+def _only_refusals(module: Any, method: str) -> Iterator[None]:
+    """Turn what a module, or torch over it, raises in any place into a refusal."""
+    try:
+        yield
+    except RnnxError:
+        raise
+    except Exception as error:
+        raise RefusedError(
+            "not-exported",
+            expected=f"{type(module).__name__}.{method} to be exported",
+            found=user_error(error, f"{type(error).__name__}: "),
+            fix="see docs/support.md for what can be exported and how to write it; if forward runs by "
+            "itself, it is a fault of rnnx",
+        ) from error
 
 
 def _check(opset: Any, steps_per_second: Any, vocabulary: Any) -> None:
@@ -167,17 +189,17 @@ def _contract(details: Mapping[str, Any], plan: Plan, identity: str) -> Contract
     symbols = details["vocabulary"]
     vocabulary = None
     if symbols is not None:
-        taken, given = inputs[0], outputs[0]
-        if taken.dtype != "int64" or given.shape[-1:] != [len(symbols)]:
+        ids, scores = inputs[0], outputs[0]
+        if ids.dtype != "int64" or scores.shape[-1:] != [len(symbols)]:
             raise UsageError(
                 "bad-vocabulary",
                 expected=f"an int64 input and an output of {len(symbols)} scores, as vocabulary has symbols",
-                found=f"{taken.name!r} as {describe(taken.dtype, taken.shape)} and "
-                f"{given.name!r} as {describe(given.dtype, given.shape)}",
+                found=f"{ids.name!r} as {describe(ids.dtype, ids.shape)} and "
+                f"{scores.name!r} as {describe(scores.dtype, scores.shape)}",
                 fix="leave vocabulary out, or give a symbol for each score",
             )
         vocabulary = Vocabulary(input=inputs[0].name, output=outputs[0].name, symbols=list(symbols))
-        inputs[0] = msgspec.structs.replace(taken, range=None)  # the symbols say which ids there are
+        inputs[0] = msgspec.structs.replace(ids, range=None)  # the symbols say which ids there are
     return Contract(
         id=identity,
         name=details["name"],

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import traceback
+import types
 import warnings
 from collections.abc import Iterator
 
@@ -103,15 +104,34 @@ def silent() -> Iterator[None]:
         logging.disable(before)
 
 
+def calling_frame() -> types.FrameType | None:
+    """Return the innermost frame that is neither torch's nor ours."""
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith((_TORCH, _HERE)):
+        frame = frame.f_back
+    return frame
+
+
 def caller() -> str:
     """Return "file:line" of the innermost frame that is neither torch's nor ours."""
-    frame = sys._getframe(2)
-    while frame is not None:
-        name = frame.f_code.co_filename
-        if not name.startswith((_TORCH, _HERE)):
-            return f"{os.path.basename(name)}:{frame.f_lineno}"
-        frame = frame.f_back  # type: ignore[assignment]
-    return ""
+    frame = calling_frame()
+    return "" if frame is None else f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+@contextlib.contextmanager
+def levels_restored() -> Iterator[None]:
+    """Leave as many levels of `torch.vmap` as there were.
+
+    A captured graph enters and leaves them by nodes of its own. What cuts or changes it may leave one open,
+    and then every tensor that is made afterwards, anywhere in the process, belongs to it.
+    """
+    functorch = torch._C._functorch
+    depth = functorch.get_dynamic_layer_stack_depth()
+    try:
+        yield
+    finally:
+        if functorch.get_dynamic_layer_stack_depth() > depth:
+            functorch.pop_dynamic_layer_stack_and_undo_to_depth(depth)
 
 
 @contextlib.contextmanager

@@ -15,11 +15,11 @@ import msgspec
 import onnx_ir as ir
 import torch
 
-from rnnx.errors import RefusedError
+from rnnx.errors import RefusedError, RnnxError
 from rnnx.files import write_bytes
 from rnnx.model.contract import Contract
 from rnnx.model.onnx_file import model_id, write_contract
-from rnnx_export.diagnostics import CaptureError
+from rnnx_export.diagnostics import CaptureError, levels_restored, user_error
 from rnnx_export.graph.build import captured, computed_dtype, to_graph, without_unused
 from rnnx_export.graph.external_weights import move_weights_out, to_bytes
 from rnnx_export.graph.index_ranges import found_ranges
@@ -154,14 +154,14 @@ def _not_scan(plan: Plan) -> str | None:
     return plan.whole_only if plan.has_time else "the model has no time axis"
 
 
-def _with_latches(plan: Plan) -> Plan:
-    """Return the plan with what no random input moves, such as a latch: its loop shows it all the same."""
+def _with_hold_states(plan: Plan) -> Plan:
+    """Return the plan with what no random input moves, such as hold state: its loop shows it all the same."""
     return lift_loop(plan) if plan.step_graph is None and not plan.loops else plan
 
 
 @dataclasses.dataclass(frozen=True)
 class Route:
-    """A way through the stages.
+    """A route through the stages.
 
     Attributes:
         name: in contracts and messages.
@@ -176,7 +176,7 @@ class Route:
 
 ROUTES = (
     Route(DIRECT, _not_direct, lambda plan: plan),  # the whole chunk as it is, time free
-    Route(SCAN, _not_scan, _with_latches),  # one step, in a Scan over time
+    Route(SCAN, _not_scan, _with_hold_states),  # one step, in a Scan over time
 )
 
 
@@ -193,12 +193,17 @@ def run(plan: Plan, order: Order) -> Made:
             failed[route.name] = why_not
             continue
         try:
-            with tempfile.TemporaryDirectory() as name:
+            with tempfile.TemporaryDirectory() as name, levels_restored():
                 attempt = Attempt(route.name, route.prepare(plan), order, Path(name))
                 for stage in STAGES:
                     attempt = stage(attempt)
         except (CaptureError, ProofError) as error:
             failed[route.name] = error.args[0]
+            continue
+        except RnnxError:
+            raise
+        except Exception as error:  # of torch, a converter or an engine, about a module it does not expect
+            failed[route.name] = user_error(error, f"{type(error).__name__}: ")
             continue
         return _finished(attempt, failed)
     raise _refused(plan, failed)
@@ -222,7 +227,7 @@ def _finished(attempt: Attempt, failed: Mapping[str, str]) -> Made:
 
 
 def _refused(plan: Plan, failed: Mapping[str, str]) -> RefusedError:
-    said = [*(f"{way}: {why}" for way, why in failed.items()), *plan.notes]
+    said = [*(f"{route}: {why}" for route, why in failed.items()), *plan.notes]
     return RefusedError(
         "not-exported",
         expected=f"{location(plan.subject)} to be captured with free batch and time, or step by step",

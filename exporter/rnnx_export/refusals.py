@@ -1,4 +1,4 @@
-"""Why a module cannot be exported: module, place, what was found, and the mend with a sample of the fix."""
+"""Why a module cannot be exported: module, place, what was found, and the fix with a sample."""
 
 from __future__ import annotations
 
@@ -111,17 +111,17 @@ def forward_fails(
     held: Mapping[Place, object],
 ) -> RefusedError:
     """Return the refusal of a module that does not run on tensors of its specs."""
-    given = {name: value for name, value in {**inputs, **states}.items() if value is not None}
-    sizes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in given.items())
+    passed = {name: value for name, value in {**inputs, **states}.items() if value is not None}
+    sizes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in passed.items())
     kept = [place.name for place, value in held.items() if isinstance(value, Tensor) and value.dim()]
-    mend = "give specs that forward takes"
+    fix = "give specs that forward takes"
     if kept:
-        mend += f", and a module that has not run before, since it keeps {', '.join(map(repr, kept[:4]))}"
+        fix += f", and a module that has not run before, since it keeps {', '.join(map(repr, kept[:4]))}"
     return RefusedError(
         "forward-failed",
         expected=f"{location(subject)} to run on {sizes}",
         found=_raised(error),
-        fix=mend,
+        fix=fix,
     )
 
 

@@ -14,7 +14,7 @@ from rnnx_export.states.export_plan import Plan
 
 
 def made_to_step(plan: Plan, returns: Any) -> Plan:
-    """Return a plan that can be stepped: this one, or one that also carries what only a last resort finds.
+    """Return a plan that can be stepped: this one, or one that also carries what only a fallback rule finds.
 
     If there is none, it is this one made whole, with the reason.
     """
@@ -25,8 +25,8 @@ def made_to_step(plan: Plan, returns: Any) -> Plan:
         return _with_all_carried(plan)
     more: list[Plan] = []
     if reason_of(reason) is Reason.UNCARRIED:
-        groups = [plan.resorts & set(kinds) for kinds in (POSITIONS, SHIFTS, (*POSITIONS, *SHIFTS))]
-        found = [_with_resorts(plan, returns, kinds) for kinds in dict.fromkeys(groups) if kinds]
+        groups = [plan.fallbacks & set(kinds) for kinds in (POSITIONS, SHIFTS, (*POSITIONS, *SHIFTS))]
+        found = [_with_fallbacks(plan, returns, kinds) for kinds in dict.fromkeys(groups) if kinds]
         more = [other for other in found if other is not None]
         for other in more:
             if why_not_stepped(other) is None:
@@ -41,16 +41,16 @@ def made_to_step(plan: Plan, returns: Any) -> Plan:
     return plan.made_whole(reason)
 
 
-def _with_resorts(plan: Plan, returns: Any, kinds: Collection[str]) -> Plan | None:
+def _with_fallbacks(plan: Plan, returns: Any, kinds: Collection[str]) -> Plan | None:
     """Return the plan with those kinds of calls lifted too, None if the module does not run so."""
     try:
-        return discover(plan.subject, returns, resorts=kinds)
+        return discover(plan.subject, returns, fallbacks=kinds)
     except Exception:  # what they were taken for may be wrong, and then forward fails in any way
         return None
 
 
 def _with_all_carried(plan: Plan) -> Plan:
-    """Return the plan that also has what a loop carries beside its cells, such as a latch."""
+    """Return the plan that also has what a loop carries beside its cells, such as a hold state."""
     if not plan.loops:
         return plan
     found = lift_loop(plan.without_loop_lifts())

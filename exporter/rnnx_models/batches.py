@@ -36,7 +36,7 @@ class Batches:
         self._target = text[1 : batch_size * columns + 1].reshape(batch_size, columns)
 
     def at(self, number: int) -> tuple[Tensor, Tensor]:
-        """Return batch `number`: symbols and the symbols that follow them, each int64 [batch, time]."""
+        """Return batch `number`: tokens and the tokens that follow them, each int64 [batch, time]."""
         start = number % self.per_pass * self.sequence_length
         columns = slice(start, start + self.sequence_length)
         return self._token[:, columns], self._target[:, columns]

@@ -28,12 +28,12 @@ class NetworkConfig:
     Attributes:
         cell: one of `CELLS`.
         vocabulary_size: how many symbols there are; ids are 0..vocabulary_size-1.
-        hidden_size: entries of the hidden state of one layer.
+        hidden_size: elements of the hidden state of one layer.
         num_layers: recurrent layers, each fed the hidden state of the one below.
         nonlinearity: "tanh" or "relu"; relu only for the cells `elman` and `rnn`.
-        encoding: how a symbol enters, "one-hot" or "embedding".
-        embedding_size: entries of the embedding; unused with one-hot.
-        dropout: share of entries set to zero in training, between layers and before the readout.
+        encoding: how a token enters, "one-hot" or "embedding".
+        embedding_size: elements of the embedding; unused with one-hot.
+        dropout: share of elements set to zero in training, between layers and before the readout.
         batch_first: axes are [batch, time] if true, [time, batch] if not.
 
     Raises:
@@ -71,7 +71,7 @@ class NetworkConfig:
 
     @property
     def input_size(self) -> int:
-        """Entries of the vector that stands for one symbol."""
+        """Elements of the vector that stands for one token."""
         return self.vocabulary_size if self.encoding == "one-hot" else self.embedding_size
 
     @property
@@ -85,11 +85,11 @@ class Recurrent(nn.Module):
 
     Args:
         cell: one of `CELLS`.
-        input_size: entries of x.
-        hidden_size: entries of the hidden state of one layer.
+        input_size: elements of x.
+        hidden_size: elements of the hidden state of one layer.
         num_layers: layers, each fed the hidden state of the one below.
         nonlinearity: "tanh" or "relu", for `elman` and `rnn`.
-        dropout: share of entries set to zero between layers in training.
+        dropout: share of elements set to zero between layers in training.
         batch_first: axes are [batch, time, ...] if true, [time, batch, ...] if not.
 
     Raises:
@@ -176,9 +176,9 @@ class Recurrent(nn.Module):
 
 
 class CharNetwork(nn.Module):
-    """A network over symbols: symbol in, scores of the next symbol out, state in and out.
+    """A network over tokens: token in, scores of the next token out, state in and out.
 
-    symbol -> one-hot or embedding -> recurrent layers -> readout. The readout of `elman` is V h_t
+    token -> one-hot or embedding -> recurrent layers -> readout. The readout of `elman` is V h_t
     without a bias, as its equation has it; the others have one. The outputs are logits: softmax over the
     last axis gives probabilities (`probabilities`), cross entropy on logits gives the loss.
     """
@@ -204,11 +204,11 @@ class CharNetwork(nn.Module):
         self.readout = nn.Linear(config.hidden_size, config.vocabulary_size, bias=config.cell != "elman")
 
     def initial_state(self, batch: int) -> States:
-        """Return the state before the first symbol: zeros, each float32 [num_layers, batch, hidden_size]."""
+        """Return the state before the first token: zeros, each float32 [num_layers, batch, hidden_size]."""
         return self.recurrent.initial_state(batch)
 
     def forward(self, token: Tensor, state: States | None = None) -> tuple[Tensor, States]:
-        """Score the symbol that follows each symbol.
+        """Score the token that follows each token.
 
         Args:
             token: int64 [batch, time] in 0..vocabulary_size-1, or [time, batch] with batch_first false.
@@ -223,7 +223,7 @@ class CharNetwork(nn.Module):
         return self.readout(self.dropout(hidden)), following
 
     def encode(self, token: Tensor) -> Tensor:
-        """Return the vectors of symbols: token int64 [...] to float32 [..., input_size]."""
+        """Return the vectors of tokens: token int64 [...] to float32 [..., input_size]."""
         if self.embedding is not None:
             encoded: Tensor = self.embedding(token)
             return encoded
@@ -236,11 +236,11 @@ def probabilities(logits: Tensor) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Return the mean of -log softmax(logits)[target], in nats a symbol, as a scalar.
+    """Return the mean of -log softmax(logits)[target], in nats a token, as a scalar.
 
     Args:
         logits: float32 [..., symbols].
-        target: int64 [...], the symbol that came next.
+        target: int64 [...], the token that came next.
     """
     return functional.cross_entropy(logits.flatten(0, -2), target.flatten())
 

@@ -178,14 +178,7 @@ class Complex(nn.Module):
         return z[..., 0], z
 
 
-@case(
-    "branch_on_value",
-    "refused",
-    refused="not-exported",
-    mentions="attention.py:",
-    inputs=STEP,
-    state={"h": H},
-)
+@case("branch_on_value", "cells", states=["h"], inputs=STEP, state={"h": H})
 class Branch(nn.Module):
     def __init__(self):
         super().__init__()
@@ -290,3 +283,24 @@ class StftOperator(nn.Module):
         )
         y, _ = self.rnn(torch.log1p(spectrum.abs()).transpose(1, 2))
         return self.out(y).flatten(1)
+
+
+@case(
+    "transform_of_any_length", "audio", states=["past", "rnn.h"], inputs={"audio": "float32[batch, 12*time]"}
+)
+class TransformOfAnyLength(nn.Module):
+    """Transforms of 24 and 10: no powers of two."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.mask = nn.GRU(13, 12, batch_first=True), nn.Linear(12, 13)
+        self.register_buffer("window", torch.hann_window(24).sqrt())
+
+    def forward(self, audio):
+        spectrum = torch.stft(
+            F.pad(audio, (12, 0)), 24, 12, window=self.window, center=False, return_complex=True
+        )
+        mask = torch.sigmoid(self.mask(self.rnn(spectrum.abs().transpose(1, 2))[0])).transpose(1, 2)
+        frames = torch.fft.irfft((spectrum * mask).transpose(1, 2), n=24) * self.window
+        mixed = torch.fft.ifft(torch.fft.fft(frames[..., :10], norm="ortho"), norm="ortho").real
+        return torch.cat([mixed, frames[..., 10:]], -1)

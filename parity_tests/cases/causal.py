@@ -12,7 +12,7 @@ X = {"x": "float32[batch, time, 6]"}
 CHANNELS = {"x": "float32[batch, 6, time]"}
 
 
-@case("causal_conv_pad", "causal", states=["past"], way="direct", inputs=CHANNELS)
+@case("causal_conv_pad", "causal", states=["past"], route="direct", inputs=CHANNELS)
 class PadConv(nn.Module):
     def __init__(self):
         super().__init__()
@@ -22,7 +22,7 @@ class PadConv(nn.Module):
         return self.conv(F.pad(x, (2, 0)))
 
 
-@case("causal_conv_chomp", "causal", states=["conv.past"], way="direct", inputs=CHANNELS)
+@case("causal_conv_chomp", "causal", states=["conv.past"], route="direct", inputs=CHANNELS)
 class Chomp(nn.Module):
     def __init__(self):
         super().__init__()
@@ -32,7 +32,7 @@ class Chomp(nn.Module):
         return self.conv(x)[:, :, :-4]
 
 
-@case("causal_conv_constant_pad_module", "causal", states=["net.0.past"], way="direct", inputs=CHANNELS)
+@case("causal_conv_constant_pad_module", "causal", states=["net.0.past"], route="direct", inputs=CHANNELS)
 def _pad_module():
     return _Wrapped(nn.Sequential(nn.ConstantPad1d((4, 0), 0.0), nn.Conv1d(6, 6, 5), nn.ReLU()))
 
@@ -46,7 +46,7 @@ class _Wrapped(nn.Module):
         return self.net(x)
 
 
-@case("causal_conv_cat_zeros", "causal", states=["past"], way="direct", inputs=CHANNELS)
+@case("causal_conv_cat_zeros", "causal", states=["past"], route="direct", inputs=CHANNELS)
 class CatConv(nn.Module):
     def __init__(self):
         super().__init__()
@@ -112,7 +112,7 @@ class WaveNet(nn.Module):
         return torch.relu(total).transpose(1, 2)
 
 
-@case("gru_between_convolutions", "causal", states=["past", "gru.h", "past_2"], way="direct", inputs=X)
+@case("gru_between_convolutions", "causal", states=["past", "gru.h", "past_2"], route="direct", inputs=X)
 class Speech(nn.Module):
     def __init__(self):
         super().__init__()
@@ -232,7 +232,9 @@ class InstanceNorm(nn.Module):
         return F.instance_norm(x)
 
 
-@case("cumulative_layer_norm", "causal", states=["position", "sum", "sum_2", "gru.h"], way="direct", inputs=X)
+@case(
+    "cumulative_layer_norm", "causal", states=["position", "sum", "sum_2", "gru.h"], route="direct", inputs=X
+)
 class CumulativeLayerNorm(nn.Module):
     """Normalised by all steps so far, whose number is counted with arange."""
 
@@ -248,7 +250,7 @@ class CumulativeLayerNorm(nn.Module):
         return self.gru((x - mean) / torch.sqrt(square - mean * mean + 1e-5) * self.gain + self.bias)[0]
 
 
-@case("position_table", "causal", states=["position", "gru.h"], way="direct", inputs=X)
+@case("position_table", "causal", states=["position", "gru.h"], route="direct", inputs=X)
 class PositionTable(nn.Module):
     """Sines of the position from a table, as in transformers."""
 
@@ -262,7 +264,7 @@ class PositionTable(nn.Module):
         return self.gru(x + self.table[:, : x.size(1)])[0]
 
 
-@case("position_embedding", "causal", states=["position", "rnn.h"], way="direct", inputs=X)
+@case("position_embedding", "causal", states=["position", "rnn.h"], route="direct", inputs=X)
 class PositionEmbedding(nn.Module):
     def __init__(self):
         super().__init__()
@@ -277,7 +279,7 @@ class PositionEmbedding(nn.Module):
     "mask_by_length",
     "causal",
     states=["gru.h"],
-    way="direct",
+    route="direct",
     inputs={"x": "float32[batch, time, 6]", "lengths": "int64[batch] in 1..time"},
 )
 class MaskByLength(nn.Module):
@@ -293,7 +295,12 @@ class MaskByLength(nn.Module):
 
 
 @case(
-    "quasi_recurrent", "causal", states=["c", "past"], way="scan", inputs=X, state={"c": "float32[batch, 5]"}
+    "quasi_recurrent",
+    "causal",
+    states=["c", "past"],
+    route="scan",
+    inputs=X,
+    state={"c": "float32[batch, 5]"},
 )
 class QuasiRecurrent(nn.Module):
     """Gates by a causal convolution, then a loop that pools them (Bradbury et al. 2016)."""

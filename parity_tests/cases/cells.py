@@ -147,27 +147,27 @@ class Lmu(nn.Module):
 
 
 PAIR = (H, H)
-case("layer_norm_lstm", "cells", states=["state.0", "state.1"], way="scan", inputs=X, state={"state": PAIR})(
-    lambda: Loop(LayerNormLSTM())
-)
-case("peephole_lstm", "cells", states=["state.0", "state.1"], way="scan", inputs=X, state={"state": PAIR})(
+case(
+    "layer_norm_lstm", "cells", states=["state.0", "state.1"], route="scan", inputs=X, state={"state": PAIR}
+)(lambda: Loop(LayerNormLSTM()))
+case("peephole_lstm", "cells", states=["state.0", "state.1"], route="scan", inputs=X, state={"state": PAIR})(
     lambda: Loop(Peephole())
 )
-case("zoneout_lstm", "cells", states=["state.0", "state.1"], way="scan", inputs=X, state={"state": PAIR})(
+case("zoneout_lstm", "cells", states=["state.0", "state.1"], route="scan", inputs=X, state={"state": PAIR})(
     lambda: Loop(Zoneout())
 )
-case("minimal_gated", "cells", states=["state"], way="scan", inputs=X, state={"state": H})(
+case("minimal_gated", "cells", states=["state"], route="scan", inputs=X, state={"state": H})(
     lambda: Loop(Minimal())
 )
-case("liquid_cell", "cells", states=["state"], way="scan", inputs=X, state={"state": H})(
+case("liquid_cell", "cells", states=["state"], route="scan", inputs=X, state={"state": H})(
     lambda: Loop(Liquid())
 )
-case("indrnn", "cells", states=["state"], way="scan", inputs=X, state={"state": H})(lambda: Loop(IndRnn()))
+case("indrnn", "cells", states=["state"], route="scan", inputs=X, state={"state": H})(lambda: Loop(IndRnn()))
 case(
     "legendre_memory",
     "cells",
     states=["state.0", "state.1"],
-    way="scan",
+    route="scan",
     inputs=X,
     state={"state": (H, "float32[batch, 4]")},
 )(lambda: Loop(Lmu()))

@@ -16,7 +16,7 @@ def carried(count: int) -> list[str]:
     return ["carried", *(f"carried_{index}" for index in range(2, count + 1))]
 
 
-@case("loop_biquads", "loops", states=carried(8), way="scan", inputs=X)
+@case("loop_biquads", "loops", states=carried(8), route="scan", inputs=X)
 class Biquads(nn.Module):
     """Two filters of second order, one after the other."""
 
@@ -36,7 +36,7 @@ class Biquads(nn.Module):
         return x
 
 
-@case("loop_fourth_order", "loops", states=carried(4), way="scan", inputs=X)
+@case("loop_fourth_order", "loops", states=carried(4), route="scan", inputs=X)
 class FourthOrder(nn.Module):
     """The oldest output shows in the fifth step first."""
 
@@ -50,7 +50,7 @@ class FourthOrder(nn.Module):
         return torch.stack(ys, 1)
 
 
-@case("loop_narx", "loops", states=carried(4), way="scan", inputs=X)
+@case("loop_narx", "loops", states=carried(4), route="scan", inputs=X)
 class Narx(nn.Module):
     """A network of this and two earlier inputs, and two earlier outputs (Lin et al. 1996)."""
 
@@ -68,7 +68,7 @@ class Narx(nn.Module):
         return torch.stack(ys[2:], 1)
 
 
-@case("loop_window", "loops", states=carried(7), way="scan", inputs=X)
+@case("loop_window", "loops", states=carried(7), route="scan", inputs=X)
 class Window(nn.Module):
     """The last eight frames in a deque."""
 

@@ -42,14 +42,14 @@ _LAYERS = {
     "gru": (lambda **k: nn.GRU(6, 8, batch_first=True, **k), ["rnn.h"]),
 }
 for _name, (_make, _states) in _LAYERS.items():
-    case(_name, "layers", states=_states, way="direct", inputs=X)(lambda m=_make: Tagger(m()))
-    case(f"{_name}_2", "layers", states=_states, way="direct", inputs=X)(
+    case(_name, "layers", states=_states, route="direct", inputs=X)(lambda m=_make: Tagger(m()))
+    case(f"{_name}_2", "layers", states=_states, route="direct", inputs=X)(
         lambda m=_make: Tagger(m(num_layers=2))
     )
-    case(f"{_name}_no_bias", "layers", states=_states, way="direct", inputs=X)(
+    case(f"{_name}_no_bias", "layers", states=_states, route="direct", inputs=X)(
         lambda m=_make: Tagger(m(bias=False))
     )
-    case(f"{_name}_dropout", "layers", states=_states, way="direct", inputs=X)(
+    case(f"{_name}_dropout", "layers", states=_states, route="direct", inputs=X)(
         lambda m=_make: Tagger(m(num_layers=3, dropout=0.5)).train()
     )
     case(f"{_name}_bidirectional", "layers", whole="bidirectional", inputs=X)(
@@ -65,9 +65,13 @@ for _name, (_make, _states) in _LAYERS.items():
         lambda m=_make: Tagger(m(num_layers=2)).double()
     )
     case(
-        f"{_name}_time_first", "layers", states=_states, way="direct", inputs={"x": "float32[time, batch, 6]"}
+        f"{_name}_time_first",
+        "layers",
+        states=_states,
+        route="direct",
+        inputs={"x": "float32[time, batch, 6]"},
     )(lambda m=_make: Tagger(_time_first(m(num_layers=2))))
-    case(f"{_name}_unbatched", "layers", states=_states, way="direct", inputs={"x": "float32[time, 6]"})(
+    case(f"{_name}_unbatched", "layers", states=_states, route="direct", inputs={"x": "float32[time, 6]"})(
         lambda m=_make: Tagger(_time_first(m()))
     )
 

@@ -11,7 +11,7 @@ X = {"x": "float32[batch, time, 6]"}
 H = "float32[batch, 8]"
 
 
-@case("loop_unbind", "loops", states=["h"], way="scan", inputs=X, state={"h": H})
+@case("loop_unbind", "loops", states=["h"], route="scan", inputs=X, state={"h": H})
 class Unbind(nn.Module):
     def __init__(self):
         super().__init__()
@@ -25,7 +25,7 @@ class Unbind(nn.Module):
         return torch.stack(ys, 1), h
 
 
-@case("loop_prealloc", "loops", states=["h"], way="scan", inputs=X, state={"h": H})
+@case("loop_prealloc", "loops", states=["h"], route="scan", inputs=X, state={"h": H})
 class Prealloc(nn.Module):
     def __init__(self):
         super().__init__()
@@ -43,7 +43,7 @@ class Prealloc(nn.Module):
     "loop_time_first",
     "loops",
     states=["h"],
-    way="scan",
+    route="scan",
     inputs={"x": "float32[time, batch, 6]"},
     state={"h": H},
 )
@@ -60,7 +60,7 @@ class TimeFirst(nn.Module):
         return torch.stack(ys), h
 
 
-@case("loop_cell_from_nothing", "loops", states=["cell.h", "cell.c"], way="scan", inputs=X)
+@case("loop_cell_from_nothing", "loops", states=["cell.h", "cell.c"], route="scan", inputs=X)
 class FromNothing(nn.Module):
     def __init__(self):
         super().__init__()
@@ -75,7 +75,7 @@ class FromNothing(nn.Module):
         return torch.stack(ys, 1)
 
 
-@case("loop_own_zeros", "loops", way="scan", inputs=X)
+@case("loop_own_zeros", "loops", route="scan", inputs=X)
 class OwnZeros(nn.Module):
     """The state is made inside forward and thrown away: h by plain equations, from zeros."""
 
@@ -92,7 +92,7 @@ class OwnZeros(nn.Module):
         return torch.stack(ys, 1)
 
 
-@case("loop_own_zeros_two", "loops", way="scan", inputs=X)
+@case("loop_own_zeros_two", "loops", route="scan", inputs=X)
 class OwnZerosTwo(nn.Module):
     def __init__(self):
         super().__init__()
@@ -149,7 +149,7 @@ class WhileOperator(nn.Module):
         return y, h
 
 
-@case("loop_own_state_sru", "loops", way="scan", inputs=X)
+@case("loop_own_state_sru", "loops", route="scan", inputs=X)
 class SruFromNothing(nn.Module):
     """The products are taken for all steps at once, the recurrence from zeros of its own."""
 
@@ -168,7 +168,7 @@ class SruFromNothing(nn.Module):
         return torch.stack(hs, 1)
 
 
-@case("loop_own_state_in_a_layer", "loops", way="scan", inputs=X)
+@case("loop_own_state_in_a_layer", "loops", route="scan", inputs=X)
 class DeepLoop(nn.Module):
     """Two hand-written layers, each with its own loop, its own zeros and a preallocated result."""
 
@@ -197,7 +197,7 @@ class _OwnLoop(nn.Module):
         return ys
 
 
-@case("loop_own_lstm_layer_norm", "loops", way="scan", inputs={"x": "float32[time, batch, 6]"})
+@case("loop_own_lstm_layer_norm", "loops", route="scan", inputs={"x": "float32[time, batch, 6]"})
 class OwnLstm(nn.Module):
     """A cell whose state is normalised between the steps, started from nothing."""
 
@@ -213,7 +213,7 @@ class OwnLstm(nn.Module):
         return self.out(h)
 
 
-@case("loop_steps_between_cells", "loops", states=["carried"], way="scan", inputs=X)
+@case("loop_steps_between_cells", "loops", states=["carried"], route="scan", inputs=X)
 class StepsBetweenCells(nn.Module):
     """A state that moves on by itself between a cell's steps (De Brouwer et al. 2019, GRU-ODE)."""
 

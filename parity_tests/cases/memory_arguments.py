@@ -144,9 +144,15 @@ class Swapped(nn.Module):
     refused="state-ambiguous",
     mentions="returns=",
     inputs=STEP,
-    state={"a": H, "b": H},
+    state={"a": STEP["x"], "b": STEP["x"]},
 )
 class Ambiguous(nn.Module):
+    def forward(self, x, a, b):
+        return a - b, 0.5 * b + x, 0.9 * a + x
+
+
+@case("two_states_by_flow", "memory", states=["a", "b"], inputs=STEP, state={"a": H, "b": H})
+class ByFlow(nn.Module):
     def __init__(self):
         super().__init__()
         self.one, self.two = nn.GRUCell(6, 8), nn.GRUCell(6, 8)
@@ -264,7 +270,7 @@ class OtherMethod(nn.Module):
         return h.tanh(), h
 
 
-@case("step_given_time", "memory", states=["h"], way="scan", inputs=STEP, state={"h": H}, time=True)
+@case("step_given_time", "memory", states=["h"], route="scan", inputs=STEP, state={"h": H}, time=True)
 class GivenTime(OtherMethod):
     def forward(self, x, h):
         h = self.cell(x, h)

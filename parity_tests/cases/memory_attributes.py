@@ -61,7 +61,7 @@ class NestedAttribute(nn.Module):
         return self.cache["a"][0] + 1
 
 
-@case("attribute_over_time", "memory", states=["h"], way="scan", inputs=X)
+@case("attribute_over_time", "memory", states=["h"], route="scan", inputs=X)
 class AttributeOverTime(nn.Module):
     def __init__(self):
         super().__init__()
@@ -205,3 +205,28 @@ class Growing(nn.Module):
     def forward(self, x):
         self.cache = x[:, None] if self.cache is None else torch.cat([self.cache, x[:, None]], 1)
         return self.cache.mean(1)
+
+
+class _Kept:
+    """An object of the user's own."""
+
+    def __init__(self):
+        self.level = torch.zeros(1, 8)
+        self.seen = [torch.zeros(1, 6), torch.zeros(1, 6)]
+
+
+@case(
+    "attribute_plain_object",
+    "memory",
+    states=["kept.level", "kept.seen.1", "kept.seen.0"],
+    inputs={"x": "float32[1, 6]"},
+)
+class PlainObject(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell, self.kept = nn.GRUCell(6, 8), _Kept()
+
+    def forward(self, x):
+        self.kept.level = self.cell(x + self.kept.seen[0], self.kept.level)
+        self.kept.seen = [self.kept.seen[1], x]
+        return self.kept.level * 2

@@ -12,7 +12,7 @@ X = {"x": "float32[batch, time, 6]"}
 CHANNELS = {"x": "float32[batch, 6, time]"}
 
 
-@case("upsampling", "overlaps", states=["up.past"], way="direct", inputs=CHANNELS)
+@case("upsampling", "overlaps", states=["up.past"], route="direct", inputs=CHANNELS)
 class Upsampling(nn.Module):
     """Each frame becomes 3 samples and reaches 5 further ones, which the two frames behind it share."""
 
@@ -38,7 +38,7 @@ class CentredUpsampling(nn.Module):
     "waveform_decoder",
     "overlaps",
     states=["past", "up.past", "past_2", "up_2.past", "past_3"],
-    way="direct",
+    route="direct",
     inputs=CHANNELS,
 )
 class WaveformDecoder(nn.Module):
@@ -103,7 +103,7 @@ class SpectrumDecoder(nn.Module):
         return torch.sigmoid(self.up(torch.cat([down, y], 1))[:, :, :-1]) * x
 
 
-@case("overlap_add", "overlaps", states=["past"], way="direct", inputs=X)
+@case("overlap_add", "overlaps", states=["past"], route="direct", inputs=X)
 class OverlapAdd(nn.Module):
     """Frames of 8 samples, one every 3."""
 
@@ -118,7 +118,7 @@ class OverlapAdd(nn.Module):
         return y.flatten(1)[:, : 3 * steps]
 
 
-@case("overlap_add_of_a_loop", "overlaps", states=["cell.h", "past"], way="scan", inputs=X)
+@case("overlap_add_of_a_loop", "overlaps", states=["cell.h", "past"], route="scan", inputs=X)
 class OverlapAddOfALoop(nn.Module):
     """A loop draws the frames; the samples stand in a column."""
 

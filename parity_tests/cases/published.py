@@ -68,7 +68,7 @@ class InDeque(nn.Module):
         return self.out(torch.cat(list(self.frames), -1))
 
 
-@case("loop_after_convolution", "loops", states=["conv.past", "carried"], way="scan", inputs=X)
+@case("loop_after_convolution", "loops", states=["conv.past", "carried"], route="scan", inputs=X)
 class AfterConvolution(nn.Module):
     """A causal convolution over the whole chunk, cut to its length, then a gated sum in a loop (Mamba)."""
 
@@ -89,7 +89,7 @@ class AfterConvolution(nn.Module):
         return torch.stack(ys, 1) + u
 
 
-@case("loop_in_two_layers", "loops", way="scan", inputs=X)
+@case("loop_in_two_layers", "loops", route="scan", inputs=X)
 class TwoLayers(nn.Module):
     """Each layer loops over the whole chunk before the next begins."""
 
@@ -103,7 +103,7 @@ class TwoLayers(nn.Module):
         return x
 
 
-@case("loop_with_keys_of_length_one", "loops", states=["carried"], way="scan", inputs=X)
+@case("loop_with_keys_of_length_one", "loops", states=["carried"], route="scan", inputs=X)
 class DeltaRule(nn.Module):
     """Fast weights written by the delta rule, with keys normalised over the chunk (Schlag et al. 2021)."""
 
@@ -124,7 +124,7 @@ class DeltaRule(nn.Module):
         return torch.cat(ys, 1)
 
 
-@case("loop_with_refractory_count", "loops", way="scan", inputs=X)
+@case("loop_with_refractory_count", "loops", route="scan", inputs=X)
 class Spiking(nn.Module):
     """Integrate and fire; after a spike a unit rests for two steps, counted in whole numbers."""
 
@@ -145,7 +145,7 @@ class Spiking(nn.Module):
         return torch.stack(spikes, 1).float()
 
 
-@case("loop_by_step_number", "loops", way="scan", inputs=X)
+@case("loop_by_step_number", "loops", route="scan", inputs=X)
 class Clockwork(nn.Module):
     """A unit takes part in every first, second or fourth step (Koutnik et al. 2014)."""
 
@@ -168,7 +168,7 @@ class Clockwork(nn.Module):
     "lengths_end_of_masked_loop",
     "lengths",
     states=["carried"],
-    way="scan",
+    route="scan",
     inputs={**X, "lengths": "int64[batch] in 1..time"},
 )
 class EndOfMaskedLoop(nn.Module):
@@ -289,7 +289,7 @@ class Scripted(nn.Module):
         return self.h
 
 
-@case("loop_after_gru", "loops", states=["rnn.h", "carried"], way="scan", inputs=X)
+@case("loop_after_gru", "loops", states=["rnn.h", "carried"], route="scan", inputs=X)
 class AfterGru(nn.Module):
     """A layer over the whole chunk, normalised, then smoothed in a loop."""
 

@@ -1,4 +1,4 @@
-"""Memory that random inputs leave alone: latches, peaks, states that fade to rounding within a step."""
+"""Memory that random inputs leave alone: hold states, peaks, states that fade to rounding within a step."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ STEP = {"x": "float32[batch, 6]"}
 X = {"x": "float32[batch, time, 6]"}
 
 
-@case("latch_in_place", "memory", states=["tripped"], inputs={"x": "float32[6]"})
-class LatchInPlace(nn.Module):
+@case("hold_in_place", "memory", states=["tripped"], inputs={"x": "float32[6]"})
+class HoldInPlace(nn.Module):
     """No random input is above 9: the buffer is written with what it holds already."""
 
     def __init__(self):
@@ -25,8 +25,8 @@ class LatchInPlace(nn.Module):
         return torch.where(self.tripped, 0.0, x)
 
 
-@case("latch_assigned", "memory", states=["peak"], inputs={"x": "float32[6]"})
-class LatchAssigned(nn.Module):
+@case("hold_assigned", "memory", states=["peak"], inputs={"x": "float32[6]"})
+class HoldAssigned(nn.Module):
     def __init__(self):
         super().__init__()
         self.register_buffer("peak", torch.full((6,), 9.0))
@@ -50,8 +50,8 @@ class TableMadeAnew(nn.Module):
         return x @ self.table
 
 
-@case("latch_in_loop", "loops", states=["carried"], way="scan", inputs=X)
-class LatchInLoop(nn.Module):
+@case("hold_in_loop", "loops", states=["carried"], route="scan", inputs=X)
+class HoldInLoop(nn.Module):
     def forward(self, x):
         tripped = torch.zeros_like(x[:, 0])
         ys = []
@@ -61,7 +61,7 @@ class LatchInLoop(nn.Module):
         return torch.stack(ys, 1)
 
 
-@case("loop_that_forgets_fast", "loops", states=["conv.past", "carried"], way="scan", inputs=X)
+@case("loop_that_forgets_fast", "loops", states=["conv.past", "carried"], route="scan", inputs=X)
 class ForgetsFast(nn.Module):
     """A gated recurrence of which a step keeps less than a thousandth (De et al. 2024): nearly rounding."""
 
@@ -81,9 +81,9 @@ class ForgetsFast(nn.Module):
         return torch.stack(ys, 1)
 
 
-@case("latch_beside_cell", "loops", states=["carried", "carried_2"], way="scan", inputs=X)
-class LatchBesideCell(nn.Module):
-    """Where a cell carries what a random input moves, a latch is easily overlooked."""
+@case("hold_beside_cell", "loops", states=["carried", "carried_2"], route="scan", inputs=X)
+class HoldBesideCell(nn.Module):
+    """Where a cell carries what a random input moves, hold state is easily overlooked."""
 
     def __init__(self, limit=900):
         super().__init__()

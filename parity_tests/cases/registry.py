@@ -18,7 +18,7 @@ class Case:
         build: makes the module; the caller seeds torch before.
         arguments: of `rnnx.export`.
         states: names of the states that must be found, in order.
-        way: "direct", "scan" or None where either is good.
+        route: "direct", "scan" or None where either is good.
         whole: a part of the reason that must stand in `whole_only`, None if it must stream.
         refused: code of the refusal, None if it must be exported.
         mentions: text that the refusal must hold.
@@ -29,7 +29,7 @@ class Case:
     build: Callable[[], nn.Module]
     arguments: dict[str, Any]
     states: list[str] | None = None
-    way: str | None = None
+    route: str | None = None
     whole: str | None = None
     refused: str | None = None
     mentions: str = ""
@@ -43,7 +43,7 @@ def case(
     family: str,
     *,
     states: list[str] | None = None,
-    way: str | None = None,
+    route: str | None = None,
     whole: str | None = None,
     refused: str | None = None,
     mentions: str = "",
@@ -53,7 +53,7 @@ def case(
 
     def register(build: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
         assert name not in CASES, name
-        CASES[name] = Case(name, family, build, arguments, states, way, whole, refused, mentions)
+        CASES[name] = Case(name, family, build, arguments, states, route, whole, refused, mentions)
         return build
 
     return register

@@ -11,7 +11,7 @@ from cases.registry import case
 X = {"x": "float32[batch, time, 6]"}
 
 
-@case("loop_after_cumsum", "loops", states=["carried", "carried_2"], way="scan", inputs=X)
+@case("loop_after_cumsum", "loops", states=["carried", "carried_2"], route="scan", inputs=X)
 class AfterCumsum(nn.Module):
     def __init__(self):
         super().__init__()
@@ -27,7 +27,7 @@ class AfterCumsum(nn.Module):
         return torch.stack(ys, 1)
 
 
-@case("loop_after_filter_and_shift", "loops", states=["past", "past_2", "carried"], way="scan", inputs=X)
+@case("loop_after_filter_and_shift", "loops", states=["past", "past_2", "carried"], route="scan", inputs=X)
 class AfterFilterAndShift(nn.Module):
     """What is shifted by a step came out of a convolution, which lets no single step through."""
 
@@ -46,7 +46,7 @@ class AfterFilterAndShift(nn.Module):
         return torch.stack(ys, 1)
 
 
-@case("loop_after_running_maximum", "loops", states=["max", "carried"], way="scan", inputs=X)
+@case("loop_after_running_maximum", "loops", states=["max", "carried"], route="scan", inputs=X)
 class AfterRunningMaximum(nn.Module):
     def forward(self, x):
         below = x - torch.cummax(x, 1).values
@@ -62,7 +62,7 @@ class AfterRunningMaximum(nn.Module):
     "loop_after_carried_sum",
     "loops",
     states=["total", "level"],
-    way="scan",
+    route="scan",
     inputs=X,
     state={"total": "float32[batch, 6]", "level": "float32[batch, 6]"},
 )
@@ -78,7 +78,7 @@ class AfterCarriedSum(nn.Module):
         return torch.stack(ys, 1), sums[:, -1], level
 
 
-@case("loop_from_a_number", "loops", states=["past", "layer.h", "carried"], way="scan", inputs=X)
+@case("loop_from_a_number", "loops", states=["past", "layer.h", "carried"], route="scan", inputs=X)
 class FromANumber(nn.Module):
     """A start whose product with the decay has no exact float32."""
 
@@ -97,7 +97,7 @@ class FromANumber(nn.Module):
         return ys
 
 
-@case("loop_from_one_row", "loops", states=["power"], way="scan", inputs=X)
+@case("loop_from_one_row", "loops", states=["power"], route="scan", inputs=X)
 class FromOneRow(nn.Module):
     """An attribute that begins as one row for all rows of the batch."""
 
@@ -115,7 +115,7 @@ class FromOneRow(nn.Module):
         return torch.stack(ys, 1)
 
 
-@case("loop_after_token_shift", "loops", way="scan", inputs=X)
+@case("loop_after_token_shift", "loops", route="scan", inputs=X)
 class AfterTokenShift(nn.Module):
     """What a loop takes is mixed from this step and the last, all rows together (Peng et al. 2024)."""
 
@@ -139,7 +139,7 @@ class AfterTokenShift(nn.Module):
         return torch.stack(ys, 1)
 
 
-@case("loop_after_shift", "loops", way="scan", inputs={"price": "float32[batch, time] in 1..2"})
+@case("loop_after_shift", "loops", route="scan", inputs={"price": "float32[batch, time] in 1..2"})
 class AfterShift(nn.Module):
     """The volatility of returns, of which the first is 0."""
 
@@ -154,7 +154,7 @@ class AfterShift(nn.Module):
         return torch.stack(ys, 1).sqrt()
 
 
-@case("loop_without_say", "loops", states=["carried", "carried_2"], way="scan", inputs=X)
+@case("loop_without_say", "loops", states=["carried", "carried_2"], route="scan", inputs=X)
 class Filter(nn.Module):
     """A Kalman filter: no input has a say in how sure it is."""
 
@@ -184,7 +184,7 @@ class _Spike(torch.autograd.Function):
         return gradient
 
 
-@case("loop_of_delays", "loops", way="scan", inputs=X)
+@case("loop_of_delays", "loops", route="scan", inputs=X)
 class Delays(nn.Module):
     """A spiking network: it takes three steps until an input shows (Eshraghian et al. 2023)."""
 
@@ -208,7 +208,7 @@ class Delays(nn.Module):
     "loop_looks_two_back",
     "loops",
     states=["carried", "carried_2"],
-    way="scan",
+    route="scan",
     inputs={"x": "float32[time, 6]"},
 )
 class TwoBack(nn.Module):

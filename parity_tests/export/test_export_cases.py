@@ -44,8 +44,8 @@ def test_exports_as_its_case_says(case: Case, tmp_path: Path) -> None:
     assert contract.proof.id == contract.id == session.id
     if case.states is not None:
         assert [state.name for state in contract.states] == case.states
-    if case.way is not None:
-        assert contract.proof.way == case.way, contract.proof.not_direct
+    if case.route is not None:
+        assert contract.proof.way == case.route, contract.proof.not_direct
     assert (contract.whole_only is None) == (case.whole is None), contract.whole_only
     assert (case.whole or "") in (contract.whole_only or "")
     onnx.checker.check_model(str(made.path), full_check=True)

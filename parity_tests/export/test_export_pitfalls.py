@@ -239,7 +239,7 @@ def test_a_refused_module_leaves_nothing_behind_for_the_next(tmp_path: Path) -> 
         return rnnx.export(build(case), tmp_path / "model.onnx", **case.arguments).path.read_bytes()
 
     before = made()
-    for name in ("branch_on_value", "growing_buffer", "two_states_ambiguous"):
+    for name in ("early_break", "growing_buffer", "two_states_ambiguous"):
         refused = CASES[name]
         with pytest.raises(RnnxError):
             rnnx.export(build(refused), tmp_path / "refused.onnx", **refused.arguments)

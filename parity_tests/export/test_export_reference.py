@@ -25,7 +25,7 @@ def compare(made: Any, module: nn.Module) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["lengths_end_of_masked_loop", "loop_after_convolution", "loop_by_step_number", "latch_in_loop"]
+    "name", ["lengths_end_of_masked_loop", "loop_after_convolution", "loop_by_step_number", "hold_in_loop"]
 )
 def test_what_was_found_in_a_loop_is_found_again(name: str, tmp_path: Path) -> None:
     case = CASES[name]

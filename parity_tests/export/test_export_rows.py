@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import rnnx
-from cases.quiet import LatchBesideCell
+from cases.quiet import HoldBesideCell
 from rnnx.errors import RefusedError
 from support.plain_torch import CASES, build
 
@@ -42,22 +42,22 @@ def test_a_row_that_is_reset_begins_anew_and_no_other(name: str, tmp_path: Path)
     np.testing.assert_allclose(got[:, [1]], run([1], 3), rtol=1e-5, atol=1e-6)
 
 
-def test_a_latch_beside_a_cell_stays_tripped(tmp_path: Path) -> None:
-    session = exported("latch_beside_cell", tmp_path)
+def test_hold_state_beside_a_cell_stays_tripped(tmp_path: Path) -> None:
+    session = exported("hold_beside_cell", tmp_path)
     x = RANDOM.standard_normal((6, 2, 6)).astype("f4")
     x[2, 0, 0] = 1000.0
     with session.stream(batch=2) as stream:
         ys = np.stack([stream.step(frame)["y"] for frame in x])
     assert (ys[:2, 0] != 0).all()
-    assert (ys[2:, 0] == 0).all(), "the latch was lost"
+    assert (ys[2:, 0] == 0).all(), "the hold state was lost"
     assert (ys[:, 1] != 0).all()
 
 
-def test_a_latch_that_no_unrolling_finds_is_not_lost_in_silence(
+def test_hold_state_that_no_unrolling_finds_is_not_lost_in_silence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Values far from the ordinary trip it, and then steps and whole calls differ."""
     monkeypatch.setattr("rnnx_export.stepping.lift_loop", lambda *_: False)
     monkeypatch.setattr("rnnx_export.stepping.lift_loops", lambda *_: None)
     with pytest.raises(RefusedError, match="no state of fixed size carries"):
-        rnnx.export(LatchBesideCell(9), tmp_path / "m.onnx", **CASES["latch_beside_cell"].arguments)
+        rnnx.export(HoldBesideCell(9), tmp_path / "m.onnx", **CASES["hold_beside_cell"].arguments)

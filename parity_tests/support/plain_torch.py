@@ -50,6 +50,7 @@ PARTS: dict[str, Callable[[Any, Mapping[str, Any]], Parts]] = {
     "state_is_the_output": lambda r, given: ([r], {"hx": r}),
     "state_in_place": lambda r, given: ([r], {"h": given["h"]}),
     "state_first_then_output": lambda r, given: ([r[1]], {"h": r[0]}),
+    "two_states_by_flow": lambda r, given: ([r[0]], {"a": r[2], "b": r[1]}),
     "two_states_alike": lambda r, given: ([r[0]], {"a": r[2], "b": r[1]}),
 }
 FREE_SIZE = 5

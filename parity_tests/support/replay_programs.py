@@ -29,6 +29,7 @@ TOOLS = {
     "java": ("java", "mvn"),
     "node": ("node", "npm"),
 }
+READERS = ("c", "rust", "go", "java", "node")  # with a program that reads contracts alone; C++ has C's reader
 SECONDS = 120
 
 
@@ -64,18 +65,28 @@ def run(language: str, *arguments: str | Path, folder: Path = GOLDEN) -> Said:
 
 def prepare(language: str) -> tuple[list[str], str]:
     """Build the program of `language`; return the words of its command, and ONNX Runtime's library."""
+    if missing := missing_tools(language):
+        not_run(missing)
+    return _built(language, "--command"), library()
+
+
+def missing_tools(language: str) -> str:
+    """Return which tools `language` lacks here; "" for none."""
     missing = [tool for tool in TOOLS[language] if shutil.which(tool) is None]
-    if missing:
-        not_run(f"{language} ({' and '.join(missing)} not found)")
-    return _built(language), library()
+    return f"{language} ({' and '.join(missing)} not found)" if missing else ""
+
+
+def contract_reader(language: str) -> list[str]:
+    """Build the program of `language` that reads contracts alone; return the words of its command."""
+    return _built(language, "--contracts")
 
 
 @functools.cache
-def _built(language: str) -> list[str]:
+def _built(language: str, program: str) -> list[str]:
     """Build one language at a time: the workers of a parallel run share the folders."""
     with open(REPOSITORY / ".venv" / "replay.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return _printed("replay", "--command", language).splitlines()
+        return _printed("replay", program, language).splitlines()
 
 
 @functools.cache

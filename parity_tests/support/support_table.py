@@ -1,4 +1,4 @@
-"""docs/support.md: every case, the way it was taken and how well, or why it was refused."""
+"""docs/support.md: every case, the route it was exported by and how well, or why it was refused."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ class Row:
 
     family: str
     name: str
-    way: str
+    route: str
     states: str
     outcome: str
 
     @property
     def verdict(self) -> tuple[str, str, str]:
-        """What must be the same on every machine: way, states, and a reason without its figures."""
+        """What must be the same on every machine: route, states, and a reason without its figures."""
         reason = "" if re.fullmatch(r"[\d.e+-]+", self.outcome) else _FIGURE.sub("#", self.outcome)
-        return self.way, self.states, reason
+        return self.route, self.states, reason
 
     @classmethod
     def of(cls, case: Case, made: Any) -> Row:
@@ -76,7 +76,7 @@ class Row:
 
     def render(self) -> str:
         """Return the line of the table."""
-        return f"| {self.name} | {self.way} | {self.states} | {self.outcome} |"
+        return f"| {self.name} | {self.route} | {self.states} | {self.outcome} |"
 
 
 def make_rows() -> list[Row]:

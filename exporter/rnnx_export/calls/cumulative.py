@@ -15,12 +15,18 @@ from rnnx_export.calls.types import Call, Tracer
 def cumulative(tracer: Tracer, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
     """cumsum, cumprod, cummax, cummin, logcumsumexp along time: the last value runs on."""
     name = func.__name__
-    x, dim = named(args, kwargs, ("input", "dim"), (None, kwargs.get("axis", 0)))
+    x, dim, dtype = named(args, kwargs, ("input", "dim", "dtype"), (None, kwargs.get("axis", 0), None))
     axis = dim % x.dim() if x.dim() else 0
-    fill = {"cumprod": 1.0, "cummax": -float("inf"), "cummin": float("inf"), "logcumsumexp": -float("inf")}
-    lift = tracer.record(name, like=x, axes={axis: 0}, fill=fill.get(name, 0.0)) if x.dim() else None
+    if x.dim() and name in ("cumsum", "cumprod"):
+        # What runs on has the dtype of the result: PyTorch converts before it sums.
+        x = x.to(dtype or _sum_dtype(x))
+        args, kwargs = (x, axis), {key: value for key, value in kwargs.items() if key == "out"}
+    fill = _STARTS.get(name, 0.0)
+    if x.dtype == torch.bool:
+        fill = float(fill > 0)  # false is the least and true the largest
+    lift = tracer.record(name, like=x, axes={axis: 0}, fill=fill) if x.dim() else None
     size = x.shape[axis] if x.dim() else None
-    short = isinstance(size, int) and size <= _SPELLED_OUT
+    short = isinstance(size, int) and size <= _MOST_DECOMPOSED
     if lift is not None and size == 1 and name not in ("cummax", "cummin"):
         result: Any = x
     else:
@@ -36,13 +42,21 @@ def cumulative(tracer: Tracer, func: Callable[..., Any], args: Call, kwargs: dic
     return joined if isinstance(result, Tensor) else type(result)((joined, result[1]))
 
 
-_SPELLED_OUT = 64  # entries of an axis, at most
+_STARTS = {"cumprod": 1.0, "cummax": -float("inf"), "cummin": float("inf"), "logcumsumexp": -float("inf")}
+
+
+def _sum_dtype(x: Tensor) -> torch.dtype:
+    """Return the dtype of a sum: whole numbers and truth values are summed in int64."""
+    return x.dtype if x.is_floating_point() or x.is_complex() else torch.int64
+
+
+_MOST_DECOMPOSED = 64  # elements of an axis, at most
 
 
 def _run_on(
     join: Callable[[Tensor, Tensor], Tensor], x: Tensor, axis: int, past: Tensor | None = None
 ) -> Tensor:
-    """Return what runs on from the past, entry by entry: each step says the same of the one before."""
+    """Return what runs on from the past, element by element: each step says the same of the one before."""
     running = [] if past is None else [past]
     for part in x.split(1, axis):
         running.append(join(part, running[-1]) if running else part)

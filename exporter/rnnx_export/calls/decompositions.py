@@ -21,7 +21,7 @@ from rnnx_export.calls.helpers import named
 from rnnx_export.calls.random import draws
 from rnnx_export.calls.types import Call, Handler, Tracer
 
-_LARGEST = 32  # rows of a matrix whose elimination is taken apart
+_LARGEST = 32  # rows of a matrix whose elimination is decomposed
 _MOST_SLICES = 64
 
 
@@ -52,7 +52,8 @@ def _hypot(input: Tensor, other: Tensor) -> Tensor:
     """sqrt(x^2 + y^2), which overflows only where its result does."""
     x, y = input.abs(), other.abs()
     large, small = torch.maximum(x, y), torch.minimum(x, y)
-    ratio = small / torch.where(large == 0, torch.ones_like(large), large)
+    divisible = (large != 0) & (large != float("inf"))
+    ratio = small / torch.where(divisible, large, torch.ones_like(large))
     return large * torch.sqrt(1 + ratio * ratio)
 
 
@@ -96,7 +97,7 @@ def _searchsorted(
     side: str | None = None,
     sorter: Any = None,
 ) -> Tensor | None:
-    """How many entries stand before the place of each value."""
+    """How many elements stand before the place of each value."""
     if sorter is not None or not isinstance(input, Tensor) or input.dim() == 0:
         return None
     values = input.unsqueeze(-1)
@@ -115,7 +116,7 @@ def _isin(
 
 
 def _take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor | None:
-    """The two broadcast along other axes: said here, since a size of 1 would be taken for the example's."""
+    """The two broadcast along other axes: said here, as a size of 1 would be mistaken for the example's."""
     if dim is None or input.dim() != indices.dim():
         return None
     sizes, wider = list(indices.shape), False

@@ -44,5 +44,5 @@ def each(value: Any, count: int) -> list[int]:
 
 def named(args: Call, kwargs: dict[str, Any], names: tuple[str, ...], defaults: Call) -> Call:
     """Return arguments in the order of `names`, however they were passed."""
-    given = dict(zip(names, args, strict=False)) | kwargs
-    return tuple(given.get(name, default) for name, default in zip(names, defaults, strict=True))
+    bound = dict(zip(names, args, strict=False)) | kwargs
+    return tuple(bound.get(name, default) for name, default in zip(names, defaults, strict=True))

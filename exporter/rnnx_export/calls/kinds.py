@@ -36,7 +36,7 @@ RECURRENT: dict[str, tuple[str, ...]] = {
 }
 
 
-# Which step it is. Within a call that may also be meant (a mask by length), so these are the last resort.
+# Which step it is. Within a call that may also be meant (a mask by length), so a fallback rule lifts them.
 POSITIONS = ("arange", "first")
 
 

@@ -1,5 +1,5 @@
-"""Calls that spread each frame over entries that frames behind it are added to: transposed convolutions and
-overlap-add. Computed with the last frames in front, the entries of the call come out complete.
+"""Calls that spread each frame over elements that frames behind it are added to: transposed convolutions and
+overlap-add. Computed with the last frames in front, the elements of the call come out complete.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rnnx_export.calls.types import Call, Tracer
 def transposed_convolution(
     tracer: Tracer, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]
 ) -> Any:
-    """F.conv_transpose*: each frame adds to the entries of those behind it, which need its last frames."""
+    """F.conv_transpose*: each frame adds to the elements of those behind it, which need its last frames."""
     names = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
     x, weight, bias, stride, padding, extra, groups, dilation = named(
         args, kwargs, names, (None, None, None, 1, 0, 0, 1, 1)
@@ -26,7 +26,7 @@ def transposed_convolution(
     first, frames = x.dim() - spatial, {}
     for index in range(spatial):
         count = _earlier(weight.shape[2 + index], dilations[index], strides[index])
-        # Padding cuts entries off the front as well: what comes out then waits for frames to come.
+        # Padding cuts elements off the front as well: what comes out then waits for frames to come.
         if count and sides[index] == 0:
             frames[first + index] = count
     lift = tracer.record("conv_transpose", like=x, axes=frames) if frames else None
@@ -35,18 +35,18 @@ def transposed_convolution(
     count = frames[lift.axis]
     joined = with_past(tracer, lift, x, count)
     y = func(joined, weight, bias, stride, padding, extra, groups, dilation)
-    # The entries behind the last frame stay: the model cuts them off, or adds them to what comes.
+    # The elements behind the last frame stay: the model cuts them off, or adds them to what comes.
     return y[slices(y, lift.axis, count * strides[lift.axis - first], None)]
 
 
 def _earlier(kernel: int, dilation: int, stride: int) -> int:
-    """Return how many frames before one reach the entries that it begins with."""
+    """Return how many frames before one reach the elements that it begins with."""
     reach = dilation * (kernel - 1) + 1
     return max(0, -(-reach // stride) - 1)
 
 
 def overlap_add(tracer: Tracer, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
-    """F.fold of frames [.., entries of one, time] into a line of samples."""
+    """F.fold of frames [.., elements of one, time] into a line of samples."""
     names = ("input", "output_size", "kernel_size", "dilation", "padding", "stride")
     x, size, *rest = named(args, kwargs, names, (None, None, None, 1, 0, 1))
     kernels, dilations, sides, strides = (each(value, 2) for value in rest)

@@ -57,6 +57,7 @@ def cat(tracer: Tracer, func: Callable[..., Any], args: Call, kwargs: dict[str, 
     lift = tracer.record("cat", start=(first,), like=source, axes={axis: frames})
     if lift is None:
         return func(*args, **kwargs)
+    frames = tracer.states[lift.names[0]].shape[axis]  # in short calls a constant like `x[:, :2]` has fewer
     joined = with_past(tracer, lift, source, frames)
     return joined if cut == 0 else joined[slices(joined, axis, None, -cut)]
 
@@ -85,5 +86,5 @@ def convolution(tracer: Tracer, func: Callable[..., Any], args: Call, kwargs: di
 
 
 def _one_sided(x: Tensor, axis: int, after: int) -> list[int]:
-    """Return F.pad's list that adds `after` entries at the end of `axis`."""
+    """Return F.pad's list that adds `after` elements at the end of `axis`."""
     return [0, 0] * (x.dim() - 1 - axis) + [0, after]

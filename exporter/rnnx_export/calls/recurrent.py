@@ -33,6 +33,7 @@ def layer(tracer: Tracer, func: Callable[..., Any], args: Call, kwargs: dict[str
     if lift is not None:
         back = ends if order is None else [end.index_select(1, torch.argsort(order)) for end in ends]
         tracer.next_states.update(zip(lift.names, back, strict=True))
+    tracer.ended(ends)
     return (y if sequence is None else sequence.close(y), *ends)
 
 
@@ -49,10 +50,11 @@ def cell(tracer: Tracer, func: Callable[..., Any], args: Call, kwargs: dict[str,
     x, hx, *weights = args
     start = tuple(hx) if isinstance(hx, tuple | list) else (hx,)
     lift = tracer.record(func.__name__, start=start, like=x, axes={})
-    if lift is None:
-        return func(*args, **kwargs)
-    start = tuple(tracer.states[state] for state in lift.names)
+    if lift is not None:
+        start = tuple(tracer.states[state] for state in lift.names)
     result = func(x, start if isinstance(hx, tuple | list) else start[0], *weights, **kwargs)
     ends = result if isinstance(result, tuple) else (result,)
-    tracer.next_states.update(zip(lift.names, ends, strict=True))
+    tracer.ended(ends)
+    if lift is not None:
+        tracer.next_states.update(zip(lift.names, ends, strict=True))
     return result

@@ -171,7 +171,7 @@ def _is_first(tracer: Tracer, lift: Lift, like: Tensor, frames: int) -> Tensor:
 def _frames(x: Any, index: Any, *, numbers: bool = False) -> tuple[int | None, int, Any]:
     """Return (axis, start, stop) of an index that cuts one axis and no other, else (None, 0, None).
 
-    With `numbers`, the entry 0 counts as the cut from 0 to 1.
+    With `numbers`, the element 0 counts as the cut from 0 to 1.
     """
     parts = list(index) if isinstance(index, tuple) else [index]
     if not isinstance(x, Tensor) or any(

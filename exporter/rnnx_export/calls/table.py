@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from rnnx_export.calls import (
     assignment,
+    branches,
     cumulative,
     decompositions,
     non_causal,
@@ -36,6 +37,7 @@ _FAMILIES: tuple[tuple[tuple[str, ...], tuple[Handler, ...]], ...] = (
     (("roll",), (shifts.roll,)),
     (("diff",), (shifts.diff,)),
     (("arange",), (positions.arange,)),
+    (("__bool__",), (branches.decide,)),
     (("__set__",), (assignment.set_data,)),
     (("_pack_padded_sequence",), (packed.pack,)),
     (("_pad_packed_sequence",), (packed.unpack,)),

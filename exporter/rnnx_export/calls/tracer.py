@@ -10,7 +10,7 @@ mechanism serves finding, capturing and checking.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from rnnx_export.calls.packing import Packing
 from rnnx_export.calls.table import HANDLERS
-from rnnx_export.calls.types import Lift, RecordedCall
+from rnnx_export.calls.types import Decision, Lift, RecordedCall
 from rnnx_export.diagnostics import caller
 
 
@@ -29,6 +29,8 @@ class CallTracer(TorchFunctionMode):
         module: the module that will run; hooks on it tell which part of it is calling.
         lifts: which calls take their memory from `states`.
         states: the states by name, with the shapes their sites use.
+        sides: by key, what decisions on a tensor's value are settled to be, where a graph is captured.
+        forced: whether they are to be so in any case.
     """
 
     def __init__(
@@ -36,16 +38,24 @@ class CallTracer(TorchFunctionMode):
         module: nn.Module,
         lifts: Mapping[str, Lift] | None = None,
         states: Mapping[str, Tensor] | None = None,
+        sides: Mapping[str, bool] | None = None,
+        *,
+        forced: bool = False,
     ) -> None:
         super().__init__()
         self.lifts = dict(lifts or {})
         self.states = dict(states or {})
+        self.sides: Mapping[str, bool] = dict(sides or {})
+        self.forced = forced
+        self.decisions: list[Decision] = []
+        self.conditions: dict[str, Tensor] = {}
         self.next_states: dict[str, Tensor] = {}
         self.recordings: list[RecordedCall] = []
         self.packing = Packing()
         self.cuts: dict[int, tuple[Tensor, Tensor, int, int]] = {}
         self.firsts: dict[int, tuple[Tensor, Tensor, int]] = {}
         self.lates: dict[int, tuple[Tensor, Tensor]] = {}
+        self.flows: list[tuple[tuple[Tensor, ...], tuple[Tensor, ...]]] = []
         self._module = module
         self._paths = [""]
         self._counts: dict[str, int] = {}
@@ -97,6 +107,11 @@ class CallTracer(TorchFunctionMode):
         recorded = RecordedCall(key, kind, path, start, like, dict(axes), fill, caller())
         self.recordings.append(recorded)
         return self.lifts.get(key)
+
+    def ended(self, ends: Sequence[Tensor]) -> None:
+        """Note what the call that was recorded last ended with, in the order of its start."""
+        if not self.lifts:
+            self.flows.append((self.recordings[-1].start, tuple(value.clone() for value in ends)))
 
     def uncut(self, x: Tensor) -> tuple[Tensor, int, int]:
         """Return (source, axis, n) if x is source[..., :-n, ...], else (x, -1, 0)."""

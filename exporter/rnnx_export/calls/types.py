@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -41,6 +41,22 @@ class RecordedCall:
 
 
 @dataclasses.dataclass(frozen=True)
+class Decision:
+    """A tensor whose value decided something.
+
+    Attributes:
+        key: the place in the code, the same in every run.
+        file, line: the user's.
+        value: what it was.
+    """
+
+    key: str
+    file: str
+    line: int
+    value: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class Lift:
     """A recorded call whose memory becomes states: their names, and the axis that is time."""
 
@@ -59,6 +75,9 @@ class Tracer(Protocol):
         packing: packed sequences that are open.
         firsts: by identity, (result, tensor, axis) of what is the first step of a tensor.
         lates: by identity, (result, tensor) of what is a tensor delayed.
+        sides: by key, what decisions on values are settled to be.
+        forced: whether they are so outside of a capture too.
+        decisions: those that were made; in a capture only `conditions`, the tensors that decide, by key.
     """
 
     states: dict[str, Tensor]
@@ -67,6 +86,10 @@ class Tracer(Protocol):
     cuts: dict[int, tuple[Tensor, Tensor, int, int]]
     firsts: dict[int, tuple[Tensor, Tensor, int]]
     lates: dict[int, tuple[Tensor, Tensor]]
+    sides: Mapping[str, bool]
+    forced: bool
+    decisions: list[Decision]
+    conditions: dict[str, Tensor]
 
     def record(
         self,
@@ -78,6 +101,9 @@ class Tracer(Protocol):
         fill: float = ...,
     ) -> Lift | None:
         """Record one call; return its lift if it has one."""
+
+    def ended(self, ends: Sequence[Tensor]) -> None:
+        """Note what the call that was recorded last ended with, in the order of its start."""
 
     def uncut(self, x: Tensor) -> tuple[Tensor, int, int]:
         """Return (source, axis, n) if x is source[..., :-n, ...], else (x, -1, 0)."""

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from rnnx_export.capture.fourier import product_for
+
 aten = torch.ops.aten
 _REAL = {torch.complex32: torch.float16, torch.complex64: torch.float32, torch.complex128: torch.float64}
 
@@ -72,6 +74,10 @@ class _Pairs(fx.Interpreter):
             value = super().call_function(target, args, kwargs)
             return Pair(value, torch.zeros_like(value)) if dtype in _REAL else value
         if target in _TRANSFORMS:
+            product = product_for(target, args, kwargs)
+            if product is not None:
+                result = product()
+                return result if isinstance(result, Tensor) else Pair(*result)
             result = target(*pytree.tree_map(_joined, args, is_leaf=_is_pair), **kwargs)
             return _from_last_axis(torch.view_as_real(result)) if result.is_complex() else result
         if target in _EACH:

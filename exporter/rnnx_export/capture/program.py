@@ -18,6 +18,7 @@ from rnnx_export.diagnostics import (
     CaptureError,
     Reason,
     first_line,
+    levels_restored,
     quiet,
     recorded_line,
     silent,
@@ -59,6 +60,7 @@ def _export(
     with (
         quiet(),
         silent(),
+        levels_restored(),
         contextlib.redirect_stderr(io.StringIO()),
         _config.patch(backed_size_oblivious=True),  # type: ignore[attr-defined]
     ):

@@ -51,9 +51,9 @@ def _run(
             rows.append(None)
             ends.append(start)
             continue
-        given = start if isinstance(hx, tuple | list) else start[0]
+        row_hx = start if isinstance(hx, tuple | list) else start[0]
         y, *end = function(
-            x[row : row + 1, :length], given, weights, bias, layers, 0.0, False, bidirectional, True
+            x[row : row + 1, :length], row_hx, weights, bias, layers, 0.0, False, bidirectional, True
         )  # type: ignore[operator]
         rows.append(y)
         ends.append(tuple(end))

@@ -21,7 +21,7 @@ _SIZES = {"Shape", "Size"}
 
 @dataclasses.dataclass
 class _Uses:
-    """What becomes of the entries of an input: tables that all, or some, are looked up in, and the rest."""
+    """What becomes of the elements of an input: tables that all, or some, are looked up in, and the rest."""
 
     by_all: list[Rows] = dataclasses.field(default_factory=list)
     by_some: list[Rows] = dataclasses.field(default_factory=list)
@@ -29,11 +29,11 @@ class _Uses:
 
 
 def rows_named(value: ir.Value) -> Rows | None:
-    """Return which rows the entries of an integer graph input name; None where the graph does not say.
+    """Return which rows the elements of an integer graph input name; None where the graph does not say.
 
-    Those that every table has which all entries are looked up in: a table is a constant that a Gather takes
+    Those that every table has which all elements are looked up in: a table is a constant that a Gather takes
     from, or a GatherND, which is what `table[ids]` becomes: there negative ids count from the end. Where only
-    some entries are looked up the others may mean something else: then every use must be such a lookup, and
+    some elements are looked up the others may mean something else: then every use must be such a lookup, and
     all tables alike.
     """
     uses = _Uses()
@@ -110,7 +110,7 @@ def _rows(lookup: ir.Node) -> Rows | None:
 
 
 def _are_single(indices: ir.Value | None) -> bool:
-    """Whether each index of a GatherND is one entry of its input, with an axis of its own put in behind."""
+    """Whether each index of a GatherND is one element of its input, with an axis of its own put in behind."""
     node = None if indices is None else indices.producer()
     if node is None or node.op_type != "Unsqueeze" or node.inputs[1] is None:
         return False

@@ -127,17 +127,17 @@ class Matcher:
 
     def new_states(self) -> list[State]:
         """Return the carried values as states."""
-        taken = {state.name for state in self.plan.states} | set(self.plan.subject.inputs)
+        used = {state.name for state in self.plan.states} | set(self.plan.subject.inputs)
         states = []
         for slot in self.slots.values():
-            name = next(n for n in ("carried", *(f"carried_{i}" for i in range(2, 99))) if n not in taken)
-            taken.add(name)
+            name = next(n for n in ("carried", *(f"carried_{i}" for i in range(2, 99))) if n not in used)
+            used.add(name)
             spec = self._spec(slot.later[0])
             with quiet():
                 start = self._evaluate(slot.start).to(spec.dtype).expand(spec.sizes(self.plan.sizes))
             states.append(State(name, spec, narrow_start(name, start, spec), f"loop:{name}"))
         if self.position is not None:
-            name = next(n for n in ("position", "position_2", "position_3") if n not in taken)
+            name = next(n for n in ("position", "position_2", "position_3") if n not in used)
             states.append(State(name, TensorSpec(torch.int64, ()), np.array(0), f"loop:{name}"))
         return states
 
@@ -215,7 +215,7 @@ class Matcher:
     def _chunk(self, nodes: tuple[fx.Node, ...]) -> Any:
         """Return the counterpart of values with a time axis: a chunk of one step.
 
-        A convolution over its past and the chunk lets no single entry through, but computes the same on a
+        A convolution over its past and the chunk lets no single element through, but computes the same on a
         chunk of one step, with the past as the state has it.
         """
         nodes = tuple(self._unstacker.simplify(node) for node in nodes)

@@ -17,7 +17,7 @@ aten = torch.ops.aten
 STEP_COUNTS = (3, 4, 6, 9)
 
 
-class Entry(NamedTuple):
+class Element(NamedTuple):
     """One step of two chunks, on which no later step of them has a say."""
 
     step: int
@@ -33,56 +33,56 @@ class Twins:
 
     def __init__(self, unstacker: Unstacker) -> None:
         self._unstacker = unstacker
-        self._known: dict[tuple[fx.Node, fx.Node, Entry | None], bool] = {}
+        self._known: dict[tuple[fx.Node, fx.Node, Element | None], bool] = {}
 
-    def same(self, left: Any, right: Any, entry: Entry | None = None) -> bool:
+    def same(self, left: Any, right: Any, element: Element | None = None) -> bool:
         """Whether two expressions are the same but for the prefix they come from.
 
         Args:
             left, right: nodes, or arguments of nodes.
-            entry: what is asked of chunks; None for all of them.
+            element: what is asked of chunks; None for all of them.
         """
         if not isinstance(left, fx.Node) or not isinstance(right, fx.Node):
             if isinstance(left, list | tuple) and isinstance(right, list | tuple) and len(left) == len(right):
-                return all(self.same(a, b, entry) for a, b in zip(left, right, strict=True))
+                return all(self.same(a, b, element) for a, b in zip(left, right, strict=True))
             if type(left) is type(right) and left == right:
                 return True
-            whole = entry is not None and type(left) is int and type(right) is int
-            return whole and left - right == entry.sizes[0] - entry.sizes[1]  # type: ignore[union-attr]
+            whole = element is not None and type(left) is int and type(right) is int
+            return whole and left - right == element.sizes[0] - element.sizes[1]  # type: ignore[union-attr]
         left, right = self._unstacker.simplify(left), self._unstacker.simplify(right)
-        key = (left, right, entry)
+        key = (left, right, element)
         if key not in self._known:
-            self._known[key] = left is right or self._same_but_prefix(left, right, entry)
+            self._known[key] = left is right or self._same_but_prefix(left, right, element)
         return self._known[key]
 
-    def _same_but_prefix(self, left: fx.Node, right: fx.Node, entry: Entry | None) -> bool:
-        entries = [node.args[2] for node in (left, right) if node.target is aten.select.int]
-        if len(entries) == 2 and isinstance(entries[0], int) and left.args[1:] == right.args[1:]:
+    def _same_but_prefix(self, left: fx.Node, right: fx.Node, element: Element | None) -> bool:
+        elements = [node.args[2] for node in (left, right) if node.target is aten.select.int]
+        if len(elements) == 2 and isinstance(elements[0], int) and left.args[1:] == right.args[1:]:
             one, other = (self._unstacker.simplify(node.args[0]) for node in (left, right))  # type: ignore[arg-type]
             sizes = [str(node.meta["val"].shape[left.args[1]]) for node in (one, other)]
             if sizes[0] != sizes[1] and all(size.isdigit() for size in sizes):
-                asked = Entry(entries[0], (int(sizes[0]), int(sizes[1])))
+                asked = Element(elements[0], (int(sizes[0]), int(sizes[1])))
                 return self._same_call(one, other, asked)
-        if entry is not None and gives_tensor(left) and gives_tensor(right):
-            axis = _differ_along(left, right, entry.sizes)
+        if element is not None and gives_tensor(left) and gives_tensor(right):
+            axis = _differ_along(left, right, element.sizes)
             if axis is not None:
                 try:
-                    one, other = (self._unstacker.select(node, axis, entry.step) for node in (left, right))
+                    one, other = (self._unstacker.select(node, axis, element.step) for node in (left, right))
                 except MismatchError:
                     return False
                 return self.same(one, other)
-        return self._same_call(left, right, entry)
+        return self._same_call(left, right, element)
 
-    def _same_call(self, left: fx.Node, right: fx.Node, entry: Entry | None) -> bool:
+    def _same_call(self, left: fx.Node, right: fx.Node, element: Element | None) -> bool:
         if left.op != "call_function" or left.target != right.target or len(left.args) != len(right.args):
             return False
-        return self.same(left.args, right.args, entry) and self.same(
-            list(left.kwargs.values()), list(right.kwargs.values()), entry
+        return self.same(left.args, right.args, element) and self.same(
+            list(left.kwargs.values()), list(right.kwargs.values()), element
         )
 
 
 def _differ_along(left: fx.Node, right: fx.Node, sizes: tuple[int, int]) -> int | None:
-    """Return the axis along which two values have so many entries, None if there is none."""
+    """Return the axis along which two values have so many elements, None if there is none."""
     shapes = [[str(size) for size in node.meta["val"].shape] for node in (left, right)]
     if len(shapes[0]) != len(shapes[1]):
         return None
@@ -92,7 +92,7 @@ def _differ_along(left: fx.Node, right: fx.Node, sizes: tuple[int, int]) -> int 
 
 
 def grows_along(nodes: tuple[fx.Node, ...], steps: int) -> int | None:
-    """Return the axis along which values have one entry for each step so far, None if there is none."""
+    """Return the axis along which values have one element for each step so far, None if there is none."""
     shapes = [[str(size) for size in node.meta["val"].shape] for node in nodes if gives_tensor(node)]
     if len(shapes) < len(nodes) or any(len(shape) != len(shapes[0]) for shape in shapes):
         return None
@@ -102,7 +102,7 @@ def grows_along(nodes: tuple[fx.Node, ...], steps: int) -> int | None:
 
 
 def single_axis(nodes: tuple[fx.Node, ...]) -> int | None:
-    """Return an axis of one entry that some of the nodes put there and others have already."""
+    """Return an axis of one element that some of the nodes put there and others have already."""
     made = next((node for node in nodes if node.target is aten.unsqueeze.default), None)
     if made is None or all(node.target is made.target for node in nodes):
         return None
@@ -126,7 +126,7 @@ def are_counts(values: Sequence[str], steps: int) -> bool:
 
 
 def follow_steps(nodes: tuple[fx.Node, ...]) -> bool:
-    """Whether the nodes take one entry each along one axis, of which each step takes the next."""
+    """Whether the nodes take one element each along one axis, of which each step takes the next."""
     if any(node.target is not aten.select.int for node in nodes):
         return False
     axis, index = nodes[0].args[1:3]

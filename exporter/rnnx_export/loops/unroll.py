@@ -82,7 +82,7 @@ def lift_loops(plans: Sequence[Plan], fits: Callable[[Plan], bool]) -> Plan | No
 
 
 def lift_loop(plan: Plan) -> Plan:
-    """Find what a loop carries beside the states that let it be stepped, such as a latch: few steps show it.
+    """Find what a loop carries beside the states that make it stepped, such as hold state: few steps show it.
 
     Args:
         plan: one that can be stepped.
@@ -141,7 +141,7 @@ def _captured(plan: Plan, steps: int) -> tuple[torch.export.ExportedProgram, lis
 
 
 def _matched(plan: Plan, exported: torch.export.ExportedProgram, examples: Sequence[Tensor]) -> list[Matcher]:
-    """Return the ways in which one step was found in all of them, that with the fewest states first.
+    """Return the routes by which one step was found in all of them, that with the fewest states first.
 
     What is carried is taken as it is used (a value times its weight), or as it is before that: a value that
     is used in several ways is then carried once.

@@ -61,10 +61,14 @@ class Unstacker:
             return self.simplify(node.args[1])  # type: ignore[arg-type]
         if node.target is aten.slice.Tensor and (place := _single(node)) is not None:
             axis = int(node.args[1])  # type: ignore[arg-type]
-            entry = self.select(node.args[0], axis, place)  # type: ignore[arg-type]
-            return self._made(aten.unsqueeze.default, (entry, axis), node.meta["val"])
+            element = self.select(node.args[0], axis, place)  # type: ignore[arg-type]
+            return self._made(aten.unsqueeze.default, (element, axis), node.meta["val"])
         if node.target is aten.select.int:
             return self.select(node.args[0], int(node.args[1]), node.args[2])  # type: ignore[arg-type]
+        if node.target is aten.cat.default and (parts := _joined_parts(node)) is not None:
+            if len(parts) == 1:
+                return self.simplify(parts[0])
+            return self._made(aten.cat.default, (parts, _dim(node, 1)), node.meta["val"])
         if node.target is aten.vstack.default:
             flat = all(part.meta["val"].dim() == 1 for part in node.args[0])  # type: ignore[union-attr]
             join = aten.stack.default if flat else aten.cat.default
@@ -167,14 +171,14 @@ class Unstacker:
                 return self.simplify(args[1])  # type: ignore[arg-type]
             return self.select(args[0], dim, index)  # type: ignore[arg-type]
         if target is aten.cumsum.default and int(args[1]) % source.meta["val"].dim() == dim:  # type: ignore[arg-type]
-            entry = self.select(args[0], dim, index)  # type: ignore[arg-type]
-            before = self._pushed(source, dim, index - 1) if index else self._zeros(entry)
-            return self._made(aten.add.Tensor, (before, entry), entry.meta["val"])
+            element = self.select(args[0], dim, index)  # type: ignore[arg-type]
+            before = self._pushed(source, dim, index - 1) if index else self._zeros(element)
+            return self._made(aten.add.Tensor, (before, element), element.meta["val"])
         if (sums := _from_start(source, dim)) is not None:
             first, part = sums
-            entry = self.select(part, dim, index)
+            element = self.select(part, dim, index)
             before = self._pushed(source, dim, index - 1) if index else self.select(first, dim, 0)
-            return self._made(aten.add.Tensor, (before, entry), entry.meta["val"])
+            return self._made(aten.add.Tensor, (before, element), element.meta["val"])
         if target is aten.slice.Tensor and int(args[1]) % source.meta["val"].dim() == dim:  # type: ignore[arg-type]
             start = int(args[2]) if len(args) > 2 and args[2] is not None else 0  # type: ignore[arg-type]
             known = _size(args[0], dim)  # type: ignore[arg-type]
@@ -196,7 +200,7 @@ class Unstacker:
         return self._made(aten.zeros_like.default, (node,), node.meta["val"])
 
     def _entry(self, node: fx.Node, dim: int, index: int) -> fx.Node:
-        """Return node[.., index, ..]; an axis of one entry is broadcast."""
+        """Return node[.., index, ..]; an axis of one element is broadcast."""
         return self.select(node, dim, 0 if _size(node, dim) == 1 else index)
 
     def _made(self, target: Any, args: Sequence[Any], value: Any) -> fx.Node:
@@ -243,6 +247,15 @@ def _size(node: fx.Node, dim: int) -> int | None:
     return int(size) if size.isdigit() else None
 
 
+def _joined_parts(node: fx.Node) -> list[fx.Node] | None:
+    """Return what a join is made of, where beside it there is a tensor of shape [0], which PyTorch skips."""
+    parts: list[fx.Node] = list(node.args[0])  # type: ignore[arg-type]
+    value = node.meta["val"]
+    left = [part for part in parts if part.meta["val"].dim() > 1 or _size(part, 0) != 0]
+    same = all(part.meta["val"].dtype == value.dtype for part in left)
+    return left if value.dim() > 1 and len(left) < len(parts) and same else None
+
+
 def _from_start(node: fx.Node, dim: int) -> tuple[fx.Node, fx.Node] | None:
     """Return start and part of `start + cumsum(part, dim)`, None if a node is no such sum."""
     if node.target is not aten.add.Tensor or node.kwargs:
@@ -278,7 +291,7 @@ def _same_shape(left: Any, right: Any) -> bool:
 
 
 def _single(node: fx.Node) -> int | None:
-    """Return which one entry a slice takes, None if it takes more."""
+    """Return which one element a slice takes, None if it takes more."""
     start, end, step = (node.args[place] if len(node.args) > place else None for place in (2, 3, 4))
     if not isinstance(start, int) or not isinstance(end, int) or step not in (None, 1):
         return None

@@ -226,7 +226,7 @@ def _import(home: str) -> ModuleType:
             "source-failed",
             expected=f"{home} to be imported",
             found=one_line(f"{type(error).__name__}: {error}"),
-            fix="mend the error, or run it where its imports are found",
+            fix="fix the error, or run it where its imports are found",
         ) from error
 
 

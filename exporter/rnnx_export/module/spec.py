@@ -92,6 +92,26 @@ class TensorSpec(Leaf):
         first, last = (0, 1) if low is None or high is None else (int(low), int(high))
         return torch.randint(first, last + 1, sizes, generator=generator).to(self.dtype)
 
+    def odd(self, dims: Mapping[str, int], generator: torch.Generator) -> torch.Tensor:
+        """Return a tensor such as decisions are made on: all alike, all but one row, 0 and 1, large, tiny."""
+        value = self.random(dims, generator)
+        kind = int(torch.randint(9, (), generator=generator))
+        low, high = (_bound(bound, dims) for bound in (self.low, self.high))
+        first, last = (0 if low is None else low), (1 if high is None else high)
+        chosen = torch.randint(2, tuple(value.shape), generator=generator).bool()
+        ends = torch.where(chosen, torch.full_like(value, last), torch.full_like(value, first))
+        if kind < 2:
+            return torch.full_like(value, (first, last)[kind])
+        if kind == 2:
+            return ends
+        if kind == 3 and value.dim():  # all alike but for one row
+            alike = torch.full_like(value, first)
+            alike[-1:] = ends[-1:]
+            return alike
+        if kind < 6 and value.is_floating_point() and low is None and high is None:
+            return value * (100.0 if kind == 4 else 1e-3)
+        return value
+
 
 def parse(value: Any, where: str) -> TensorSpec:
     """Return the spec that `value` writes, or describes by example (every axis fixed to its size).
@@ -218,12 +238,12 @@ def infer_shape(
         name, growth = next(iter(moved.items()))
         factor, rest = divmod(growth, varied[name] - sizes[name])
         if rest or factor < 1 or size != factor * sizes[name]:
-            return f"axis {axis} has {size} entries where {name} is {sizes[name]}"
+            return f"axis {axis} has {size} elements where {name} is {sizes[name]}"
         dimension = name if factor == 1 else f"{factor}*{name}"
         try:
             Axis.parse(dimension)
         except ValueError:
-            return f"axis {axis} has {factor} entries for each of {name}"
+            return f"axis {axis} has {factor} elements for each of {name}"
         shape.append(dimension)
     return tuple(shape)
 

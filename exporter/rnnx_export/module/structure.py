@@ -1,12 +1,14 @@
 """Nested arguments and results as flat lists of tensors with named places.
 
-A structure is a tensor, a plain value, or a tuple, list, deque, dict, NamedTuple or dataclass of structures.
+A structure is a tensor, a plain value, or a tuple, list, deque, dict, NamedTuple or dataclass of structures,
+or an object of the user's own that holds nothing but tensors and plain values.
 Other classes take part once an adapter is registered for them with `register_structure`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -27,6 +29,7 @@ class _Adapter:
 
 
 _ADAPTERS: dict[type, _Adapter] = {}
+_NOT_THE_USERS = {"builtins", "torch", "numpy", "rnnx_export", *sys.stdlib_module_names} - {"__main__"}
 
 
 def register_structure(
@@ -60,7 +63,21 @@ def children(value: Any) -> list[tuple[str, Any]] | None:
         return [(str(key), part) for key, part in value.items()]
     if dataclasses.is_dataclass(value) and not isinstance(value, type | Leaf):
         return [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
+    if _is_record(value):
+        return list(vars(value).items())
     return None
+
+
+def _is_record(value: Any) -> bool:
+    """Whether a value is an object of the user's own that does nothing but hold tensors and plain values."""
+    cls = type(value)
+    if cls.__module__.partition(".")[0] in _NOT_THE_USERS or callable(value) or isinstance(value, Leaf):
+        return False
+    held = list(getattr(value, "__dict__", {}).values())
+    flat = [part for each in held for part in (each if isinstance(each, tuple | list) else [each])]
+    return any(isinstance(part, torch.Tensor) for part in flat) and all(
+        part is None or isinstance(part, torch.Tensor | int | float | str) for part in flat
+    )
 
 
 def rebuild(value: Any, parts: list[Any]) -> Any:
@@ -79,8 +96,8 @@ def rebuild(value: Any, parts: list[Any]) -> Any:
     copy = object.__new__(type(value))
     for name, attribute in getattr(value, "__dict__", {}).items():  # set in __post_init__, say
         object.__setattr__(copy, name, attribute)
-    for field, part in zip(dataclasses.fields(value), parts, strict=True):
-        object.__setattr__(copy, field.name, part)
+    for (name, _), part in zip(children(value) or (), parts, strict=True):
+        object.__setattr__(copy, name, part)
     return copy
 
 

@@ -106,8 +106,7 @@ class Subject:
             attributes.cast(module, cast)
         for part in module.modules():
             if isinstance(part, nn.RNNBase):
-                # Its checks turn sizes into plain numbers, which would freeze them when captured.
-                part.check_forward_args = functools.partial(_check_width, part.input_size)  # type: ignore[method-assign]
+                part.check_forward_args = functools.partial(_check_call, part)  # type: ignore[method-assign]
         return module
 
     def note_remembering(self, written: Iterable[str]) -> bool:
@@ -146,7 +145,10 @@ class Subject:
         for parameter, found in leaves.items():
             tree = self.trees["input"].get(parameter, self.trees["state"].get(parameter))
             none = parameter not in self._none_inside and all(value is None for value in found.values())
-            values[parameter] = None if none else replace(tree, found)
+            default = self.order[parameter].default
+            # It begins as what forward takes when it is not given, such as an empty tensor.
+            nothing = default.clone() if isinstance(default, Tensor) else None
+            values[parameter] = nothing if none else replace(tree, found)
         return values
 
     def invoke(self, module: nn.Module, values: Mapping[str, Any]) -> Any:
@@ -252,17 +254,17 @@ class Subject:
         }
         open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         kinds = {"inputs": self.trees["input"], "state": self.trees["state"], "constants": self.constants}
-        given = {name: kind for kind, values in kinds.items() for name in values}
+        kind_of = {name: kind for kind, values in kinds.items() for name in values}
         for kind, values in kinds.items():
             for name in values:
-                if given[name] != kind:
+                if kind_of[name] != kind:
                     raise UsageError(
                         "parameter-given-twice",
                         expected="each parameter in one of inputs, state and constants",
-                        found=f"{name!r} in {kind} and in {given[name]}",
+                        found=f"{name!r} in {kind} and in {kind_of[name]}",
                         fix="leave it out of one of them",
                     )
-        for name in given:
+        for name in kind_of:
             if name not in named:
                 if not open_ended:
                     raise UsageError(
@@ -274,7 +276,7 @@ class Subject:
                     )
                 named[name] = _Parameter(inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.empty)
         for name, parameter in named.items():
-            if parameter.default is inspect.Parameter.empty and name not in given:
+            if parameter.default is inspect.Parameter.empty and name not in kind_of:
                 raise UsageError(
                     "missing-parameter",
                     expected=f"a spec for parameter {name!r} of {type(module).__name__}.{self.method}",
@@ -315,11 +317,18 @@ def require_method(module: nn.Module, name: Any) -> Any:
     )
 
 
-def _check_width(width: int, value: Tensor, *rest: Any) -> None:
-    """Refuse what PyTorch would read past its end, for it is only its own checks that look at the width."""
-    found = value.shape[-1]
-    if isinstance(found, int) and found != width:
-        raise RuntimeError(f"a recurrent layer for inputs of {width} entries got {found}")
+def _check_call(layer: nn.RNNBase, input: Tensor, hidden: Any, batch_sizes: Tensor | None = None) -> None:
+    """Refuse what PyTorch would read past its end, for it is only its own checks that look at the sizes.
+
+    They turn sizes into plain numbers, which would freeze them in a captured graph. What is captured has run
+    with plain numbers before.
+    """
+    if not torch.compiler.is_exporting():
+        type(layer).check_forward_args(layer, input, hidden, batch_sizes)
+    elif isinstance(input.shape[-1], int) and input.shape[-1] != layer.input_size:
+        raise RuntimeError(
+            f"a recurrent layer for inputs of {layer.input_size} elements got {input.shape[-1]}"
+        )
 
 
 def in_precision(dtype: torch.dtype, value: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -22,7 +22,14 @@ from rnnx.errors import RnnxError, UsageError
 from rnnx_export.module.structure import Path, children, flatten, matched_leaves
 from rnnx_export.refusals import growing_argument
 
+# A state argument and the place of one tensor in it; None for an argument that began as None.
+Part = tuple[str, Path | None]
+
 _AFFIX = re.compile(r"^(new|next|out|updated)_|_(new|next|out|n|t|1|updated)$|(?<=[a-z])(n|t|1)$")
+
+
+_FLOW = "a recurrent call starts from the one and ends with the other"
+_TIME = "two chunks then give what the whole sequence gives"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,20 +46,35 @@ class Feedback:
     leaves: Mapping[Path, Path]
 
 
+class Evidence(Protocol):
+    """What calls show about the tensors of state arguments: `rnnx_export.states.pairing`."""
+
+    def flow(self, part: Part, choices: Sequence[Path]) -> Path | None:
+        """Return the one of `choices` in which lies what a recurrent call ends with that `part` starts."""
+
+    def time(
+        self, choices: Mapping[Part, Sequence[Path]], fixed: Mapping[Part, Path]
+    ) -> dict[Part, Path] | None:
+        """Return the one pairing under which two chunks give what the whole gives, None if not one does."""
+
+    def note(self, part: Part, path: Path, evidence: str) -> None:
+        """Tell the user by what a pairing was settled."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Observed:
     """A state argument in several calls, each from the same structure.
 
     Attributes:
         tree: its structure.
-        given: the tensors that were passed in the first call by path; empty where it was None.
+        passed: the tensors that were passed in the first call by path; empty where it was None.
         left: for each call, what lay in it afterwards by path.
         written: paths of the tensors that some call wrote to, or put another in the place of.
         takes_in: whether what was written depends on the inputs.
     """
 
     tree: Any
-    given: Mapping[Path, Tensor]
+    passed: Mapping[Path, Tensor]
     left: Sequence[Mapping[Path, Any]]
     written: frozenset[Path]
     takes_in: bool
@@ -64,6 +86,7 @@ def pair(
     returns: Any,
     function: Any,
     takes: Callable[[str, Path], bool],
+    evidence: Evidence,
 ) -> dict[str, Feedback]:
     """Return for each state argument where its next value is.
 
@@ -73,6 +96,7 @@ def pair(
         returns: the caller's names for the parts of the result, or None.
         function: the method, whose return statements may name the parts.
         takes: whether forward takes the part at a path for a state that began as None.
+        evidence: what settles the others.
 
     Raises:
         UsageError: `state-ambiguous` lists the candidates, `state-without-next` says there is none.
@@ -93,27 +117,86 @@ def pair(
         if len(named) == 1 and memory and named != holding and returns is None:
             raise _two_readings(name, named, nodes)  # a name that was used again says nothing
         if len(named) == 1:
+            flows = evidence.flow((name, ()), paths) if returns is None and not seen.written else None
+            if flows not in (None, named[0]):
+                raise _contradicted(name, named[0], flows, nodes)
             settled[name] = _returned(seen, nodes, named[0])
         elif len(holding) == 1:
             settled[name] = _returned(seen, nodes, holding[0])
         elif memory or (seen.written and not paths):
             settled[name] = _left_behind(name, seen, result, paths, named_all=returns is not None)
-        elif not seen.given and len(paths) > 1:
+        elif not seen.passed and len(paths) > 1:
             fit = _outermost([path for path in paths if takes(name, path)])
             candidates[name] = fit or paths
     while True:
-        taken = [leaf for feedback in settled.values() for leaf in feedback.leaves.values()]
+        used = [leaf for feedback in settled.values() for leaf in feedback.leaves.values()]
         open_ = {
-            p: [c for c in candidates[p] if not _overlaps(c, taken)] for p in arguments if p not in settled
+            p: [c for c in candidates[p] if not _overlaps(c, used)] for p in arguments if p not in settled
         }
         single = {p: paths[0] for p, paths in open_.items() if len(paths) == 1}
         if not single:
             break
         name, path = next(iter(single.items()))
         settled[name] = _returned(arguments[name], nodes, path)
-    for name, paths in open_.items():
-        raise _unsettled(name, arguments, paths, nodes)
+    if open_:
+        settled |= _by_evidence(open_, settled, arguments, nodes, evidence)
     return settled
+
+
+def _by_evidence(
+    open_: Mapping[str, list[Path]],
+    settled: Mapping[str, Feedback],
+    arguments: Mapping[str, Observed],
+    nodes: Mapping[Path, Any],
+    evidence: Evidence,
+) -> dict[str, Feedback]:
+    """Return where the next values are of state arguments that neither names nor structure settle.
+
+    Each tensor of theirs is looked for by itself, so that a tuple may come back as separate parts, and the
+    reverse.
+
+    Raises:
+        UsageError: `state-ambiguous`, `state-without-next`.
+    """
+    used = [leaf for feedback in settled.values() for leaf in feedback.leaves.values()]
+    choices: dict[Part, list[Path]] = {}
+    for name, paths in open_.items():
+        seen = arguments[name]
+        if not seen.passed:
+            choices[name, None] = paths
+        for own, value in seen.passed.items():
+            alike = _distinct([path for path, node in nodes.items() if _alike(value, node)], nodes)
+            choices[name, own] = [path for path in alike if not _overlaps(path, used)]
+    found: dict[Part, Path] = {}
+    for part, paths in choices.items():
+        path = evidence.flow(part, paths)
+        if path is not None and path not in found.values():
+            found[part] = path
+    left = {
+        part: [path for path in paths if path not in found.values()]
+        for part, paths in choices.items()
+        if part not in found
+    }
+    by_time = evidence.time(left, found) if left and all(left.values()) else None
+    for name, paths in open_.items():
+        if by_time is None and any(parameter == name for parameter, _ in left):
+            raise _unsettled(name, arguments, paths or _first(choices, name), nodes)
+    pairs = {**found, **(by_time or {})}
+    for part, path in pairs.items():
+        evidence.note(part, path, _FLOW if part in found else _TIME)
+    return {name: _feedback(name, arguments[name], pairs, nodes) for name in open_}
+
+
+def _first(choices: Mapping[Part, list[Path]], name: str) -> list[Path]:
+    """Return what the first tensor of a state argument may go on as."""
+    return next(paths for (parameter, _), paths in choices.items() if parameter == name)
+
+
+def _feedback(name: str, seen: Observed, pairs: Mapping[Part, Path], nodes: Mapping[Path, Any]) -> Feedback:
+    whole = pairs.get((name, None), pairs.get((name, ())))
+    if whole is not None:
+        return _returned(seen, nodes, whole)
+    return Feedback(None, {own: pairs[name, own] for own in seen.passed})
 
 
 def _distinct(paths: list[Path], nodes: Mapping[Path, Any]) -> list[Path]:
@@ -160,11 +243,11 @@ def _left_behind(name: str, seen: Observed, result: Any, paths: list[Path], *, n
     if paths and not named_all and not isinstance(result, Tensor):
         raise _two_readings(name, paths, nodes)
     leaves: dict[Path, Path] = {}
-    for own in seen.given:
+    for own in seen.passed:
         if own in seen.written:
             continue
         # It stays what it is, unless a tensor of its own comes back for it.
-        alike = [path for path, node in nodes.items() if _alike(seen.given[own], node)]
+        alike = [path for path, node in nodes.items() if _alike(seen.passed[own], node)]
         called = [path for path in alike if own and _same_name(_key(path), own[-1])]
         if len(called) == 1:
             leaves[own] = called[0]
@@ -177,8 +260,8 @@ def _key(path: Path) -> str | None:
     return path[-1] if path else None
 
 
-def _alike(given: Tensor, node: Any) -> bool:
-    return isinstance(node, Tensor) and node.shape == given.shape and node.dtype == given.dtype
+def _alike(passed: Tensor, node: Any) -> bool:
+    return isinstance(node, Tensor) and node.shape == passed.shape and node.dtype == passed.dtype
 
 
 def _same(left: Tensor, right: Any) -> bool:
@@ -290,7 +373,7 @@ def _fits(seen: Observed, node: Any, whole: Any) -> bool:
         # A state that starts as None shows its structure only here; the whole result is never one.
         return node is not whole
     pairs = matched_leaves(seen.tree, node)
-    return pairs is not None and all(_alike(value, leaves[pairs[own]]) for own, value in seen.given.items())
+    return pairs is not None and all(_alike(value, leaves[pairs[own]]) for own, value in seen.passed.items())
 
 
 def _grown(before: Tensor, after: Tensor) -> bool:
@@ -306,8 +389,8 @@ def _outermost(paths: list[Path]) -> list[Path]:
     return [path for path in paths if not any(path[: len(o)] == o for o in paths if o != path)]
 
 
-def _overlaps(path: Path, taken: list[Path]) -> bool:
-    return any(path[: len(other)] == other or other[: len(path)] == path for other in taken)
+def _overlaps(path: Path, used: list[Path]) -> bool:
+    return any(path[: len(other)] == other or other[: len(path)] == path for other in used)
 
 
 def _unsettled(
@@ -321,7 +404,7 @@ def _unsettled(
             found=f"{len(paths)} that fit: {_listed(paths, nodes)}",
             fix=f"name the parts in order: returns=({example})",
         )
-    values = list(arguments[parameter].given.values())
+    values = list(arguments[parameter].passed.values())
     for path, node in nodes.items():
         if len(values) == 1 and isinstance(node, Tensor) and _grown(values[0], node):
             return growing_argument(parameter, f"{tuple(values[0].shape)} in, {_described(path, node)} out")
@@ -331,6 +414,16 @@ def _unsettled(
         expected=f"forward to return the next value of state {parameter!r} in the same shapes",
         found=f"no part of the result fits: {_listed(leaves, nodes)}",
         fix=f"return it as well, and name the parts if need be: returns=({example})",
+    )
+
+
+def _contradicted(state: str, named: Path, flows: Path | None, nodes: Mapping[Path, Any]) -> UsageError:
+    return UsageError(
+        "state-ambiguous",
+        expected=f"the part of forward's result that is called like state {state!r} to be its next value",
+        found=f"{_listed([named], nodes)} by its name, {_listed([flows or ()], nodes)} by what a recurrent "
+        "call ends with that starts from it",
+        fix=f"give the part that is the state its name: returns=('y', {state!r}), in the order of the result",
     )
 
 

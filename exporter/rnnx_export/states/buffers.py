@@ -24,12 +24,12 @@ from rnnx_export.states.layouts import AnyFold, ComplexFold, merge, split
 from rnnx_export.states.observations import Exploration, Run, narrow_start
 
 
-def remembered(seen: Exploration, taken: set[str]) -> list[State]:
+def remembered(seen: Exploration, used: set[str]) -> list[State]:
     """Return the states that lie in buffers and attributes.
 
     Args:
         seen: the runs.
-        taken: names that others have; those of the states are added.
+        used: names that others have; those of the states are added.
     """
     subject, base = seen.subject, seen.base
     states: list[State] = []
@@ -48,7 +48,7 @@ def remembered(seen: Exploration, taken: set[str]) -> list[State]:
         if spec.has("time"):
             seen.notes.append(f"{place.name!r} holds frames of the last call and is not carried")
             continue
-        name = unique(place.name, taken)
+        name = unique(place.name, used)
         start = base.memory.get(place)
         empty = isinstance(start, Tensor) and not start.numel() and second.numel()
         if isinstance(start, Tensor) and not empty:
@@ -62,7 +62,7 @@ def remembered(seen: Exploration, taken: set[str]) -> list[State]:
         return states
 
     def run(values: Mapping[str, Tensor | None], seed: int) -> list[Tensor]:
-        inputs, given = seen.draw(seed)
+        inputs, passed = seen.draw(seed)
         module = subject.fresh()
         given_places = {places[n]: merge(v, folds[n]) for n, v in values.items() if v is not None}
         # What else lies in the same attribute begins as it does.
@@ -74,7 +74,7 @@ def remembered(seen: Exploration, taken: set[str]) -> list[State]:
                 if isinstance(start, Tensor):
                     given_places.setdefault(place, start.clone())
         memory.write(module, given_places, memory.templates(base.module, list(given_places)))
-        result = subject.call(module, inputs, given)
+        result = subject.call(module, inputs, passed)
         after = [memory.read(module, place) for place in places.values()]
         return [*(leaf for _, leaf in flatten(result) if isinstance(leaf, Tensor)), *after]
 
@@ -101,7 +101,7 @@ def _changed_places(seen: Exploration) -> list[Place]:
     for run in (seen.base, seen.other):
         for before, after in ((run.memory, run.first.memory), (run.first.memory, run.second.memory)):
             found.update(dict.fromkeys(memory.changed(before, after)))
-    # A latch that no random input moves is written all the same, and read; a table made anew is not read.
+    # Hold state that no random input moves is written all the same, and read; a table made anew is not read.
     found.update({place: None for place in seen.base.written if place not in found and seen.reads(place)})
     places = []
     for place in found:
@@ -161,13 +161,13 @@ def measured(
     ]
 
 
-def unique(name: str, taken: set[str]) -> str:
+def unique(name: str, used: set[str]) -> str:
     """Return the name, with a number where others have it; it is taken then."""
     candidate, count = name, 1
-    while candidate in taken:
+    while candidate in used:
         count += 1
         candidate = f"{name}_{count}"
-    taken.add(candidate)
+    used.add(candidate)
     return candidate
 
 

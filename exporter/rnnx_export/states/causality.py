@@ -58,7 +58,7 @@ def why_not_stepped(plan: Plan) -> str | None:
 def _rare(
     plan: Plan, inputs: dict[str, Tensor], states: dict[str, Tensor]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return inputs with a few values far from the ordinary, such as trip a latch."""
+    """Return inputs with a few values far from the ordinary, such as trip a hold state."""
     generator = torch.Generator().manual_seed(0)
     for name, value in inputs.items():
         if value.dtype.is_floating_point and plan.subject.inputs[name].low is None:

@@ -21,23 +21,25 @@ from rnnx_export.module.structure import Path, copied, flatten, matched_leaves, 
 from rnnx_export.module.subject import Subject
 from rnnx_export.module.tensors import alike
 from rnnx_export.states.arguments import Feedback, Observed, pair, part_names
+from rnnx_export.states.branches import settle
 from rnnx_export.states.buffers import constant, measured, remembered, unique
 from rnnx_export.states.causality import why_not_stepped
 from rnnx_export.states.export_plan import Argument, Convention, Output, Plan, State
 from rnnx_export.states.layouts import AnyFold, split
 from rnnx_export.states.observations import Exploration, Run, narrow_start
+from rnnx_export.states.pairing import ShownByRuns
 from rnnx_export.states.program import Program
 
 _FROM_INPUT = "starts from a state computed from an input"
 
 
-def discover(subject: Subject, returns: Any = None, *, resorts: Collection[str] = ()) -> Plan:
+def discover(subject: Subject, returns: Any = None, *, fallbacks: Collection[str] = ()) -> Plan:
     """Run the subject and return the plan of its export.
 
     Args:
         subject: the module and its arguments.
         returns: names for the parts of forward's result, nested as it is, or None.
-        resorts: kinds of calls to lift as a last resort, since they may also be meant within a call:
+        fallbacks: kinds of calls to lift by a fallback rule, since they may also be meant within a call:
             POSITIONS go on counting where the call before stopped, SHIFTS cut and fill a stream.
 
     Raises:
@@ -56,16 +58,30 @@ def discover(subject: Subject, returns: Any = None, *, resorts: Collection[str] 
                 if subject.states[name] is None:
                     subject.states[name] = _spec_of_result(seen, name, origin)
             seen = Exploration(subject)
-        taken = {*subject.inputs, *subject.states}
-        states = [*_declared(seen, origins), *remembered(seen, taken)]
-        lifts, lifted, loops, more = _hidden(seen, taken, resorts)
+        used = {*subject.inputs, *subject.states}
+        states = [*_declared(seen, origins), *remembered(seen, used)]
+        lifts, lifted, loops, more = _hidden(seen, used, fallbacks)
         outputs, reason = _outputs(seen, returns, origins)
+        decided = settle(seen)
+        seen.notes += decided.notes
         places = [state.origin for state in states if isinstance(state.origin, Place)]
         shapes = attributes.templates(seen.base.module, places)
         every = [*states, *lifted]
         convention = Convention(subject, pairs, outputs)
         plan = Plan(
-            subject, convention, outputs, every, lifts, None, loops, seen.notes, shapes, seen.sizes, more
+            subject,
+            convention,
+            outputs,
+            every,
+            lifts,
+            None,
+            loops,
+            seen.notes,
+            shapes,
+            seen.sizes,
+            more,
+            sides=decided.sides,
+            both=decided.both,
         )
         if lifts and states and reason is None:
             # What the module carries by itself, call by call, need not be carried once more.
@@ -113,9 +129,9 @@ def _pairs(seen: Exploration, returns: Any) -> dict[str, Feedback]:
     observed = {parameter: _observed(seen, parameter) for parameter in subject.state_trees()}
     method = getattr(type(subject.original), subject.method, None)
     results = [seen.base.first.result, seen.other.first.result]
-    settled = pair(observed, results, returns, method, _takes(seen))
+    settled = pair(observed, results, returns, method, _takes(seen), ShownByRuns(seen))
     for parameter, feedback in settled.items():
-        if feedback.part is not None and not observed[parameter].given:
+        if feedback.part is not None and not observed[parameter].passed:
             subject.adopt_structure(parameter, results[0], feedback.part, list(feedback.leaves))
     return settled
 
@@ -125,7 +141,7 @@ def _observed(seen: Exploration, parameter: str) -> Observed:
     subject = seen.subject
     paths = {name: subject.place(name)[1] for name in subject.state_names(parameter)}
     runs = (seen.base, seen.other)
-    given = {path: value for name, path in paths.items() if (value := seen.base.given[name]) is not None}
+    passed = {path: value for name, path in paths.items() if (value := seen.base.passed[name]) is not None}
     written = frozenset(
         path
         for name, path in paths.items()
@@ -133,17 +149,17 @@ def _observed(seen: Exploration, parameter: str) -> Observed:
     )
     for run in runs:
         found = run.first.left[parameter]
-        gone = [path for path in given if not isinstance(found.get(path), Tensor)]
+        gone = [path for path in passed if not isinstance(found.get(path), Tensor)]
         count = sum(isinstance(leaf, Tensor) for leaf in found.values())
         # An entry that began as None may be filled.
-        if given and (gone or not len(given) <= count <= len(paths)):
+        if passed and (gone or not len(passed) <= count <= len(paths)):
             name = ".".join((parameter, *gone[0])) if gone else parameter
-            raise refusals.argument_varies(subject, name, len(given), count)
+            raise refusals.argument_varies(subject, name, len(passed), count)
     # Two calls from the same states with other inputs.
     left = [call.left[parameter] for call in (seen.base.first, seen.base.second)]
     takes_in = any(not torch.equal(left[0][path], left[1][path]) for path in written)
     every = [run.first.left[parameter] for run in runs]
-    return Observed(subject.state_trees()[parameter], given, every, written, takes_in)
+    return Observed(subject.state_trees()[parameter], passed, every, written, takes_in)
 
 
 def _origins(subject: Subject, pairs: Mapping[str, Feedback]) -> dict[str, Path | Argument]:
@@ -174,10 +190,10 @@ def _takes(seen: Exploration) -> Callable[[str, Path], bool]:
             shape = seen.shape(_returned(leaf))
             if isinstance(shape, str) or TensorSpec(torch.float32, shape).has("time"):
                 return False
-        inputs, given = seen.draw(0)
+        inputs, passed = seen.draw(0)
         part = copied(part_at(result, path))
         try:
-            again = subject.call(subject.fresh(), inputs, given, {parameter: part})
+            again = subject.call(subject.fresh(), inputs, passed, {parameter: part})
             back = part_at(again, path)
         except Exception:  # forward may refuse what it does not take in any way it likes
             return False
@@ -213,15 +229,15 @@ def _declared(seen: Exploration, origins: Mapping[str, Path | Argument]) -> list
         return states
 
     def run(values: Mapping[str, Tensor | None], seed: int) -> list[Tensor]:
-        inputs, given = seen.draw(seed)
-        result = subject.call(subject.fresh(), inputs, {**given, **values})
+        inputs, passed = seen.draw(seed)
+        result = subject.call(subject.fresh(), inputs, {**passed, **values})
         return [leaf for _, leaf in flatten(result) if isinstance(leaf, Tensor)]
 
     return measured(states, run, {name: state.spec for name, state in unmeasured.items()}, seen)
 
 
 def _hidden(
-    seen: Exploration, taken: set[str], resorts: Collection[str]
+    seen: Exploration, used: set[str], fallbacks: Collection[str]
 ) -> tuple[dict[str, Lift], list[State], bool, frozenset[str]]:
     """Return the calls to lift, their states, whether one lies in a loop over time, and kinds left out."""
     lifts: dict[str, Lift] = {}
@@ -238,7 +254,7 @@ def _hidden(
         if recorded.kind in (*POSITIONS, *SHIFTS):
             if axis is None or (recorded.kind in SHIFTS and not seen.cuts_alike(recorded, axis)):
                 continue
-            if recorded.kind not in resorts:
+            if recorded.kind not in fallbacks:
                 more.add(recorded.kind)
                 continue
         if (
@@ -257,7 +273,7 @@ def _hidden(
         if recorded.kind in PASTS and recorded.axes[axis or 0] == 0:
             continue
         loops = loops or (looped and has_time)
-        names = tuple(unique(f"{recorded.path}.{slot}".strip("."), taken) for slot in SLOTS[recorded.kind])
+        names = tuple(unique(f"{recorded.path}.{slot}".strip("."), used) for slot in SLOTS[recorded.kind])
         lift = lifts[recorded.key] = Lift(recorded.key, recorded.kind, -1 if axis is None else axis, names)
         states += [_site_state(seen, recorded, lift, slot) for slot in range(len(names))]
     return lifts, states, loops, frozenset(more)
@@ -315,7 +331,7 @@ def _outputs(
         f"{name}_{side}" for name in seen.subject.states for side in ("in", "out")
     }
     outputs, reason = [], None
-    taken: set[str] = set(reserved)
+    used: set[str] = set(reserved)
     for path in free:
         shape = seen.shape(_returned(path))
         name = _output_name(path, names, states, alone=len(free) == 1)
@@ -323,7 +339,7 @@ def _outputs(
             reason = f"output {name!r}: {shape}"
             sizes = tuple(seen.base.first.leaf(path).shape)
             shape = _partly_named(seen, path, sizes)
-        outputs.append(Output(unique(name, taken), TensorSpec(seen.base.first.leaf(path).dtype, shape), path))
+        outputs.append(Output(unique(name, used), TensorSpec(seen.base.first.leaf(path).dtype, shape), path))
     return outputs, reason
 
 

@@ -96,8 +96,10 @@ class Plan:
         notes: things that running the module showed and the user should know.
         templates: attributes that hold memory, to know their structure.
         sizes: sizes of the dimensions that work as examples.
+        sides: by key, what decisions on a tensor's value are in the graph.
+        both: keys of those of which the graph computes both sides, and chooses.
         hint: why the model may be one that cannot be stepped, for want of a better reason.
-        resorts: kinds of calls that could be lifted too, as a last resort.
+        fallbacks: kinds of calls that could be lifted too, by a fallback rule.
         step_graph: a single step as a graph of its own, where it was found by unrolling a loop.
     """
 
@@ -111,9 +113,11 @@ class Plan:
     notes: Sequence[str]
     templates: attributes.Templates
     sizes: dict[str, int]
-    resorts: frozenset[str] = frozenset()
+    fallbacks: frozenset[str] = frozenset()
     step_graph: nn.Module | None = None
     hint: str | None = None
+    sides: Mapping[str, bool] = dataclasses.field(default_factory=dict)
+    both: tuple[str, ...] = ()
 
     @property
     def has_time(self) -> bool:

@@ -85,15 +85,15 @@ def _aligned(run: Run, shapes: Mapping[str, Tensor], seed: int) -> dict[str, Ten
     }
     with _Log() as without:
         run(dict.fromkeys(shapes), seed)
-    with _Log() as given:
+    with _Log() as passed:
         run(known, seed)
-    shift = len(without.calls) - len(given.calls)
-    first = len(given.calls)
-    while first > max(0, -shift) and given.calls[first - 1][0] == without.calls[first - 1 + shift][0]:
+    shift = len(without.calls) - len(passed.calls)
+    first = len(passed.calls)
+    while first > max(0, -shift) and passed.calls[first - 1][0] == without.calls[first - 1 + shift][0]:
         first -= 1
     starts: dict[str, Tensor] = {}
-    for index in range(first, len(given.calls)):
-        mine, theirs = given.calls[index][1], without.calls[index + shift][2]
+    for index in range(first, len(passed.calls)):
+        mine, theirs = passed.calls[index][1], without.calls[index + shift][2]
         for value, start in zip(mine, theirs, strict=False):
             for name, tensor in known.items():
                 if value is tensor and isinstance(start, Tensor):

@@ -14,7 +14,7 @@ from rnnx.errors import RefusedError, RnnxError
 from rnnx.model.contract import Dimension, axis_index
 from rnnx_export import refusals
 from rnnx_export.calls.tracer import CallTracer
-from rnnx_export.calls.types import RecordedCall
+from rnnx_export.calls.types import Decision, RecordedCall
 from rnnx_export.module import attributes
 from rnnx_export.module.attributes import Place
 from rnnx_export.module.spec import TensorSpec, infer_shape
@@ -31,6 +31,8 @@ class Call:
     """One call of a module: what went in, what came out, what was intercepted, what it left behind.
 
     Attributes:
+        flows: what each recurrent call started from, and what it ended with.
+        decisions: tensors whose values decided something.
         left: by state argument, what lay at each path in it afterwards.
         written: the states, by flat name, that forward wrote to or put other tensors in the place of.
     """
@@ -38,6 +40,8 @@ class Call:
     inputs: dict[str, Tensor]
     result: Any
     recordings: list[RecordedCall]
+    flows: list[tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]
+    decisions: list[Decision]
     left: dict[str, dict[Path, Any]]
     written: frozenset[str]
     memory: dict[Place, Any]
@@ -59,7 +63,7 @@ class Run:
     the parameters.
     """
 
-    given: dict[str, Tensor | None]
+    passed: dict[str, Tensor | None]
     memory: dict[Place, Any]
     written: list[Place]
     parameters: list[str]
@@ -205,7 +209,7 @@ class Exploration:
         subject = self.subject
         module = subject.fresh()
         generator = torch.Generator().manual_seed(seed)
-        given = self._states(sizes, generator)
+        passed = self._states(sizes, generator)
         before = attributes.snapshot(module)
         stamps = attributes.stamps(module)
         parameters = attributes.parameter_stamps(module)
@@ -217,7 +221,7 @@ class Exploration:
                 axis = axis_index(subject.inputs[name].shape, "batch")
                 if axis is not None:
                     inputs[name].narrow(axis, 0, 1).copy_(value.narrow(axis, 0, 1))
-            states = {name: None if value is None else value.clone() for name, value in given.items()}
+            states = {name: None if value is None else value.clone() for name, value in passed.items()}
             versions = {name: value._version for name, value in states.items() if value is not None}
             arguments = subject.arguments(inputs, states)
             try:
@@ -234,10 +238,21 @@ class Exploration:
                 for name, (parameter, path) in places.items()
                 if left[parameter].get(path) is not states[name] or _version(states[name]) != versions[name]
             )
-            calls.append(Call(inputs, result, tracer.recordings, left, written, attributes.snapshot(module)))
+            calls.append(
+                Call(
+                    inputs,
+                    result,
+                    tracer.recordings,
+                    tracer.flows,
+                    tracer.decisions,
+                    left,
+                    written,
+                    attributes.snapshot(module),
+                )
+            )
         after = attributes.parameter_stamps(module)
         changed = [name for name, stamp in parameters.items() if after.get(name) != stamp]
-        return Run(given, before, attributes.written(stamps, module), changed, calls[0], calls[1], module)
+        return Run(passed, before, attributes.written(stamps, module), changed, calls[0], calls[1], module)
 
     def _refuse_varying(self, again: Run) -> None:
         """Refuse a module that gives something else for the same inputs, or shapes that depend on values."""
@@ -269,17 +284,17 @@ def example_sizes(subject: Subject) -> dict[str, int]:
     specs = [*subject.inputs.values(), *(spec for spec in subject.states.values() if spec)]
     axes = [axis for spec in specs for axis in spec.axes()]
     names = list(dict.fromkeys(axis.name for axis in axes if axis.name))
-    taken = {axis.factor for axis in axes if not axis.name}
+    used = {axis.factor for axis in axes if not axis.name}
     sizes: dict[str, int] = {}
     for name in names:
         wanted = {"batch": (3, 5, 9), "time": (7, 9, 11, 13)}.get(name, _FREE)
-        sizes[name] = next(size for size in (*wanted, *range(29, 10_000)) if size not in taken)
-        taken |= {sizes[name], sizes[name] + 1, sizes[name] + 4}
+        sizes[name] = next(size for size in (*wanted, *range(29, 10_000)) if size not in used)
+        used |= {sizes[name], sizes[name] + 1, sizes[name] + 4}
     return sizes
 
 
 def narrow_start(name: str, value: Tensor, spec: TensorSpec) -> np.ndarray[Any, Any]:
-    """Return a start with every named axis cut to one entry.
+    """Return a start with every named axis cut to one element.
 
     Raises:
         RefusedError: `start-differs` if the rows are not alike.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -41,12 +41,35 @@ class Program(nn.Module):
 
     def forward(self, *flat: Tensor) -> tuple[Tensor, ...]:
         """Compute one call."""
+        if not torch.compiler.is_exporting():
+            return self._once(flat, {})[0]
+        return self._chosen(flat, dict(self.plan.sides), self.plan.both)
+
+    def _chosen(
+        self, flat: Sequence[Tensor], sides: Mapping[str, bool], open_: Sequence[str]
+    ) -> tuple[Tensor, ...]:
+        """Compute one call with both sides of the decisions in `open_`, and choose by what decides."""
+        if not open_:
+            return self._once(flat, sides)[0]
+        key, *rest = open_
+        yes = self._chosen(flat, {**sides, key: True}, rest)
+        no = self._chosen(flat, {**sides, key: False}, rest)
+        _, conditions = self._once(flat, {**sides, **dict.fromkeys(open_, False)})
+        if key not in conditions:
+            return no
+        condition = conditions[key].reshape(()).bool()
+        return tuple(torch.where(condition, left, right) for left, right in zip(yes, no, strict=True))
+
+    def _once(
+        self, flat: Sequence[Tensor], sides: Mapping[str, bool]
+    ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        """Compute one call; return also what decides, by key."""
         names = list(self.plan.subject.inputs)
         inputs = dict(zip(names, flat, strict=False))
-        given = {s.name: merge(v, s.fold) for s, v in zip(self.plan.states, flat[len(names) :], strict=True)}
-        declared = {s.name: given[s.name].clone() for s in self.plan.states if s.is_declared}
-        placed = {s.origin: given[s.name].clone() for s in self.plan.states if isinstance(s.origin, Place)}
-        with CallTracer(self.module, self.plan.lifts, given) as tracer:
+        passed = {s.name: merge(v, s.fold) for s, v in zip(self.plan.states, flat[len(names) :], strict=True)}
+        declared = {s.name: passed[s.name].clone() for s in self.plan.states if s.is_declared}
+        placed = {s.origin: passed[s.name].clone() for s in self.plan.states if isinstance(s.origin, Place)}
+        with CallTracer(self.module, self.plan.lifts, passed, sides) as tracer:
             attributes.write(self.module, placed, self.plan.templates)
             arguments = self.plan.subject.arguments(inputs, declared)
             result = self.plan.subject.invoke(self.module, arguments)
@@ -55,10 +78,11 @@ class Program(nn.Module):
         leaves = dict(flatten(result))
         ends = {id(value) for value in tracer.next_states.values()}
         self.returned = {path for path, leaf in leaves.items() if id(leaf) in ends}
-        return (
+        found = (
             *(leaves[output.path] for output in self.plan.outputs),
             *(self._next(state, leaves, arguments, kept, tracer) for state in self.plan.states),
         )
+        return found, tracer.conditions
 
     @staticmethod
     def _next(

@@ -66,7 +66,7 @@ def with_time(plan: Plan) -> Plan:
         looped,
         states=[dataclasses.replace(entry, initial=starts[entry.name]) for entry in looped.states],
         notes=plan.notes,
-        resorts=frozenset(),
+        fallbacks=frozenset(),
         convention=plan.convention,
     )
 

@@ -14,8 +14,8 @@ def unused(plan: Plan, exported: torch.export.ExportedProgram) -> set[str]:
         with quiet():
             exported = exported.run_decompositions({})  # what is written in place is read from then on
     user = set(exported.graph_signature.user_inputs)
-    given = [node for node in exported.graph.nodes if node.op == "placeholder" and node.name in user]
-    given = given[len(plan.subject.inputs) :]
+    passed = [node for node in exported.graph.nodes if node.op == "placeholder" and node.name in user]
+    passed = passed[len(plan.subject.inputs) :]
     results = list(exported.graph.output_node().args[0])
     ends = dict(
         zip((state.name for state in plan.states), results[-len(plan.states) or len(results) :], strict=True)
@@ -29,7 +29,7 @@ def unused(plan: Plan, exported: torch.export.ExportedProgram) -> set[str]:
             continue
         reached.add(node)
         pending += node.all_input_nodes
-        for state, placeholder in zip(plan.states, given, strict=True):
+        for state, placeholder in zip(plan.states, passed, strict=True):
             if placeholder is node and state.name not in live:
                 live.add(state.name)
                 pending.append(ends[state.name])

@@ -6,7 +6,7 @@ import onnx_ir as ir
 
 
 def cancel_axes(graph: ir.Graph) -> None:
-    """Drop axes that are put in only to be taken out: Squeeze, or Gather of entry 0, behind Unsqueeze."""
+    """Drop axes that are put in only to be taken out: Squeeze, or Gather of element 0, behind Unsqueeze."""
     for node in list(graph):
         source = node.inputs[0] if node.inputs else None
         before = source.producer() if source is not None else None
@@ -37,4 +37,4 @@ def _taken_out(node: ir.Node, count: int) -> list[int] | None:
 def _integers(value: ir.Value | None) -> list[int] | None:
     if value is None or value.const_value is None:
         return None
-    return [int(entry) for entry in value.const_value.numpy().reshape(-1)]
+    return [int(element) for element in value.const_value.numpy().reshape(-1)]

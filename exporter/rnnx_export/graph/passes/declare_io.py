@@ -19,15 +19,15 @@ def declare(
     for value, (name, shape) in zip(graph.inputs, inputs, strict=True):
         value.name = name
         value.shape = ir.Shape(shape)
-    taken: set[int] = {id(value) for value in graph.inputs}
+    used: set[int] = {id(value) for value in graph.inputs}
     for index, (_, shape) in enumerate(outputs):
         value = graph.outputs[index]
-        if id(value) in taken or value.is_initializer():
+        if id(value) in used or value.is_initializer():
             node = ir.node("Identity", [value])
             node.outputs[0].type = value.type
             graph.append(node)
             graph.outputs[index] = value = node.outputs[0]
-        taken.add(id(value))
+        used.add(id(value))
         value.shape = ir.Shape(shape)
     for index, (name, _) in enumerate(outputs):
         graph.outputs[index].name = name

@@ -57,15 +57,15 @@ def _rename_initializers(graph: ir.Graph) -> None:
             graph.initializers[new] = value
 
 
-def _rename(graph: ir.Graph, keep: set[int], counts: Counter[str], taken: set[str]) -> None:
+def _rename(graph: ir.Graph, keep: set[int], counts: Counter[str], used: set[str]) -> None:
     """Name each node `path/Op_3` and its values after it, subgraphs included."""
 
     def fresh(stem: str) -> str:
         while True:
             counts[stem] += 1
             name = f"{stem}_{counts[stem]}" if counts[stem] > 1 else stem
-            if name not in taken:
-                taken.add(name)
+            if name not in used:
+                used.add(name)
                 return name
 
     for node in graph:
@@ -81,7 +81,7 @@ def _rename(graph: ir.Graph, keep: set[int], counts: Counter[str], taken: set[st
                 for value in inner.inputs:
                     value.name = fresh(value.name or "in")
                     value.metadata_props.clear()
-                _rename(inner, keep, counts, taken)
+                _rename(inner, keep, counts, used)
 
 
 def _sort_initializers(graph: ir.Graph) -> None:

@@ -80,9 +80,9 @@ def _expand(graph: ir.Graph, node: ir.Node) -> None:
     parts = [_split(tape, value, len(layers), directions) for value in start]
     ends: list[list[ir.Value]] = [[] for _ in start]
     for index, layer in enumerate(layers):
-        given = [part[index] for part in parts]
+        starts = [part[index] for part in parts]
         build = _native if layer.native else _scan
-        x, finals = build(tape, graph, layer, x, given, count)
+        x, finals = build(tape, graph, layer, x, starts, count)
         for slot, final in enumerate(finals):
             ends[slot].append(final)
     if attributes["batch_first"]:
@@ -254,23 +254,25 @@ def _scan_direction(
     step = _value(f"{layer.name}{suffix}.x", dtype, ["batch", layer.w[direction].shape[0]])
     body = Tape()
     after = _CELLS[layer.kind](body, graph, layer, step, carried, r, b_r, p)
-    scanned, taken = [product], [step]
+    scanned, scan_inputs = [product], [step]
     y = after[0]
     if count is not None:
         valid = _value(f"{layer.name}{suffix}.valid", ir.DataType.BOOL, ["batch", 1])
         zeros = body.op("Sub", [y, y])
         y = body.op("Where", [valid, y, zeros])
         after = [body.op("Where", [valid, new, old]) for new, old in zip(after, carried, strict=True)]
-        scanned, taken = [product, _valid_steps(tape, graph, x, count)], [step, valid]
+        scanned, scan_inputs = [product, _valid_steps(tape, graph, x, count)], [step, valid]
     else:
         y = body.op("Identity", [y])
     for value, old in zip(after, carried, strict=True):
         value.dtype, value.shape = dtype, old.shape
     y.dtype, y.shape = dtype, ir.Shape(["batch", size])
-    inner = ir.Graph([*carried, *taken], [*after, y], nodes=body.nodes, name=f"{layer.name}{suffix}.cell")
-    attributes: dict[str, Any] = {"body": inner, "num_scan_inputs": len(taken)}
+    inner = ir.Graph(
+        [*carried, *scan_inputs], [*after, y], nodes=body.nodes, name=f"{layer.name}{suffix}.cell"
+    )
+    attributes: dict[str, Any] = {"body": inner, "num_scan_inputs": len(scan_inputs)}
     if direction == 1:
-        attributes |= {"scan_input_directions": [1] * len(taken), "scan_output_directions": [1]}
+        attributes |= {"scan_input_directions": [1] * len(scan_inputs), "scan_output_directions": [1]}
     *ends, out = tape.op_multi_out("Scan", [*start, *scanned], attributes, num_outputs=len(start) + 1)
     return out, ends
 

@@ -26,23 +26,26 @@ def wrap_in_scan(model: ir.Model, plan: Plan) -> None:
     step_inputs, states = list(body.inputs[: len(specs)]), list(body.inputs[len(specs) :])
     outer = ir.Graph([], [], nodes=[], name="main", opset_imports=dict(model.opset_imports))
     tape, inner = Tape(), Tape()
+    results = list(body.outputs)
+    body.outputs.clear()  # among them may be weights, and inputs that others take the place of
     for name, value in list(body.initializers.items()):
         del body.initializers[name]
         outer.initializers[name] = value
     inputs = [_like(value, spec.shape) for value, spec in zip(step_inputs, specs, strict=True)]
     starts = [_like(value, state.spec.shape) for value, state in zip(states, plan.states, strict=True)]
     scanned: list[ir.Value] = []
-    taken: list[ir.Value] = []
+    scan_inputs: list[ir.Value] = []
     axes: list[int] = []
     for spec, chunk, step in zip(specs, inputs, step_inputs, strict=True):
         if spec.is_length:
             share, numbers, number = _share(tape, inner, outer, chunk, _time_source(specs, inputs))
             ir.convenience.replace_all_uses_with(step, share)
             scanned.append(numbers)
-            taken.append(number)
+            scan_inputs.append(number)
             axes.append(0)
         elif not spec.has("time"):
             ir.convenience.replace_all_uses_with(step, chunk)
+            results = [chunk if value is step else value for value in results]
         else:
             axis = time_axis(spec.shape)
             if axis is None:
@@ -50,11 +53,9 @@ def wrap_in_scan(model: ir.Model, plan: Plan) -> None:
                 assert axis is not None
                 chunk = _frames(tape, outer, chunk, spec, axis)
             scanned.append(chunk)
-            taken.append(step)
+            scan_inputs.append(step)
             axes.append(axis)
-    results = list(body.outputs)
     nodes = list(body)
-    body.outputs.clear()
     body.inputs.clear()
     body.remove(nodes)
     held = {id(value) for value in (*states, *step_inputs)}
@@ -75,12 +76,12 @@ def wrap_in_scan(model: ir.Model, plan: Plan) -> None:
     head = [node for node in inner.nodes if node.op_type != "Identity"]
     tail = [node for node in inner.nodes if node.op_type == "Identity"]
     graph = ir.Graph(
-        [*states, *taken], [*finals[count:], *finals[:count]], nodes=[*head, *nodes, *tail], name="step"
+        [*states, *scan_inputs], [*finals[count:], *finals[:count]], nodes=[*head, *nodes, *tail], name="step"
     )
     out_axes = [_out_axis(output.spec) for output in plan.outputs]
     attributes: dict[str, Any] = {
         "body": graph,
-        "num_scan_inputs": len(taken),
+        "num_scan_inputs": len(scan_inputs),
         "scan_input_axes": axes,
         "scan_output_axes": out_axes,
     }
@@ -123,8 +124,10 @@ def _share(
 ) -> tuple[ir.Value, ir.Value, ir.Value]:
     """Return (a step's share of the lengths, the step numbers to scan, the scanned number)."""
     value, axis, factor = source
-    entries = tape.op("Squeeze", [tape.op("Shape", [value], {"start": axis, "end": axis + 1})])
-    steps = entries if factor == 1 else tape.op("Div", [entries, constant(outer, "factor", np.array(factor))])
+    elements = tape.op("Squeeze", [tape.op("Shape", [value], {"start": axis, "end": axis + 1})])
+    steps = (
+        elements if factor == 1 else tape.op("Div", [elements, constant(outer, "factor", np.array(factor))])
+    )
     zero, one = constant(outer, "zero", np.array(0)), constant(outer, "one", np.array(1))
     numbers = tape.op("Range", [zero, steps, one])
     number = ir.Value(name="step_number", type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape([]))
