@@ -27,6 +27,7 @@ from rnnx_export.module.subject import Subject, one_thread
 from rnnx_export.pipeline import Order, run
 from rnnx_export.states.discover import discover
 from rnnx_export.states.export_plan import Plan
+from rnnx_export.states.longest import with_longest
 from rnnx_export.states.time_loop import with_time
 from rnnx_export.stepping import made_to_step
 
@@ -59,6 +60,7 @@ def export(
     constants: Mapping[str, Any] | None = None,
     time: bool = False,
     vocabulary: Sequence[str] | None = None,
+    longest: int | None = None,
     steps_per_second: float | None = None,
     name: str | None = None,
     user: Mapping[str, Any] | None = None,
@@ -83,6 +85,8 @@ def export(
         constants: values for parameters that are neither.
         time: give a step model a time axis, right after the batch, so that it runs whole chunks too.
         vocabulary: for a model over symbols with one int64 input and logits: what each id stands for.
+        longest: the most steps that forward takes from the start of a sequence, such as the size of a mask;
+            None has it found, up to 256.
         steps_per_second: how fast time runs, for people.
         name: the model's name; the file's by default.
         user: anything JSON can hold, passed through untouched.
@@ -97,7 +101,7 @@ def export(
         TypeError: one is of another kind than it should be.
         FileError: the files cannot be written.
     """
-    _check(opset, steps_per_second, vocabulary)
+    _check(opset, longest, steps_per_second, vocabulary)
     user = mapping("user", user, "what JSON can hold")
     for kind, trees in (("inputs", inputs), ("state", state), ("constants", constants)):
         mapping(kind, trees, "specs by parameter" if kind != "constants" else "values by parameter")
@@ -112,6 +116,7 @@ def export(
             plan = with_time(plan)
         if plan.whole_only is None:
             plan = made_to_step(plan, returns)
+        plan = with_longest(plan, longest)
         details = {
             "name": name or path.stem,
             "vocabulary": vocabulary,
@@ -142,7 +147,9 @@ def _only_refusals(module: Any, method: str) -> Iterator[None]:
         ) from error
 
 
-def _check(opset: Any, steps_per_second: Any, vocabulary: Any) -> None:
+def _check(opset: Any, longest: Any, steps_per_second: Any, vocabulary: Any) -> None:
+    if longest is not None:
+        number(longest, "the most steps of a sequence, 1 or more", least=1, code="bad-longest")
     number(
         opset,
         f"an operator set from {OPSET} to {NEWEST_OPSET}",
@@ -208,6 +215,7 @@ def _contract(details: Mapping[str, Any], plan: Plan, identity: str) -> Contract
         outputs=outputs,
         states=state_specs(plan),
         steps_per_second=details["steps_per_second"],
+        longest=plan.longest,
         whole_only=None if plan.whole_only is None else str(plan.whole_only),
         vocabulary=vocabulary,
         user=details["user"],

@@ -22,7 +22,7 @@ from typer.testing import Result
 import rnnx
 from cases import onnx_models
 from conftest import REPOSITORY
-from rnnx.bench.candidates import OrtContender, RnnxContender, Step, start_arrays, step_arrays
+from rnnx.bench.candidates import OrtCandidate, RnnxCandidate, Step, start_arrays, step_arrays
 from rnnx.bench.measure import measure, take_turns
 from rnnx.errors import ProviderError
 from rnnx.model.onnx_file import read_contract, read_model
@@ -39,9 +39,11 @@ def model(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("streams", [1, 3])
 @pytest.mark.parametrize("kind", [{}, {"bound": True}], ids=["run()", "bound"])
-def test_rivals_by_hand_compute_what_a_stream_does(model: Path, kind: dict[str, bool], streams: int) -> None:
-    """Else a rival that forgets its state would look fast."""
-    step = OrtContender(model, **kind).load().steps(streams)
+def test_baselines_by_hand_compute_what_a_stream_does(
+    model: Path, kind: dict[str, bool], streams: int
+) -> None:
+    """Else a baseline that forgets its state would look fast."""
+    step = OrtCandidate(model, **kind).load().steps(streams)
     stream = rnnx.load(model).stream(batch=streams)
     frame = step_arrays(stream.session.contract, streams)
     for _ in range(4):
@@ -72,10 +74,10 @@ def open_net() -> Opened:
 
 @pytest.mark.parametrize("streams", [1, 3])
 def test_torch_computes_what_a_stream_does(tmp_path: Path, streams: int) -> None:
-    from rnnx_export.proof.bench_torch import TorchContender
+    from rnnx_export.proof.bench_torch import TorchCandidate
 
     path = rnnx.export(Net().eval(), tmp_path / "m.onnx", inputs={"x": "float32[batch, time, 3]"}).path
-    step = TorchContender(path, open_net).load().steps(streams)
+    step = TorchCandidate(path, open_net).load().steps(streams)
     stream = rnnx.load(path).stream(batch=streams)
     frame = step_arrays(stream.session.contract, streams)
     for _ in range(4):
@@ -88,14 +90,16 @@ def test_torch_computes_what_a_stream_does(tmp_path: Path, streams: int) -> None
 def test_steps_take_turns_and_ratios_are_to_the_first() -> None:
     called: list[str] = []
 
-    def way(name: str, seconds: float) -> Step:
+    def timed(name: str, seconds: float) -> Step:
         def step() -> None:
             called.append(name)
             time.sleep(seconds)
 
         return step
 
-    slow, slower = take_turns({"a": way("a", 0.001), "b": way("b", 0.004)}, streams=2, seconds=0.05, rounds=5)
+    slow, slower = take_turns(
+        {"a": timed("a", 0.001), "b": timed("b", 0.004)}, streams=2, seconds=0.05, rounds=5
+    )
     turns = [name for name, _ in itertools.groupby(called)]
     assert turns == ["a", "b"] * 5
     assert (slow.contender, slow.ratio, slow.streams) == ("a", 1.0, 2)
@@ -115,9 +119,9 @@ class Broken:
         raise ProviderError("provider-unavailable", expected="it", found="no such luck", fix="none")
 
 
-def test_a_way_that_fails_is_an_error_unless_it_is_optional(model: Path) -> None:
-    ways = [RnnxContender(model), Broken(optional=True)]
-    found = measure(model, ways, streams=[1], seconds=0.02)
+def test_a_candidate_that_fails_is_an_error_unless_it_is_optional(model: Path) -> None:
+    candidates = [RnnxCandidate(model), Broken(optional=True)]
+    found = measure(model, candidates, streams=[1], seconds=0.02)
     assert found.not_run == {"broken": "no such luck"}
     assert [timing.contender for timing in found.timings] == ["rnnx"]
     with pytest.raises(ProviderError):
@@ -128,13 +132,13 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from rnnx.bench.measure import measure
-from rnnx.bench.candidates import RnnxContender
-measure(Path(sys.argv[1]), [RnnxContender(Path(sys.argv[1]))], streams=[1], seconds=0.01)
+from rnnx.bench.candidates import RnnxCandidate
+measure(Path(sys.argv[1]), [RnnxCandidate(Path(sys.argv[1]))], streams=[1], seconds=0.01)
 """
 
 
 def test_a_script_that_measures_when_it_is_imported_is_told_so(model: Path, tmp_path: Path) -> None:
-    """The fresh process imports the script, and cannot measure in turn."""
+    """The fresh process imports the script, and cannot itself measure."""
     (tmp_path / "script.py").write_text(SCRIPT)
     command = [sys.executable, str(tmp_path / "script.py"), str(model)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)
@@ -164,9 +168,9 @@ def test_every_kind_of_model_can_be_measured(build: Callable[[], bytes], tmp_pat
     path.write_bytes(build())
     contract = read_contract(read_model(path))
     assert set(start_arrays(contract, 1)) == {state.name for state in contract.states}
-    for way in (RnnxContender(path), OrtContender(path), OrtContender(path, bound=True)):
+    for candidate in (RnnxCandidate(path), OrtCandidate(path), OrtCandidate(path, bound=True)):
         for streams in (1,):
-            step = way.load().steps(streams)
+            step = candidate.load().steps(streams)
             step()
             step()
 
@@ -235,7 +239,7 @@ def test_a_model_without_steps_is_refused(command: Command, tmp_path: Path) -> N
 
 @pytest.mark.slow  # torch.compile needs most of a minute
 def test_the_page_of_figures_is_written(tmp_path: Path) -> None:
-    """`scripts/bench` measures every way it names, quickly here; no figure is looked at."""
+    """`scripts/bench` measures every candidate it names, quickly here; no figure is looked at."""
     page = tmp_path / "cpu.md"
     arguments = [sys.executable, "scripts/bench.py", "--seconds", "0.001", "--output", str(page)]
     subprocess.run(arguments, cwd=REPOSITORY, check=True, capture_output=True, timeout=300)
@@ -245,34 +249,34 @@ def test_the_page_of_figures_is_written(tmp_path: Path) -> None:
     assert not re.search(r"\| not run", text.replace("torch.compile | not run", ""))
 
 
-def test_the_floor_counts_every_weight_of_a_matrix_once(tmp_path: Path) -> None:
-    from rnnx_native.roofline import FloorContender
+def test_the_roofline_bound_counts_every_weight_of_a_matrix_once(tmp_path: Path) -> None:
+    from rnnx_native.roofline import RooflineCandidate
 
     path = tmp_path / "lstm.onnx"
     path.write_bytes(onnx_models.lstm(32, 24))
-    floor = FloorContender(path).load()
-    assert floor.weights == 4 * 32 * (24 + 32)
+    bound = RooflineCandidate(path).load()
+    assert bound.weights == 4 * 32 * (24 + 32)
     for streams in (1, 1000):
-        assert np.isfinite(floor.steps(streams)())  # type: ignore[call-overload]
+        assert np.isfinite(bound.steps(streams)())  # type: ignore[call-overload]
     # The one-hot input of a network over symbols is looked up by row: only the hidden state is multiplied.
     path.write_bytes(onnx_models.symbols(16))
     symbols = len(read_contract(read_model(path)).vocabulary.symbols)  # type: ignore[union-attr]
-    assert FloorContender(path).load().weights == 3 * 16 * 16 + 16 * 16 * -(-symbols // 16)
+    assert RooflineCandidate(path).load().weights == 3 * 16 * 16 + 16 * 16 * -(-symbols // 16)
 
 
-def test_the_command_shows_the_floor(model: Path, command: Command) -> None:
+def test_the_command_shows_the_roofline_bound(model: Path, command: Command) -> None:
     result = command("bench", model, "--floor", "--streams", "1", "--seconds", "0.01", "--json", "-q")
     assert result.exit_code == 0, result.stderr
     names = [timing["contender"] for timing in json.loads(result.stdout)["timings"]]
     assert names == ["rnnx cpu", "onnxruntime run()", "floor"]
 
 
-def test_measuring_the_floor_leaves_tiny_numbers_alone(tmp_path: Path) -> None:
+def test_measuring_the_roofline_bound_leaves_tiny_numbers_alone(tmp_path: Path) -> None:
     """A library linked with -ffast-math would make this whole process treat them as zero."""
-    from rnnx_native.roofline import FloorContender
+    from rnnx_native.roofline import RooflineCandidate
 
     path = tmp_path / "lstm.onnx"
     path.write_bytes(onnx_models.lstm(32, 24))
-    FloorContender(path).load().steps(1)()
+    RooflineCandidate(path).load().steps(1)()
     assert np.float32(1e-40) * np.float32(0.5) > 0
     assert np.spacing(np.float32(0)) > 0

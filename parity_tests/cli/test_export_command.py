@@ -56,12 +56,8 @@ class Policy(nn.Module):
 
 
 class Alike(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.one, self.two = nn.GRUCell(6, 6), nn.GRUCell(6, 6)
-
     def forward(self, x, a, b):
-        return a - b, self.two(x, b), self.one(x, a)
+        return a - b, 0.5 * b + x, 0.9 * a + x
 
 
 @dataclasses.dataclass

@@ -226,7 +226,7 @@ REFUSALS = {
     "a cache that grows": ("nets.py:Grows", "growing-state", ("nets.py:", "torch.cat")),
     "a forward that fails": ("nets.py:Fails", "", ("nets.py:", "my own")),
     "a forward of other sizes": ("nets.py:Shapes", "", ("nets.py:",)),
-    "a layer of another width": ("nets.py:Net", "forward-failed", ("for inputs of 6 entries got 5",)),
+    "a layer of another width": ("nets.py:Net", "forward-failed", ("for inputs of 6 elements got 5",)),
     "a result of text": ("nets.py:Text", "", ("Text",)),
     "a result of nothing": ("nets.py:Nothing", "", ("Nothing",)),
 }

@@ -1,6 +1,6 @@
 """What bad input gets: each fault is put into each command it applies to.
 
-Always one line on standard error that says what was expected, found, and how to mend it, exit code 2, and
+Always one line on standard error that says what was expected, found, and how to fix it, exit code 2, and
 a folder that holds exactly what it held before: nothing half-written, good results untouched, no remains.
 """
 

@@ -117,14 +117,14 @@ def test_text_continues_exactly_where_it_stopped(
     assert again.stdout == calm.stdout
 
 
-@pytest.mark.parametrize("way", ["read", "write"])
-def test_an_interrupt_loses_no_symbol(poet: Path, way: str) -> None:
+@pytest.mark.parametrize("method", ["read", "write"])
+def test_an_interrupt_loses_no_symbol(poet: Path, method: str) -> None:
     session = rnnx.load(poet)
     expected = "".join(generate(session, "abcba", 9, seed=3))
 
     def make() -> TextStream:
         text = TextStream(session, seed=3)
-        text.read("abc" if way == "read" else "abcba")
+        text.read("abc" if method == "read" else "abcba")
         return text
 
     def check(text: TextStream) -> None:
@@ -135,7 +135,9 @@ def test_an_interrupt_loses_no_symbol(poet: Path, way: str) -> None:
         assert "".join(text.write(9 - given)) == expected[given:]
 
     interrupted = interrupt_everywhere(
-        make, (lambda text: text.read("ba")) if way == "read" else (lambda text: next(text.write(1))), check
+        make,
+        (lambda text: text.read("ba")) if method == "read" else (lambda text: next(text.write(1))),
+        check,
     )
     assert interrupted > 20
 

@@ -249,8 +249,8 @@ def test_want_of_memory_has_a_name(ending: Callable[..., Result], error: Excepti
 
 def test_an_error_sends_no_control_characters(ending: Callable[..., Result]) -> None:
     name = "a\x1b]0;title\x07\x9b2Jb"
-    stderr = ending(ModelError("bad", expected=name, found="it", fix="mend")).stderr
-    assert stderr == "rnnx: error[bad]: expected a\\x1b]0;title\\x07\\x9b2Jb; found it; fix: mend\n"
+    stderr = ending(ModelError("bad", expected=name, found="it", fix="do")).stderr
+    assert stderr == "rnnx: error[bad]: expected a\\x1b]0;title\\x07\\x9b2Jb; found it; fix: do\n"
 
 
 def test_missing_package_names_the_extra_that_brings_it(ending: Callable[..., Result]) -> None:

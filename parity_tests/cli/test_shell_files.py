@@ -155,8 +155,8 @@ def test_symbolic_link_stays_one(tmp_path: Path) -> None:
 
 def test_a_link_that_leads_to_itself_is_told(tmp_path: Path) -> None:
     (tmp_path / "y.npy").symlink_to("y.npy")
-    for way in (check_output, lambda path: write_bytes(path, b"new")):
-        assert code(lambda way=way: way(tmp_path / "y.npy")) == "cannot-write"
+    for write in (check_output, lambda path: write_bytes(path, b"new")):
+        assert code(lambda write=write: write(tmp_path / "y.npy")) == "cannot-write"
     assert os.listdir(tmp_path) == ["y.npy"]
 
 

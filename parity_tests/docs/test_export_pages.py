@@ -1,4 +1,4 @@
-"""docs/exporting.md: every block runs, what it says is refused is refused, and its mend is exported."""
+"""docs/exporting.md: every block runs, what it says is refused is refused, and its fix is exported."""
 
 from __future__ import annotations
 
@@ -65,15 +65,15 @@ def test_every_block_that_explains_runs(page: Page) -> None:
 
 
 @pytest.mark.parametrize("code", SECTIONS)
-def test_what_is_refused_is_refused_and_its_mend_is_not(code: str, page: Page, tmp_path: Path) -> None:
+def test_what_is_refused_is_refused_and_its_fix_is_not(code: str, page: Page, tmp_path: Path) -> None:
     for block in blocks(EXPLAINED, "python"):
         page.run(re.split(r"^made = ", block, flags=re.MULTILINE)[0])
-    refused, mended = blocks(SECTIONS[code], "python")
+    refused, fixed = blocks(SECTIONS[code], "python")
     with pytest.raises(RnnxError) as refusal:
         page.run(refused)
     assert refusal.value.code == code, refusal.value
     assert not (tmp_path / "net.onnx").exists()
-    page.run(mended)
+    page.run(fixed)
     assert (tmp_path / "net.onnx").exists()
 
 

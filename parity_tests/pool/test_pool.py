@@ -82,7 +82,7 @@ def spoiled(value: float) -> Array:
         ("lstm", {}, "missing-input", "'x'"),
         ("lstm", None, "missing-input", "'x'"),
         ("lstm", FRAME.astype("f8"), "wrong-dtype", "float64"),
-        ("lstm", np.ma.masked_equal(FRAME, FRAME[0, 0]), "wrong-dtype", "masked entries"),
+        ("lstm", np.ma.masked_equal(FRAME, FRAME[0, 0]), "wrong-dtype", "masked elements"),
         ("lstm", np.ones((2, 3), F4), "wrong-shape", r"\[2, 3\]"),
         ("lstm", np.ones((0, 3), F4), "empty-batch", r"\[0, 3\]"),
         ("lstm", np.ones((1, 4), F4), "wrong-shape", r"\[1, 4\]"),

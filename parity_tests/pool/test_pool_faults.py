@@ -35,10 +35,10 @@ def test_two_threads_on_one_pool_are_an_error() -> None:
     plan: Any = pool._batches.step(1).plan  # type: ignore[union-attr]
     inside, go, run = threading.Event(), threading.Event(), plan.run
 
-    def slow(side: int) -> None:
+    def slow(index: int) -> None:
         inside.set()
         assert go.wait(10)
-        run(side)
+        run(index)
 
     plan.run = slow
     thread = threading.Thread(target=pool.step, args=({a: FRAME},))
@@ -84,8 +84,8 @@ def test_an_engine_that_fails_leaves_the_old_states() -> None:
     assert pool.position(b) == 2 + 2 + 2
 
 
-@pytest.mark.parametrize("way", ["step", "run", "open", "close", "reset", "restore", "snapshot"])
-def test_a_pool_is_of_use_while_an_interrupt_is_dealt_with(way: str) -> None:
+@pytest.mark.parametrize("operation", ["step", "run", "open", "close", "reset", "restore", "snapshot"])
+def test_a_pool_is_of_use_while_an_interrupt_is_dealt_with(operation: str) -> None:
     session = SESSIONS["lstm"]
     alone = session.stream()
     alone.step(2 * FRAME)
@@ -99,7 +99,7 @@ def test_a_pool_is_of_use_while_an_interrupt_is_dealt_with(way: str) -> None:
         "restore": lambda at: at.pool.restore(at.b, saved),
         "snapshot": lambda at: at.pool.snapshot(at.b),
     }
-    call = calls[way]
+    call = calls[operation]
 
     def make() -> Streams:
         pool = session.pool(capacity=2)
@@ -123,8 +123,10 @@ def test_a_pool_is_of_use_while_an_interrupt_is_dealt_with(way: str) -> None:
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="not run: timers of POSIX")
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, TimeoutError])
-@pytest.mark.parametrize("way", ["step", "run", "churn"])
-def test_interrupts_at_any_moment_leave_all_streams_together(way: str, kind: type[BaseException]) -> None:
+@pytest.mark.parametrize("operation", ["step", "run", "churn"])
+def test_interrupts_at_any_moment_leave_all_streams_together(
+    operation: str, kind: type[BaseException]
+) -> None:
     """Each step adds one to the states of all, so that states and positions agree or the pool is broken."""
     pool = SESSIONS["counted_steps"].pool(capacity=2)
     streams = [pool.open() for _ in range(5)]
@@ -144,7 +146,7 @@ def test_interrupts_at_any_moment_leave_all_streams_together(way: str, kind: typ
         "run": lambda: pool.run(long),
         "churn": churn,
     }
-    call = calls[way]
+    call = calls[operation]
     call()
 
     def interrupt(number: int, frame: object) -> None:
@@ -166,9 +168,9 @@ def test_interrupts_at_any_moment_leave_all_streams_together(way: str, kind: typ
             for stream, position in zip(streams, positions, strict=True):
                 state = pool.state(stream)
                 assert state["total"] == state["count"] == position
-            if way == "step":
+            if operation == "step":
                 assert len(set(positions)) == 1
-            if way == "run":
+            if operation == "run":
                 assert positions == [positions[0] * (1 + index % 3) for index in range(5)]
             for stream in set(pool.streams) - set(streams):
                 pool.close(stream)

@@ -193,7 +193,7 @@ def test_recorded_inputs_hold_what_a_stream_takes(model: Path) -> None:
     masked = np.ma.masked_invalid(x)
     for inputs, code, found in (
         (x, "non-finite", "inf at index [1, 2, 0]"),
-        (masked, "wrong-dtype", "an array with masked entries"),
+        (masked, "wrong-dtype", "an array with masked elements"),
     ):
         with pytest.raises(InputError) as caught:
             assert_parity(model, Net(), inputs=inputs)

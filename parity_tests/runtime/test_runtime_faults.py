@@ -32,11 +32,11 @@ def test_an_interrupt_while_states_are_replaced_leaves_all_of_the_old_ones() -> 
     stream = SESSIONS["lstm"].stream()
     saved = stream.snapshot()
     stream.step(np.ones((1, 3), "f4"))
-    before, lane = states_of(stream), stream._lane
-    write = lane.write
+    before, buffers = states_of(stream), stream._buffers
+    write = buffers.write
 
-    def interrupted(side: int, name: str, value: Array) -> None:
-        write(side, name, value)
+    def interrupted(index: int, name: str, value: Array) -> None:
+        write(index, name, value)
         raise KeyboardInterrupt
 
     calls: list[Callable[[], object]] = [
@@ -46,10 +46,10 @@ def test_an_interrupt_while_states_are_replaced_leaves_all_of_the_old_ones() -> 
         lambda: stream.state.update(dict.fromkeys(stream.state, 5.0)),
     ]
     for call in calls:
-        lane.write = interrupted  # type: ignore[method-assign]
+        buffers.write = interrupted  # type: ignore[method-assign]
         with pytest.raises(KeyboardInterrupt):
             call()
-        lane.write = write  # type: ignore[method-assign]
+        buffers.write = write  # type: ignore[method-assign]
         assert states_of(stream) == before
         assert stream.position == 1
 
@@ -81,10 +81,10 @@ def test_two_threads_on_one_stream_are_an_error() -> None:
     inside, go = threading.Event(), threading.Event()
     run = plan.run
 
-    def slow(side: int) -> None:
+    def slow(index: int) -> None:
         inside.set()
         assert go.wait(10)
-        run(side)
+        run(index)
 
     plan.run = slow
     thread = threading.Thread(target=stream.step, args=(frame,))
@@ -119,9 +119,9 @@ def test_an_interrupt_leaves_the_old_state(moment: str, kind: type[BaseException
     plan: Any = stream._step_plan
     run = plan.run
 
-    def interrupted(side: int) -> None:
+    def interrupted(index: int) -> None:
         if moment == "after":
-            run(side)
+            run(index)
         raise kind
 
     plan.run = interrupted
@@ -152,7 +152,7 @@ def test_interrupts_in_a_chunk_of_a_step_model_leave_the_old_state(monkeypatch: 
         run(*arguments)
 
     plan.run = interrupted
-    monkeypatch.setattr(stream._lane, "write", interrupted)
+    monkeypatch.setattr(stream._buffers, "write", interrupted)
     with pytest.raises(KeyboardInterrupt):
         stream.run(chunk)
     monkeypatch.undo()
@@ -163,8 +163,8 @@ def test_interrupts_in_a_chunk_of_a_step_model_leave_the_old_state(monkeypatch: 
 
 
 @pytest.mark.parametrize("name", ["lstm", "running_max"])
-@pytest.mark.parametrize("way", ["step", "run", "reset", "rows", "snapshot", "restore", "update"])
-def test_a_stream_is_of_use_while_an_interrupt_is_dealt_with(name: str, way: str) -> None:
+@pytest.mark.parametrize("operation", ["step", "run", "reset", "rows", "snapshot", "restore", "update"])
+def test_a_stream_is_of_use_while_an_interrupt_is_dealt_with(name: str, operation: str) -> None:
     session = SESSIONS[name]
     frames = np.random.default_rng(0).normal(size=(2, 3, 3)).astype("f4")  # [batch, time, features]
     saved = session.stream(batch=2).snapshot()
@@ -177,7 +177,7 @@ def test_a_stream_is_of_use_while_an_interrupt_is_dealt_with(name: str, way: str
         "restore": lambda stream: stream.restore(saved),
         "update": lambda stream: stream.state.update(dict.fromkeys(stream.state, 0.5)),
     }
-    call = calls[way]
+    call = calls[operation]
 
     def make() -> rnnx.Stream:
         stream = session.stream(batch=2)
@@ -198,8 +198,8 @@ def test_a_stream_is_of_use_while_an_interrupt_is_dealt_with(name: str, way: str
 def test_a_closed_stream_holds_no_buffers() -> None:
     stream = SESSIONS["running_max"].stream()
     stream.run(np.ones((1, 2, 3), "f4"))
-    assert stream._chunk_lane is not None
-    buffers = [weakref.ref(stream._lane), weakref.ref(stream._chunk_lane)]
+    assert stream._chunk_buffers is not None
+    buffers = [weakref.ref(stream._buffers), weakref.ref(stream._chunk_buffers)]
     stream.close()
     gc.collect()
     assert [buffer() for buffer in buffers] == [None, None]
@@ -234,12 +234,14 @@ def test_reused_buffers_give_what_fresh_ones_give() -> None:
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="not run: timers of POSIX")
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, TimeoutError])
-@pytest.mark.parametrize("way", ["step", "run", "loop", "reset"])
-def test_interrupts_at_any_moment_leave_a_stream_that_works(way: str, kind: type[BaseException]) -> None:
+@pytest.mark.parametrize("operation", ["step", "run", "loop", "reset"])
+def test_interrupts_at_any_moment_leave_a_stream_that_works(
+    operation: str, kind: type[BaseException]
+) -> None:
     """Each step adds one to the state, so that states and position agree or the stream is broken."""
-    name = "step_scalar" if way == "loop" else "unbatched"
-    key = "s" if way == "loop" else "total"
-    initial = {"s": 0.0} if way == "loop" else None
+    name = "step_scalar" if operation == "loop" else "unbatched"
+    key = "s" if operation == "loop" else "total"
+    initial = {"s": 0.0} if operation == "loop" else None
     stream = SESSIONS[name].stream(initial=initial)
     one, many, scalars = np.ones(2, "f4"), np.ones((3, 2), "f4"), {"x": np.ones(3), "decay": np.ones(3)}
     calls: dict[str, Callable[[], object]] = {
@@ -248,7 +250,7 @@ def test_interrupts_at_any_moment_leave_a_stream_that_works(way: str, kind: type
         "loop": lambda: stream.run(scalars),
         "reset": lambda: (stream.step(one), stream.reset(rows=[])),
     }
-    call = calls[way]
+    call = calls[operation]
     call()
 
     def interrupt(number: int, frame: object) -> None:

@@ -99,7 +99,7 @@ def prove(plan: Plan, model: bytes, contract: Contract, computed: str, folder: P
         reference=reference_name(),
         tolerance=loosest.name,
         batches=batches,
-        steps=_STEPS,
+        steps=min(_STEPS, plan.longest or _STEPS),
         id=contract.id,
         max_error=float(f"{prover.max_error:.2g}"),
     )
@@ -145,7 +145,7 @@ class _Prover:
         """Compare a long run, held to what the table of tolerances allows a run of any length."""
         sizes = self.setting.sizes(batch, _STEPS, 2)
         inputs = self.setting.inputs(sizes, 2)
-        self._compare(self._references(None)[0], inputs, sizes, 2, f"{_STEPS} steps", long=True)
+        self._compare(self._references(None)[0], inputs, sizes, 2, f"{sizes['time']} steps", long=True)
         self._compare_rounding(batch)
 
     def _compare_rounding(self, batch: int) -> None:
@@ -168,7 +168,7 @@ class _Prover:
             lenient=True,
         )[0]
         if found.failure is not None:
-            raise ProofError(f"{_ROUNDING_STEPS} steps: {found.failure}")
+            raise ProofError(f"{sizes['time']} steps: {found.failure}")
         if self.graph is not None:
             self._compare_file(reference, reference64, sizes, inputs)
 
@@ -189,7 +189,7 @@ class _Prover:
             inputs=inputs,
             sizes=sizes,
             initial=reference.start(sizes),
-            steps=_FILE_STEPS,
+            steps=min(_FILE_STEPS, sizes["time"]),
         )
         if held.failure is not None:
             raise ProofError(str(held.failure))

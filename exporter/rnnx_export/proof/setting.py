@@ -48,7 +48,7 @@ class ProofSetting:
     def sizes(self, batch: int, steps: int, seed: int) -> dict[str, int]:
         """Return a size for each dimension, other ones than the module was captured with."""
         sizes = {name: size + 2 * seed for name, size in self.plan.sizes.items()}
-        return sizes | {"batch": batch, "time": steps}
+        return sizes | {"batch": batch, "time": min(steps, self.plan.longest or steps)}
 
     def inputs(self, sizes: Mapping[str, int], seed: int, *, odd: bool = False) -> Arrays:
         """Return random inputs, [step, ...] each, those without time once; or odd ones, for decisions."""

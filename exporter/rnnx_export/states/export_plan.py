@@ -98,6 +98,7 @@ class Plan:
         sizes: sizes of the dimensions that work as examples.
         sides: by key, what decisions on a tensor's value are in the graph.
         both: keys of those of which the graph computes both sides, and chooses.
+        longest: how many steps a sequence may have, None for any number.
         hint: why the model may be one that cannot be stepped, for want of a better reason.
         fallbacks: kinds of calls that could be lifted too, by a fallback rule.
         step_graph: a single step as a graph of its own, where it was found by unrolling a loop.
@@ -118,6 +119,7 @@ class Plan:
     hint: str | None = None
     sides: Mapping[str, bool] = dataclasses.field(default_factory=dict)
     both: tuple[str, ...] = ()
+    longest: int | None = None
 
     @property
     def has_time(self) -> bool:

@@ -39,6 +39,10 @@ def export(
     time: Annotated[
         bool, typer.Option("--time", help="Give a step model a time axis, for whole chunks.")
     ] = False,
+    longest: Annotated[
+        int | None,
+        typer.Option(help="The most steps of a sequence that forward takes; found if left out.", min=1),
+    ] = None,
     steps_per_second: Annotated[
         float | None, typer.Option(help="How fast time runs; kept for people.")
     ] = None,
@@ -76,7 +80,13 @@ def export(
     from rnnx_export.api import export as export_module
 
     made = export_module(
-        network.module, output, time=time, steps_per_second=steps_per_second, opset=opset, **network.arguments
+        network.module,
+        output,
+        time=time,
+        longest=longest,
+        steps_per_second=steps_per_second,
+        opset=opset,
+        **network.arguments,
     )
     if json:
         from rnnx.model.contract import to_json

@@ -92,6 +92,8 @@ def _facts(found: Inspection) -> list[tuple[str, str]]:
         ("made by", ", ".join(f"{name} {version}" for name, version in contract.producer.items())),
         ("id", model.id),
     ]
+    if contract.longest is not None:
+        rows.insert(1, ("longest", f"{contract.longest:,} steps from the start of a sequence"))
     if contract.steps_per_second:
         rows.insert(1, ("rate", f"{contract.steps_per_second:g} steps per second"))
     if contract.user:

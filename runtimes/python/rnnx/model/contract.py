@@ -142,6 +142,7 @@ class Contract(_Struct, frozen=True, kw_only=True):
     states: list[StateSpec]
     steps_per_second: float | None = None
     whole_only: str | None = None
+    longest: int | None = None
     vocabulary: Vocabulary | None = None
     user: dict[str, Any] = {}
     proof: Proof | None = None

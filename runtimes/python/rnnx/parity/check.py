@@ -75,7 +75,7 @@ def make_request(
 
     Args:
         contract: of the model.
-        steps: number of steps, unless inputs are recorded.
+        steps: number of steps, unless inputs are recorded; not more than a sequence of the model may have.
         batch: rows; 2 where the model has a batch.
         dims: sizes of free dimensions; 5 for those left out.
         seed: of random inputs.
@@ -92,6 +92,7 @@ def make_request(
     free = {**dict.fromkeys(contract.free_dimensions, FREE_SIZE), **dims}
     sizes = initial_states.sizes(contract, rows, free)
     if recorded is None:
+        steps = min(steps, contract.longest or steps)
         return Request(steps=steps, sizes=sizes, seed=seed)
     found = input_sizes(contract, recorded)
     for name, size in asked.items():
@@ -159,7 +160,8 @@ def check_parity(
     checks: list[list[Check]] = [[] for _ in sessions]
     if request.invariants and not interrupted:
         try:
-            _check(checks, sessions, reference, request, levels, reference64, _comparable(compared))
+            steps = min(_comparable(compared), contract.longest or STEPS)
+            _check(checks, sessions, reference, request, levels, reference64, steps)
         except KeyboardInterrupt:
             interrupted = True
     runtimes = [
