@@ -164,8 +164,36 @@ class Threshold(nn.Module):
         return x * fired, v * (1 - fired)
 
 
-@pytest.mark.parametrize("network", [Leak, Epsilon, Threshold])
-def test_what_float64_makes_another_network_is_no_fault(network: type[nn.Module], tmp_path: Path) -> None:
+class Normalised(nn.Module):
+    """Weights that are computed in forward, and kept as a plain attribute, which the file has in float32."""
+
+    def __init__(self, make: Callable[[nn.Module], nn.Module]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = make(nn.Linear(4, 4)), make(nn.Linear(4, 4))
+
+    def forward(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        v = torch.tanh(self.first(x) + self.second(v))
+        return v * 2, v
+
+
+def old_norm() -> nn.Module:
+    return Normalised(torch.nn.utils.weight_norm)  # type: ignore[arg-type]
+
+
+def new_norm() -> nn.Module:
+    return Normalised(torch.nn.utils.parametrizations.weight_norm)
+
+
+def spectral_norm() -> nn.Module:
+    return Normalised(torch.nn.utils.spectral_norm)  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("network", [Leak, Epsilon, Threshold, old_norm, new_norm, spectral_norm])
+def test_what_float64_makes_another_network_is_no_fault(
+    network: Callable[[], nn.Module], tmp_path: Path
+) -> None:
     module = network().eval()
     made = rnnx.export(module, tmp_path / "m.onnx", **STEPPED)
     check = file_check(assert_parity(made.path, module, steps=40, returns=("y", "v")))

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rnnx_export.calls.kinds import SHIFTS
+
 X = {"x": "float64[batch, time, 3]"}
 
 
@@ -94,6 +96,48 @@ class BehindFilter(nn.Module):
         return torch.stack(rows, 1)
 
 
+class KeptAndLost(nn.Module):
+    """One value is kept in a buffer from call to call, and one that follows it is begun anew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("level", torch.zeros(1, 3, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, rows = torch.zeros_like(x[:, 0]), []
+        for frame in x.unbind(1):
+            self.level = 0.9 * self.level + frame
+            h = torch.tanh(h + self.level)
+            rows.append(h + torch.cos(self.level))
+        return torch.stack(rows, 1)
+
+
+class AfterShift(nn.Module):
+    """A loop over differences, the first of them 0: the steps before are carried by calls, as a fallback."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        change = torch.cat([torch.zeros_like(x[:, :1]), x[:, 1:] - x[:, :-1]], 1)
+        h, rows = torch.zeros_like(x[:, 0]), []
+        for step in range(x.shape[1]):
+            h = 0.9 * h + change[:, step] ** 2
+            rows.append(h)
+        return torch.stack(rows, 1)
+
+
+class TwoBack(nn.Module):
+    """The last two values of itself, in a list that grows: two steps alone do not tell them apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into = nn.Linear(9, 3).double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = [torch.zeros_like(x[:, 0])] * 2
+        for frame in x.unbind(1):
+            rows.append(torch.tanh(self.into(torch.cat([frame, rows[-1], rows[-2]], -1))))
+        return torch.stack(rows[2:], 1)
+
+
 class OwnWeights(nn.Module):
     """Each step has weights of its own: no step is like another."""
 
@@ -119,4 +163,9 @@ CARRIED: dict[type[nn.Module], list[str]] = {
     Taps: ["carried", "carried_2"],
     Counted: ["carried", "position"],
     BehindFilter: ["carried"],
+    KeptAndLost: ["carried"],
+    AfterShift: ["carried"],
+    TwoBack: ["carried", "carried_2"],
 }
+# Kinds of calls that have to be lifted for it, as a fallback.
+FALLBACKS: dict[type[nn.Module], tuple[str, ...]] = {AfterShift: SHIFTS}

@@ -315,19 +315,21 @@ def _nodes(value: Any, path: Path = ()) -> list[tuple[Path, Any]]:
 
 
 def _names(result: Any, returns: Any, function: Any) -> dict[Path, str]:
-    written = {} if returns is not None else _return_names(function)
+    written = {} if returns is not None else _return_names(function, result)
     return {**written, **part_names(result, returns)}
 
 
-def _return_names(function: Any) -> dict[Path, str]:
-    """Return the variable names in the return statements, where all of them agree."""
+def _return_names(function: Any, result: Any) -> dict[Path, str]:
+    """Return the variable names in the return statements that give such a result, where all of them agree."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     except (OSError, TypeError, SyntaxError):
         return {}
     found: list[dict[Path, str]] = []
-    body = tree.body[0]
-    for node in _own_returns(body):
+    every = _own_returns(tree.body[0])
+    count = len(children(result) or ())
+    fitting = [node for node in every if isinstance(node.value, ast.Tuple) and len(node.value.elts) == count]
+    for node in fitting or every:
         names: dict[Path, str] = {}
         if node.value is not None:
             _read_names(node.value, (), names)

@@ -19,16 +19,17 @@ from rnnx_export.module.subject import Subject
 from rnnx_export.states.discover import discover
 from rnnx_export.states.export_plan import Plan
 from support.chunks import FEW, in_steps, some_of
-from support.loop_modules import CARRIED, Leak, OwnWeights, TwoValues, X
+from support.loop_modules import CARRIED, FALLBACKS, Leak, OwnWeights, TwoBack, TwoValues, X
 
 STEPS = 4
+FEWER = {TwoBack: 3}
 
 
 @functools.cache
 def captured(kind: type[nn.Module]) -> tuple[Plan, Any, list[Tensor]]:
     torch.manual_seed(0)
-    plan = discover(Subject(kind(), X))
-    return plan, *_captured(plan, STEPS)
+    plan = discover(Subject(kind(), X), fallbacks=FALLBACKS.get(kind, ()))
+    return plan, *_captured(plan, FEWER.get(kind, STEPS))
 
 
 @functools.cache
