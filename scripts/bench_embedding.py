@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cases import onnx_models
-from rnnx.bench.candidates import OrtContender, RnnxContender, Step
+from rnnx.bench.candidates import OrtCandidate, RnnxCandidate, Step
 from rnnx.engines.environment import machine, package_versions
 from rnnx.files import write_bytes
 from support.replay_programs import TOOLS, library, prepare
@@ -87,8 +87,8 @@ class Cost:
 
 def cost_in_python(model: Path, steps: int) -> Cost:
     """Do in this process what the programs of the other languages do."""
-    ours: Step = RnnxContender(model).load().steps(1)
-    hand: Step = OrtContender(model, bound=True).load().steps(1)
+    ours: Step = RnnxCandidate(model).load().steps(1)
+    hand: Step = OrtCandidate(model, bound=True).load().steps(1)
     found = {"ours": float("inf"), "hand": float("inf")}
     for _ in range(max(steps // BLOCK, 2)):
         for name, step in (("ours", ours), ("hand", hand)):

@@ -26,7 +26,7 @@ from rnnx_models.checkpoint import Checkpoint, export_arguments
 from rnnx_models.networks import CharNetwork, NetworkConfig
 from rnnx_native.build_cache import compiler
 from rnnx_native.compile import compile_model
-from rnnx_native.roofline import Floor
+from rnnx_native.roofline import RooflineBound
 
 ROOT = Path(__file__).resolve().parents[1]
 SYMBOLS = tuple(chr(32 + code) for code in range(96))
@@ -105,7 +105,7 @@ noise: **{silence:.2f}** times the time.
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench_native", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=0.05, help="of one round of one way")
+    parser.add_argument("--seconds", type=float, default=0.05, help="of one round of one candidate")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmarks" / "native.md")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -120,7 +120,7 @@ class Page:
 
     Attributes:
         folder: where models are written.
-        seconds: of one round of one way.
+        seconds: of one round of one candidate.
         held: weights that the loops read.
     """
 
@@ -194,59 +194,64 @@ class Page:
         width, layers = int(parts[2]), int(parts[0][-1])
         gates = {"lstm": 4, "gru": 3, "rnn": 1}[parts[0][:-1]]
         count = width * width * gates * (2 * layers - 1) + 96 * width
-        ways: dict[str, Callable[[int], object]] = {
+        candidates: dict[str, Callable[[int], object]] = {
             "C": plain.steps,
             "f16": self.library(model, weights="f16").steps,
             "int8": self.library(model, weights="int8").steps,
             "portable": self.library(model, "-DRNNX_PORTABLE").steps,
             "ort": bound(model, 1),
-            "floor": Floor(count).read,
+            "floor": RooflineBound(count).read,
         }
-        best, ratio = self.take_turns(ways)
-        figures = [f"{best[way]:.2f}" for way in ("C", "f16", "int8", "portable", "ort")]
+        best, ratio = self.take_turns(candidates)
+        figures = [f"{best[candidate]:.2f}" for candidate in ("C", "f16", "int8", "portable", "ort")]
         figures += [f"{ratio['ort']:.1f}", f"{best['floor']:.2f}", f"{1 / ratio['floor']:.2f}"]
         return f"| {name} | {' | '.join(figures)} |"
 
     def chunk_row(self, name: str, model: Path) -> str:
         """Measure chunks of 256 steps."""
         library = self.library(model)
-        ways = {"step": lambda n: library.steps(256 * n), "run": library.chunks}
-        best, _ = self.take_turns(ways)
+        candidates = {"step": lambda n: library.steps(256 * n), "run": library.chunks}
+        best, _ = self.take_turns(candidates)
         return f"| {name} | {best['step'] / 256:.2f} | {best['run'] / 256:.2f} |"
 
     def batch_row(self, count: int) -> str:
         """Measure streams that step together."""
         model = self.model("lstm", 256, 1)
         many = self.library(model).many
-        ways = {
+        candidates = {
             "ort": bound(model, count),
             "many": lambda n: many(count, n),
             "batch": self.library(model, batch=count).steps,
         }
-        best, ratio = self.take_turns(ways)
-        times = " | ".join(f"{best[way]:.1f}" for way in ("many", "batch", "ort"))
+        best, ratio = self.take_turns(candidates)
+        times = " | ".join(f"{best[candidate]:.1f}" for candidate in ("many", "batch", "ort"))
         return f"| {count} | {times} | {1 / ratio['many']:.2f} | {1 / ratio['batch']:.2f} |"
 
     def take_turns(
-        self, ways: Mapping[str, Callable[[int], object]]
+        self, candidates: Mapping[str, Callable[[int], object]]
     ) -> tuple[dict[str, float], dict[str, float]]:
-        """Return the least time of one call, us, and the median ratio to the first way, by way."""
+        """Return by candidate the least time of one call, us, and the median ratio to the first one."""
         counts = {}
-        for name, way in ways.items():
+        for name, candidate in candidates.items():
             count = 1
-            while timed(way, count) * count < self.seconds * 1e6 and count < 1 << 24:
+            while timed(candidate, count) * count < self.seconds * 1e6 and count < 1 << 24:
                 count *= 2
             counts[name] = count
-        rounds = [{name: timed(way, counts[name]) for name, way in ways.items()} for _ in range(ROUNDS)]
-        first = next(iter(ways))
-        best = {name: min(each[name] for each in rounds) for name in ways}
-        return best, {name: statistics.median(each[name] / each[first] for each in rounds) for name in ways}
+        rounds = [
+            {name: timed(candidate, counts[name]) for name, candidate in candidates.items()}
+            for _ in range(ROUNDS)
+        ]
+        first = next(iter(candidates))
+        best = {name: min(each[name] for each in rounds) for name in candidates}
+        return best, {
+            name: statistics.median(each[name] / each[first] for each in rounds) for name in candidates
+        }
 
 
-def timed(way: Callable[[int], object], count: int) -> float:
+def timed(candidate: Callable[[int], object], count: int) -> float:
     """Return the time of one of `count` calls, us."""
     begin = time.perf_counter()
-    way(count)
+    candidate(count)
     return (time.perf_counter() - begin) / count * 1e6
 
 
@@ -263,26 +268,26 @@ def bound(model: Path, batch: int) -> Callable[[int], object]:
 
     inputs = {spec.name: value(spec.shape, spec.dtype) for spec in contract.inputs}
     outputs = {spec.name: value(spec.shape, spec.dtype) for spec in contract.outputs}
-    sides = [{state.name: value(state.shape, state.dtype) for state in contract.states} for _ in range(2)]
+    buffers = [{state.name: value(state.shape, state.dtype) for state in contract.states} for _ in range(2)]
     bindings = []
     for old, new in ((0, 1), (1, 0)):
         binding = session.io_binding()
-        for name, given in inputs.items():
-            binding.bind_ortvalue_input(name, given)
-        for name, taken in outputs.items():
-            binding.bind_ortvalue_output(name, taken)
+        for name, tensor in inputs.items():
+            binding.bind_ortvalue_input(name, tensor)
+        for name, tensor in outputs.items():
+            binding.bind_ortvalue_output(name, tensor)
         for state in contract.states:
-            binding.bind_ortvalue_input(state.input, sides[old][state.name])
-            binding.bind_ortvalue_output(state.output, sides[new][state.name])
+            binding.bind_ortvalue_input(state.input, buffers[old][state.name])
+            binding.bind_ortvalue_output(state.output, buffers[new][state.name])
         bindings.append(binding._iobinding)
     run = session._sess.run_with_iobinding
 
-    held = inputs, outputs, sides  # the bindings know only where their memory is
+    held = inputs, outputs, buffers  # the bindings know only where their memory is
 
     def loop(count: int) -> None:
         assert held
-        for turn in range(count):
-            run(bindings[turn & 1], None)
+        for iteration in range(count):
+            run(bindings[iteration & 1], None)
 
     return loop
 

@@ -206,7 +206,7 @@ def recurrent(cell: str, layers: int = 1) -> Callable[[str], Made]:
 
 
 def latch() -> bytes:
-    """A step model of truth values: x float32[batch, 3] -> y bool[batch, 3], whether x was ever above 1."""
+    """A step model of booleans: x float32[batch, 3] -> y bool[batch, 3], whether x was ever above 1."""
     nodes = [
         helper.make_node("Greater", ["x", "one"], ["above"]),
         helper.make_node("Or", ["above", "seen"], ["seen_out"]),

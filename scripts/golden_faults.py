@@ -18,6 +18,7 @@ from rnnx.formats.safetensors_file import decode_tensors, encode_tensors
 from rnnx.model.contract import Contract, Vocabulary
 from rnnx.model.onnx_file import read_contract, read_model, write_contract
 from rnnx.model.shapes import Array
+from support.external_models import Put, constant, external, initializer, inner_constant, with_tensor
 
 GRU, FEED, IDS = "gru.onnx", "faults/feed.safetensors", "ids.onnx"
 
@@ -89,6 +90,18 @@ def snapshot(model: str, *, batch: int = 1, position: int = 3, **metadata: str) 
     return make
 
 
+def snapshot_with_nan(folder: Path) -> bytes:
+    """A snapshot of the GRU whose state holds NaN, as it does once a network has overflowed."""
+    tensors, metadata = decode_tensors(snapshot(GRU)(folder), what="a snapshot")
+    tensors["state.state.h"][0, 0, 2] = np.nan
+    return encode_tensors(tensors, metadata)
+
+
+def weights_in(location: str, put: Put = initializer) -> Callable[[Path], bytes]:
+    """The leak with its factor in another file, which is not there."""
+    return lambda folder: with_tensor(put, external("half", location))
+
+
 def trace(model: str, change: Callable[[dict[str, Array], dict[str, str]], None]) -> Callable[[Path], bytes]:
     """The trace of `model`, changed in place."""
 
@@ -138,6 +151,9 @@ FILES: dict[str, Callable[[Path], bytes]] = {
     ),
     "range-backwards.onnx": range_backwards,
     "too-few-symbols.onnx": too_few_symbols,
+    "weights-above.onnx": weights_in("../weights.bin"),
+    "weights-elsewhere.onnx": weights_in("/weights.bin", inner_constant),
+    "weights-missing.onnx": weights_in("weights.bin", constant),
     "feed.safetensors": fed(x=x(1, 4)),
     "wrong-shape.safetensors": fed(x=x(1, 5)),
     "wrong-batch.safetensors": fed(x=x(2, 4)),
@@ -161,6 +177,7 @@ FILES: dict[str, Callable[[Path], bytes]] = {
     "snapshot-other.safetensors": snapshot("lstm.onnx"),
     "snapshot-newer.safetensors": snapshot(GRU, version="2"),
     "snapshot-batch.safetensors": snapshot(GRU, batch=2),
+    "snapshot-nan.safetensors": snapshot_with_nan,
     "short.safetensors": lambda folder: snapshot(GRU)(folder)[:-4],
     "no-steps.safetensors": trace(GRU, no_steps),
     "no-output.safetensors": trace(GRU, no_output),
@@ -178,6 +195,9 @@ ERRORS: dict[str, list[str]] = {
     "a range the wrong way round": ["faults/range-backwards.onnx"],
     "fewer symbols than scores": ["faults/too-few-symbols.onnx"],
     "contract and graph disagree": ["faults/other-names.onnx"],
+    "weights above the model's folder": ["faults/weights-above.onnx"],
+    "weights of a Constant elsewhere": ["faults/weights-elsewhere.onnx"],
+    "weights that are missing": ["faults/weights-missing.onnx"],
     "wrong shape": [GRU, "--feed", "faults/wrong-shape.safetensors"],
     "wrong batch": [GRU, "--feed", "faults/wrong-batch.safetensors"],
     "a chunk given to step": [GRU, "--feed", "faults/chunk.safetensors"],
@@ -201,6 +221,7 @@ ERRORS: dict[str, list[str]] = {
     "a snapshot of another model": [GRU, "--restore", "faults/snapshot-other.safetensors"],
     "a newer snapshot": [GRU, "--restore", "faults/snapshot-newer.safetensors"],
     "a snapshot of another batch": [GRU, "--restore", "faults/snapshot-batch.safetensors"],
+    "a snapshot that holds NaN": [GRU, "--restore", "faults/snapshot-nan.safetensors"],
     "a trace as a snapshot": [GRU, "--restore", "gru.trace.safetensors"],
     "a snapshot cut short": [GRU, "--restore", "faults/short.safetensors"],
     "a trace of another model": [GRU, "lstm.trace.safetensors"],

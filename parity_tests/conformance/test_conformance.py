@@ -25,6 +25,7 @@ from cases.leak import leak_contract, leak_graph
 from conftest import REPOSITORY
 from rnnx.engines.registry import availability
 from rnnx.formats.safetensors_file import decode_tensors, encode_tensors
+from rnnx.formats.snapshot import Snapshot, encode_snapshot
 from rnnx.formats.trace_file import read_trace
 from rnnx.model.contract import Contract
 from rnnx.model.onnx_file import model_id, read_contract, read_model, write_contract
@@ -311,6 +312,20 @@ def test_no_range_stands_beside_another_bound(
 
 
 @each_language
+@pytest.mark.parametrize(
+    "dimension", [2**31, 2**40, 2**62, 2**70, f"{2**31}*time", f"{2**62}*time", f"{2**70}*time", "9" * 4000]
+)
+def test_a_dimension_that_no_machine_has_is_refused(
+    language: str, dimension: int | str, tmp_path: Path
+) -> None:
+    model = changed_input("gru", 0, {"shape": ["batch", "time", dimension]}, tmp_path)
+    if isinstance(dimension, str):
+        model = changed_input("gru", 0, {"shape": ["batch", dimension, 4]}, tmp_path)
+    said = run(language, model, "gru.trace.safetensors")
+    assert said.value["error"]["code"] in ("contract-graph", "contract-invalid")
+
+
+@each_language
 def test_floats_outside_their_range_are_taken_if_they_are_finite(language: str, tmp_path: Path) -> None:
     feed = tmp_path / "feed.safetensors"
     values = {"token": np.array([36]), "shift": np.array([-3], np.int8), "level": np.array([7.5], np.float32)}
@@ -351,9 +366,57 @@ def test_a_missing_or_empty_golden_is_an_error(language: str, tmp_path: Path) ->
 
 
 @each_language
+@pytest.mark.parametrize(
+    "offsets",
+    [([0, 16], [0, 16]), ([0, 16], [4, 20]), ([0, 16], [20, 36]), ([4, 20], [20, 36])],
+    ids=["the same bytes", "some bytes", "a hole", "a hole in front"],
+)
+def test_every_byte_of_a_tensor_file_belongs_to_one_tensor(
+    language: str, offsets: tuple[list[int], list[int]], tmp_path: Path
+) -> None:
+    """Else a small file could hold any number of large tensors."""
+    x, z = ({"dtype": "F32", "shape": [1, 4], "data_offsets": pair} for pair in offsets)
+    header = json.dumps({"x": x, "z": z}).encode()
+    (tmp_path / "feed").write_bytes(len(header).to_bytes(8, "little") + header + bytes(offsets[1][1]))
+    assert run(language, "gru.onnx", "--feed", tmp_path / "feed").value["error"]["code"] == "not-safetensors"
+
+
+@each_language
 def test_weights_beside_the_model_are_found(language: str, tmp_path: Path) -> None:
     model, feed = weights_outside(tmp_path)
     assert run(language, model, "--feed", feed).value == {"outputs": {"y": [2]}}
+
+
+@each_language
+@pytest.mark.parametrize(
+    ("initial", "value", "good"),
+    [
+        (0.0, np.nan, False),
+        ("inf", np.nan, False),
+        ([0.0], np.nan, False),
+        ("nan", np.nan, True),
+        (["nan"], np.nan, True),
+        ([["nan"]], 1.0, True),
+        (0.0, np.inf, True),
+        (0.0, -np.inf, True),
+    ],
+    ids=str,
+)
+def test_a_snapshot_holds_nan_only_where_the_state_starts_so(
+    language: str, initial: Any, value: float, good: bool, tmp_path: Path
+) -> None:
+    contract = leak_contract()
+    states = [msgspec.structs.replace(contract.states[0], initial=initial)]
+    contract = msgspec.structs.replace(contract, id=model_id(leak_graph(), None), states=states)
+    (tmp_path / "leak.onnx").write_bytes(write_contract(leak_graph(), contract))
+    saved = Snapshot(contract.id, 3, {"sum": np.full((1, 1), value, "f4")})
+    (tmp_path / "snapshot").write_bytes(encode_snapshot(saved))
+    said = run(language, tmp_path / "leak.onnx", "--restore", tmp_path / "snapshot")
+    if good:
+        assert said.value == {"position": 3}
+    else:
+        assert said.value["error"]["code"] == "snapshot-invalid"
+        assert "without NaN; found nan at index [0, 0]; fix: " in said.value["error"]["text"]
 
 
 def weights_outside(folder: Path) -> tuple[Path, Path]:

@@ -44,7 +44,8 @@ def said(*words: str | Path, env: dict[str, str] | None = None, cwd: Path | None
 
 
 def headers() -> str:
-    return said(REPOSITORY / "scripts" / "onnxruntime_headers").strip()
+    script = REPOSITORY / "scripts" / "onnxruntime_headers"
+    return subprocess.run([script], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
 
 
 def test_unit_tests(environment: dict[str, str]) -> None:
@@ -69,6 +70,41 @@ def test_no_sanitizer_complains(environment: dict[str, str], tmp_path: Path) -> 
             done = subprocess.run(replayed, cwd=GOLDEN, env=environment, capture_output=True)
             assert done.returncode in (0, 2), done.stderr.decode()[-4000:]
             assert not done.stderr, done.stderr.decode()[-4000:]
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+@pytest.mark.parametrize("flags", ["-O2 -ffast-math", "-Ofast", "-O3 -funsafe-math-optimizations"])
+def test_flags_of_fast_math_change_nothing(
+    compiler: str, flags: str, tool: Tool, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Of a project for its own sums: NaN is seen, draws are exact. Without CMake it does not compile."""
+    include = f"-DONNXRUNTIME_INCLUDE_DIR={headers()}"
+    path = tool(compiler)
+    options = [f"-DCMAKE_C_COMPILER={path}", f"-DCMAKE_C_FLAGS={flags}", "-DCMAKE_BUILD_TYPE=None", include]
+    said("cmake", "-S", C, "-B", tmp_path, *options)
+    said("cmake", "--build", tmp_path)
+    said(tmp_path / "test_values", env=environment)
+    said(tmp_path / "test_streams", GOLDEN, "200", env=environment)
+    faults = json.loads((GOLDEN / "errors.json").read_text(encoding="utf-8"))
+    wanted = ("not a number", "infinity", "infinity in float16", "a snapshot that holds NaN")
+    for fault in (fault for fault in faults if fault["name"] in wanted):
+        words = [tmp_path / "replay", *fault["arguments"], "--json"]
+        done = subprocess.run(words, cwd=GOLDEN, env=environment, capture_output=True)
+        assert json.loads(done.stdout)["error"]["code"] == fault["code"]
+    alone = [
+        path,
+        *flags.split(),
+        f"-I{headers()}",
+        f"-I{C}",
+        "-c",
+        str(C / "src" / "values.c"),
+        "-o",
+        "/dev/null",
+    ]
+    done = subprocess.run(alone, capture_output=True, text=True)
+    if compiler == "gcc" or "fast" in flags:  # clang says nothing of the others
+        assert done.returncode != 0
+        assert "-fno-fast-math" in done.stderr
 
 
 def every_kind_of_call(folder: Path) -> list[list[str]]:

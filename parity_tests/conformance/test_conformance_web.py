@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 from test_conformance import CHUNKINGS, DRAWS, ERRORS, TEXTS, changed_trace, one_row, weights_outside
 
@@ -18,6 +17,7 @@ from conftest import REPOSITORY
 from rnnx.formats.safetensors_file import decode_tensors
 from rnnx.model.onnx_file import read_contract, read_model
 from support.browser import chromium, posted
+from support.external_models import USED, external, initializer, write
 from support.replay_programs import GOLDEN, MODELS, Said, prepare, run
 
 PAGE = "/runtimes/web/tests/replay.html"
@@ -25,7 +25,17 @@ TRACES = [
     (f"{model}.onnx", f"{model}.trace.safetensors", "--chunks", cut) for model in MODELS for cut in CHUNKINGS
 ]
 FAULTS = [tuple(entry["arguments"]) for entry in ERRORS]
-OUTSIDE = {"missing": "none.data", "above": "../parity_tests/golden/gru.onnx", "far": "http://127.0.0.1/x"}
+# By model: where its weight is said to lie, and how it is refused.
+OUTSIDE = {
+    "absent": ("none.data", "external-data-missing"),
+    "above": ("../parity_tests/golden/gru.onnx", "external-data-refused"),
+    "escaped": ("%2e%2e/parity_tests/golden/gru.onnx", "external-data-missing"),
+    "far": ("http://127.0.0.1/x", "external-data-missing"),
+    "other": ("//127.0.0.1/x", "external-data-refused"),
+    "asked": ("leak.data?x", "external-data-missing"),
+}
+# Where onnxruntime-web does not find the weights that it is handed.
+UNREAD = ("inner_constant", "inner_initializer", "sparse")
 SNAPSHOTS = ("two_layers", "scalars", "truth")
 
 
@@ -91,15 +101,17 @@ def snapshots(made: Path) -> list[tuple[str, ...]]:
 
 
 def outside(made: Path) -> list[tuple[str, ...]]:
-    """Jobs with weights beside the model, and with weights that are missing or lie above its folder."""
+    """Jobs with weights beside the model, wherever a tensor may stand, or missing, or above its folder."""
     weights_outside(made)
-    data = (made / "leak.onnx").read_bytes()
-    for name, location in OUTSIDE.items():
-        model = onnx.load_from_string(data)
-        (entry,) = (entry for entry in model.graph.initializer[0].external_data if entry.key == "location")
-        entry.value = location
-        (made / f"{name}.onnx").write_bytes(model.SerializeToString())
-    return [(f"/made/{name}.onnx", "--feed", "/made/feed.safetensors") for name in ("leak", *OUTSIDE)]
+    for put in USED:
+        for name, entries in (("", {}), ("_far", {"offset": 4})):
+            write(made, put, external("half", "leak.data", **entries)).rename(
+                made / f"{put.__name__}{name}.onnx"
+            )
+    for name, (location, _) in OUTSIDE.items():
+        write(made, initializer, external("half", location)).rename(made / f"{name}.onnx")
+    names = ["leak", *OUTSIDE, *(f"{put.__name__}{end}" for put in USED for end in ("", "_far"))]
+    return [(f"/made/{name}.onnx", "--feed", "/made/feed.safetensors") for name in names]
 
 
 @pytest.mark.parametrize("words", TRACES, ids=" ".join)
@@ -151,8 +163,15 @@ def test_snapshots_go_to_and_fro(model: str, made: Path, said: dict[tuple[str, .
 def test_weights_are_taken_from_the_folder_of_the_model_alone(said: dict[tuple[str, ...], Said]) -> None:
     feed = ("--feed", "/made/feed.safetensors")
     assert said["/made/leak.onnx", *feed].value == {"outputs": {"y": [2]}}
-    for name, location in OUTSIDE.items():
+    for name, (location, code) in OUTSIDE.items():
         error = said[f"/made/{name}.onnx", *feed].value["error"]
-        why = "no such file" if name == "missing" else "a place outside its folder"
-        assert error["code"] == "external-data-missing"
-        assert f"expected the model's weights in {location} beside it; found {why}; " in error["text"]
+        assert error["code"] == code, name
+        assert f"'{location}'" in error["text"]
+    for put in USED:
+        found = said[f"/made/{put.__name__}.onnx", *feed].value
+        if put.__name__ in UNREAD:
+            assert found["error"]["code"] == "engine-refused"
+        else:
+            assert found == {"outputs": {"y": [2]}}
+        error = said[f"/made/{put.__name__}_far.onnx", *feed].value["error"]
+        assert error["code"] == "external-data-refused"

@@ -3,69 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import helper
 
 import rnnx
 from cases.leak import leak_contract, leak_graph
 from rnnx.errors import ModelError
 from rnnx.model.external_data import external_tensors
 from rnnx.model.onnx_file import read_model, write_contract
-
-
-def external(name: str, location: str, **entries: Any) -> TensorProto:
-    """Return a float32 tensor [1] whose value lies in another file."""
-    tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL)
-    for key, value in {"location": location, **entries}.items():
-        tensor.external_data.add(key=key, value=str(value))
-    return tensor
-
-
-def constant(model: Any, tensor: TensorProto) -> None:
-    """The leak's factor comes from a Constant node."""
-    half = model.graph.initializer.pop()
-    model.graph.node.insert(0, helper.make_node("Constant", [], [half.name], value=tensor))
-
-
-def inner_constant(model: Any, tensor: TensorProto) -> None:
-    """The same, inside the body of the Scan."""
-    constant(model, tensor)
-    node = model.graph.node.pop(0)
-    body = next(entry.g for entry in model.graph.node[0].attribute if entry.name == "body")
-    body.node.insert(0, node)
-
-
-def initializer(model: Any, tensor: TensorProto) -> None:
-    tensor.name = model.graph.initializer.pop().name
-    model.graph.initializer.append(tensor)
-
-
-def inner_initializer(model: Any, tensor: TensorProto) -> None:
-    tensor.name = model.graph.initializer.pop().name
-    next(entry.g for entry in model.graph.node[0].attribute if entry.name == "body").initializer.append(
-        tensor
-    )
-
-
-PLACES = [constant, inner_constant, initializer, inner_initializer]
-
-
-def write(folder: Path, put: Callable[[Any, TensorProto], None], tensor: TensorProto) -> Path:
-    model = onnx.load_model_from_string(leak_graph())
-    put(model, tensor)
-    path = folder / "model.onnx"
-    path.write_bytes(write_contract(model.SerializeToString(), leak_contract()))
-    return path
-
-
-def values(folder: Path, name: str, *numbers: float) -> None:
-    (folder / name).write_bytes(np.array(numbers, "f4").tobytes())
+from support.external_models import PLAIN, USED, constant, external, initializer, values, write
 
 
 def first_output(path: Path) -> float:
@@ -73,7 +23,7 @@ def first_output(path: Path) -> float:
     return float(rnnx.load(path).stream().step([[0.0]])["y"][0, 0])
 
 
-@pytest.mark.parametrize("put", PLACES, ids=lambda put: put.__name__)
+@pytest.mark.parametrize("put", USED, ids=lambda put: put.__name__)
 def test_values_come_from_the_models_folder_and_count_for_its_id(
     put: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,7 +46,7 @@ def test_values_come_from_the_models_folder_and_count_for_its_id(
     assert refusal.value.code == "external-data-missing"
 
 
-@pytest.mark.parametrize("put", PLACES, ids=lambda put: put.__name__)
+@pytest.mark.parametrize("put", PLAIN, ids=lambda put: put.__name__)
 @pytest.mark.parametrize("provider", ["cpu", "native"])
 def test_both_engines_take_what_the_file_says(put: Any, provider: str, tmp_path: Path) -> None:
     for factor in (0.5, 0.75):  # the second time from a cache, if it were kept by the model alone

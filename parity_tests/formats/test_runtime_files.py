@@ -232,7 +232,7 @@ def test_a_member_that_says_more_than_it_holds_is_refused(tmp_path: Path) -> Non
         assert code_of(lambda: read_arrays(tmp_path / "x.npy")) == "not-an-array"
 
 
-def test_a_truth_value_is_0_or_1() -> None:
+def test_a_boolean_is_0_or_1() -> None:
     good = encode_tensors({"a": np.array([False, True])}, {})
     assert decode_tensors(good, what="it")[0]["a"].tolist() == [False, True]
     assert code_of(lambda: decode_tensors(good[:-1] + b"\x02", what="it")) == "not-safetensors"

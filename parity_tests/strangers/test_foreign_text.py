@@ -131,13 +131,15 @@ def test_nothing_of_a_model_stands_outside_remarks_and_strings_of_c(
 @example(found=HOSTILE[2])
 def test_it_still_builds(tool: Callable[[str], str], found: Chosen) -> None:
     """As C99, which knows trigraphs, and as C++, without a warning."""
-    ways = {"c": [tool("gcc"), "-x", "c", "-std=c99"], "c++": [tool("g++"), "-x", "c++", "-std=c++11"]}
+    compilers = {"c": [tool("gcc"), "-x", "c", "-std=c99"], "c++": [tool("g++"), "-x", "c++", "-std=c++11"]}
     with tempfile.TemporaryDirectory() as folder:
         for name, text in written(found).items():
             (Path(folder) / name).parent.mkdir(exist_ok=True)
             (Path(folder) / name).write_text(text)
-        for way, words in ways.items():
-            files = ["net.c", "net_weights.c", "net_test.c", "example.c"] + ["engine/engine.c"] * (way == "c")
+        for language, words in compilers.items():
+            files = ["net.c", "net_weights.c", "net_test.c", "example.c"] + ["engine/engine.c"] * (
+                language == "c"
+            )
             command = [*words, *STRICT, "-Wno-trigraphs", "-fsyntax-only", *files]
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr[:2000]

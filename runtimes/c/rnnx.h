@@ -118,8 +118,10 @@ typedef struct rnnx_options {
 
 /* Load a model from a file, or from its bytes, which are not needed any more when it returns. `options` may
  * be NULL. The session belongs to the caller, who lets it go with rnnx_close. Codes: file-missing,
- * cannot-read, not-onnx, no-contract, contract-invalid, contract-newer, contract-requires, contract-graph,
- * engine-refused, provider-unknown, provider-unavailable, onnxruntime-missing, out-of-memory. */
+ * cannot-read, not-onnx, external-data-missing, external-data-refused, no-contract, contract-invalid,
+ * contract-newer, contract-requires, contract-graph, engine-refused, provider-unknown, provider-unavailable,
+ * onnxruntime-missing, out-of-memory. Weights in other files are read from the model's own folder alone; a
+ * model that is bytes has none. */
 rnnx_session *rnnx_open(const char *path, const rnnx_options *options, rnnx_error *error);
 rnnx_session *rnnx_open_bytes(const void *data, size_t size, const rnnx_options *options, rnnx_error *error);
 

@@ -232,13 +232,21 @@ func checkState(contract *Contract, name string, value Tensor, known sizes) (int
 	if err := checkCount(spec, spec.Shape, value, known); err != nil {
 		return 0, err
 	}
-	for flat := 0; spec.DType.IsFloat() && flat < count(value.Shape); flat++ {
-		if math.IsNaN(value.Number(flat)) {
-			return 0, newError("non-finite", "state '"+name+"' without NaN (infinities are allowed)",
-				"nan at index ["+list(indexOf(value.Shape, flat))+"]", "mend where it comes from; a NaN stays in a state for ever")
-		}
+	if place, found := nanIn(value); found {
+		return 0, newError("non-finite", "state '"+name+"' without NaN (infinities are allowed)", place,
+			"mend where it comes from; a NaN stays in a state for ever")
 	}
 	return position, nil
+}
+
+// nanIn says where the first NaN of a tensor stands, in words.
+func nanIn(value Tensor) (place string, found bool) {
+	for flat := 0; value.DType.IsFloat() && flat < count(value.Shape); flat++ {
+		if math.IsNaN(value.Number(flat)) {
+			return "nan at index [" + list(indexOf(value.Shape, flat)) + "]", true
+		}
+	}
+	return "", false
 }
 
 func stateIndex(contract *Contract, name string) (int, error) {

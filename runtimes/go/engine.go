@@ -58,7 +58,7 @@ func initialize(library string) error {
 		"none that can be loaded ("+firstLine(err)+")", "set RNNX_ONNXRUNTIME to the path of libonnxruntime")
 }
 
-// load a model on a provider and nowhere else; from its path, where it has one, so that weights beside it are found.
+// load a model on a provider and nowhere else; from its path, where that is given, so that weights beside it are found.
 func load(data []byte, path string, contract *Contract, choices options, label string) (*ort.DynamicAdvancedSession, error) {
 	if err := initialize(choices.library); err != nil {
 		return nil, err

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"unicode/utf8"
 )
 
 // Reading an ONNX file as far as a contract goes: metadata, and the signature of its graph. Field numbers are
@@ -24,23 +23,36 @@ type modelFile struct {
 	hasContract     bool
 }
 
-// contractOf returns the contract inside a model, checked against its graph. The errors are not-onnx,
-// no-contract, contract-invalid, contract-newer, contract-requires and contract-graph.
-func contractOf(data []byte, label string) (*Contract, error) {
+// readModel returns the contract inside a model, checked against its graph, and whether values of tensors lie in
+// other files, which are as they should be. The path is "" for a model that is bytes alone. The errors are not-onnx,
+// external-data-missing, external-data-refused, no-contract, contract-invalid, contract-newer, contract-requires and
+// contract-graph.
+func readModel(data []byte, path, label string) (contract *Contract, isExternal bool, err error) {
 	file, ok := parseModel(data)
-	if !ok {
-		return nil, newError("not-onnx", "an ONNX model in "+label,
+	tensors, found, refusal := externalTensors(data)
+	if !ok || !found {
+		return nil, false, newError("not-onnx", "an ONNX model in "+label,
 			fmt.Sprintf("%d bytes that are none, or are cut short", len(data)),
 			"name a file that 'rnnx export' wrote, or export it again")
 	}
+	if refusal == nil {
+		refusal = checkExternal(tensors, path)
+	}
+	if refusal != nil {
+		return nil, false, refusal
+	}
 	if !file.hasContract {
-		return nil, newError("no-contract", "an rnnx contract in "+label, "an ONNX model without one",
+		return nil, false, newError("no-contract", "an rnnx contract in "+label, "an ONNX model without one",
 			"export it with 'rnnx export'")
 	}
-	contract, err := ParseContract([]byte(file.contract))
-	if err != nil {
-		return nil, err
+	if contract, err = ParseContract([]byte(file.contract)); err != nil {
+		return nil, false, err
 	}
+	return contract, len(tensors) > 0, file.agrees(contract, label)
+}
+
+// agrees holds a contract against the graph.
+func (f *modelFile) agrees(contract *Contract, label string) error {
 	given, taken := map[string]Spec{}, map[string]Spec{}
 	for _, input := range contract.Inputs {
 		given[input.Name] = input.Spec
@@ -51,10 +63,10 @@ func contractOf(data []byte, label string) (*Contract, error) {
 	for _, state := range contract.States {
 		given[state.Input], taken[state.Output] = state.Spec, state.Spec
 	}
-	if err := agree(label, "input", given, file.inputs); err != nil {
-		return nil, err
+	if err := agree(label, "input", given, f.inputs); err != nil {
+		return err
 	}
-	return contract, agree(label, "output", taken, file.outputs)
+	return agree(label, "output", taken, f.outputs)
 }
 
 func agree(label, kind string, named map[string]Spec, graph map[string]graphValue) error {
@@ -111,16 +123,7 @@ func parseModel(data []byte) (modelFile, bool) {
 }
 
 func (f *modelFile) metadata(entry []byte) bool {
-	key, value := "", ""
-	ok := eachField(entry, func(number, _ uint64, bytes []byte) bool {
-		switch number {
-		case 1:
-			key = string(bytes)
-		case 2:
-			value = string(bytes)
-		}
-		return utf8.Valid(bytes)
-	})
+	key, value, ok := textEntry(entry)
 	if key == "rnnx.contract" {
 		f.contract, f.hasContract = value, true
 	}
@@ -192,8 +195,8 @@ func (v *graphValue) tensorField(number, value uint64, bytes []byte) bool {
 	return true
 }
 
-// eachField calls visit with number, and varint or bytes, of each field of a protobuf message; false where the
-// message is malformed or visit says so.
+// eachField calls visit with number, and varint or bytes, of each field of a protobuf message; bytes are nil for a
+// varint. False where the message is malformed or visit says so.
 func eachField(message []byte, visit func(number, value uint64, bytes []byte) bool) bool {
 	for len(message) > 0 {
 		tag, size := binary.Uvarint(message)
@@ -220,7 +223,14 @@ func eachField(message []byte, visit func(number, value uint64, bytes []byte) bo
 		default:
 			return false
 		}
-		if length > uint64(len(message)) || !visit(tag>>3, value, message[:length]) {
+		if length > uint64(len(message)) {
+			return false
+		}
+		bytes := message[:length]
+		if tag&7 == 0 {
+			bytes = nil
+		}
+		if !visit(tag>>3, value, bytes) {
 			return false
 		}
 		message = message[length:]

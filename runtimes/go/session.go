@@ -52,9 +52,10 @@ func WithLibrary(path string) Option { return func(o *options) { o.library = pat
 // WithThreads sets the threads inside one operator; one is the fastest for a step of a small network.
 func WithThreads(count int) Option { return func(o *options) { o.threads = count } }
 
-// Open loads the model at a path. The error codes are file-missing, cannot-read, not-onnx, no-contract,
-// contract-invalid, contract-newer, contract-requires, contract-graph, onnxruntime-missing, provider-unknown,
-// provider-unavailable and engine-refused.
+// Open loads the model at a path; weights in other files are read from its folder alone. The error codes are
+// file-missing, cannot-read, not-onnx, external-data-missing, external-data-refused, no-contract, contract-invalid,
+// contract-newer, contract-requires, contract-graph, onnxruntime-missing, provider-unknown, provider-unavailable and
+// engine-refused.
 func Open(path string, choices ...Option) (*Session, error) {
 	data, err := ReadFile(path, "an ONNX model")
 	if err != nil {
@@ -77,9 +78,12 @@ func open(data []byte, path, label string, choices []Option) (*Session, error) {
 		return nil, newError("provider-unknown", "a provider out of cpu, cuda", "'"+chosen.provider+"'",
 			"choose one of these")
 	}
-	contract, err := contractOf(data, label)
+	contract, isExternal, err := readModel(data, path, label)
 	if err != nil {
 		return nil, err
+	}
+	if !isExternal {
+		path = "" // what was read is what is loaded
 	}
 	engine, err := load(data, path, contract, chosen, label)
 	if err != nil {

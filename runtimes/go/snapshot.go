@@ -2,6 +2,7 @@ package rnnx
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 )
@@ -68,6 +69,11 @@ func decodeSnapshot(data []byte, contract *Contract, known sizes) (snapshot, err
 			}
 			return snapshot{}, invalidSnapshot(fmt.Sprintf("state '%s' as %s", state.Name, describe(state.DType.String(), wanted)),
 				describe(tensor.DType.String(), tensor.Shape))
+		}
+		// One engine keeps NaN, another takes it for a number.
+		if place, isOdd := nanIn(tensor); isOdd && !slices.ContainsFunc(state.Initial.numbers, math.IsNaN) {
+			return snapshot{}, newError("snapshot-invalid", "a snapshot with state '"+state.Name+"' without NaN", place,
+				"take an earlier snapshot: when this one was written, the network had overflowed already")
 		}
 		known = fitted
 		found.states = append(found.states, tensor)

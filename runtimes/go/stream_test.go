@@ -98,6 +98,18 @@ func TestAModelOpensFromItsBytesAndStreamsOutliveTheirSession(t *testing.T) {
 	expect(t, "stream-closed", err)
 }
 
+// ONNX Runtime would read them where the program runs.
+func TestAModelThatIsBytesHasNoWeightsBesideIt(t *testing.T) {
+	for _, name := range []string{"weights-missing", "weights-above", "weights-elsewhere"} {
+		data, err := os.ReadFile(filepath.Join(golden, "faults", name+".onnx"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = OpenBytes(data)
+		expect(t, "external-data-missing", err)
+	}
+}
+
 func TestResetGoesBackToTheStartAndRowsAlone(t *testing.T) {
 	session := openGolden(t, "gru.onnx")
 	stream := openStream(t, session, WithBatch(3))

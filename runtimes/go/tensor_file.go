@@ -49,7 +49,7 @@ func decodeTensors(data []byte) (*TensorFile, error) {
 		return nil, fmt.Errorf("metadata that is not text")
 	}
 	delete(header, "__metadata__")
-	used, starts := uint64(0), map[string]uint64{}
+	used, total, starts := uint64(0), uint64(0), map[string]uint64{}
 	for _, name := range keys(header) {
 		var entry struct {
 			DType   string   `json:"dtype"`
@@ -63,12 +63,19 @@ func decodeTensors(data []byte) (*TensorFile, error) {
 		if err != nil {
 			return nil, err
 		}
+		// Every byte belongs to one tensor, so that a file costs what it is long.
+		if total += entry.Offsets[1] - entry.Offsets[0]; total > uint64(len(body)) {
+			return nil, fmt.Errorf("tensors that share bytes")
+		}
 		file.Tensors[name], starts[name] = tensor, entry.Offsets[0]
 		file.Names = append(file.Names, name)
 		used = max(used, entry.Offsets[1])
 	}
 	if left := uint64(len(body)) - used; left > 0 {
 		return nil, fmt.Errorf("%d bytes behind the last tensor", left)
+	}
+	if total < uint64(len(body)) {
+		return nil, fmt.Errorf("bytes between tensors")
 	}
 	sort.SliceStable(file.Names, func(i, j int) bool { return starts[file.Names[i]] < starts[file.Names[j]] })
 	return file, nil

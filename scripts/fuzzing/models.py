@@ -11,7 +11,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from fuzzing.edits import FLOATS, edit_bytes, edit_json_text, integer, text
-from rnnx.model import protobuf
+from rnnx.model import onnx_messages, protobuf
 from rnnx.model.contract import METADATA_KEY
 
 OPERATORS = sorted({schema.name for schema in onnx.defs.get_all_schemas()})
@@ -42,6 +42,37 @@ def edit_model(data: bytes, rng: random.Random, *, nodes: float = 0.0) -> bytes:
     if way > 0.4:
         _edit_messages(model, rng, only=False)
     return model.SerializeToString()
+
+
+def edit_contract(data: bytes, rng: random.Random) -> bytes:
+    """Return an ONNX file that differs from a good one in its contract, or in the bytes around it."""
+    way = rng.random()
+    if way < 0.1:
+        return edit_bytes(data, rng)
+    if way < 0.2:
+        return edit_wire(data, rng)
+    if way < 0.3:
+        model = onnx.load_model_from_string(data)
+        messages: dict[str, list[Any]] = {}
+        _collect(model, messages)
+        for tensor in messages.get("TensorProto", []):
+            if rng.random() < 0.5:
+                _move_out(tensor, rng)
+        return model.SerializeToString()
+    entries, kept = {}, []
+    for number, value, start, end in protobuf.fields(memoryview(data)):
+        if number == 14 and isinstance(value, memoryview):
+            entries.update([onnx_messages.entry(value)])
+        else:
+            kept.append(data[start:end])
+    good = entries[METADATA_KEY]
+    if way < 0.4:
+        text = edit_bytes(good.encode(), rng)
+    else:
+        text = edit_json_text(json.loads(good), rng).encode("utf-8", "ignore")
+    pair = protobuf.encode_bytes(1, METADATA_KEY.encode()) + protobuf.encode_bytes(2, text)
+    pair = edit_wire(pair, rng) if way > 0.95 else pair
+    return b"".join([*kept, protobuf.encode_bytes(14, pair)])
 
 
 def edit_wire(data: bytes, rng: random.Random) -> bytes:

@@ -29,6 +29,7 @@ from rnnx.model.shapes import chunk_shape
 from rnnx.replay import Replay
 from rnnx.scaffold import LANGUAGES
 from support.c_tokens import tokens
+from support.replay_programs import READERS
 
 MODEL = "model.onnx"
 # Imported once, before children are forked; nothing is opened.
@@ -47,13 +48,14 @@ class Target:
 
     Attributes:
         make: returns the files of one input by name.
-        use: does what a user would do with them, in the folder where they lie.
+        use: does what a user would do with them, in the folder where they lie; or the language whose program
+            reads the model (drivers.py).
         heavy: how many times as long as reading a file it takes, roughly.
     """
 
     make: Callable[[random.Random], Files]
-    use: Callable[[Path], None]
-    heavy: int = 1
+    use: Callable[[Path], None] | str
+    heavy: float = 1
 
 
 def _model(rng: random.Random, *, nodes: float = 0.0) -> Files:
@@ -62,6 +64,11 @@ def _model(rng: random.Random, *, nodes: float = 0.0) -> Files:
         with contextlib.suppress(Exception):  # the second edit may find what it cannot read
             data = models.edit_model(data, rng, nodes=nodes)
     return {MODEL: data, "weights": bytes(range(64))}
+
+
+def _contract(rng: random.Random) -> Files:
+    """A model whose contract says something else, or is none, with tensors in other files now and then."""
+    return {MODEL: models.edit_contract(rng.choice(seeds()).model, rng), "weights": bytes(range(64))}
 
 
 _nodes = functools.partial(_model, nodes=0.75)  # of which most get as far as an engine
@@ -218,4 +225,5 @@ TARGETS: dict[str, Target] = {
     "inputs": Target(_inputs, _read_inputs, 2),
     "snapshots": Target(_snapshot, _restore, 2),
     "traces": Target(_trace, _replay, 2),
+    **{f"contract-{language}": Target(_contract, language, 0.1) for language in READERS},
 }

@@ -50,8 +50,8 @@ class Ending:
 
     Attributes:
         kind: `fine`, `refused` (an RnnxError), or a finding: `signal`, `exception`, `fault` (an error code
-            that says a fault of ours), `time`, `written` (a file where none may be), `text` (of the model, in
-            code).
+            that says a fault of ours), `time`, `memory`, `written` (a file where none may be), `text` (of the
+            model, in code; words that no one asked for).
         what: the error's code, or where it ended; findings of one kind and one `what` are one.
         shown: all that was printed, for a report.
         seconds, megabytes: what it took.
@@ -78,7 +78,7 @@ class RejectionError(Exception):
 
 def attempt(call: Callable[[Path], None], place: Path, *, cache: Path) -> Ending:
     """Run `call(folder)` in a child, in `place`, whose files are the input; say how it ended."""
-    before = _content(place)
+    before = content(place)
     log = place.with_name("log")
     began = time.monotonic()
     child = os.fork()
@@ -149,7 +149,7 @@ def _ending(call: Callable[[Path], None], place: Path, cache: Path) -> tuple[str
         kind, what = ("fault" if error.code in _FAULTS else "refused"), error.code
         print(f"error[{error.code}]: {error}", flush=True)
         if kind == "fault":
-            what = f"{error.code}: {_where(error)} {_plain(error.found)}"
+            what = f"{error.code}: {_where(error)} {plain(error.found)}"
             traceback.print_exc()
     except RejectionError as error:
         kind, what = error.args
@@ -189,7 +189,8 @@ def _where(error: BaseException) -> str:
     return " ".join(told)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """Return a text without what differs from input to input."""
     return re.sub(r"[0-9']+", "#", text)[:70]
 
 
@@ -221,14 +222,15 @@ def _told(status: int, ending: Path, shown: str) -> tuple[str, str]:
         said = re.search(
             r"(terminate called[^\n]*|what\(\)[^\n]*|[^\n]*Assertion[^\n]*|double free[^\n]*)", shown
         )
-        return "signal", f"{name} {ours} {_plain(said[0]) if said else ''}".strip()
+        return "signal", f"{name} {ours} {plain(said[0]) if said else ''}".strip()
     if os.WEXITSTATUS(status) or not ending.exists():
         return "exception", f"the process left with exit code {os.WEXITSTATUS(status)}"
     kind, what = json.loads(ending.read_text())
     return kind, what
 
 
-def _content(folder: Path) -> dict[str, bytes]:
+def content(folder: Path) -> dict[str, bytes]:
+    """Return the bytes of each file in a folder by name."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -238,7 +240,7 @@ def _content(folder: Path) -> dict[str, bytes]:
 
 def _written(place: Path, before: dict[str, bytes], kind: str) -> str:
     """Return what is wrong with the files that are there now; "" if nothing is."""
-    after = _content(place)
+    after = content(place)
     outputs = {name for name in after if name.split("/")[0].startswith("out")}
     others = {name: data for name, data in after.items() if name not in outputs}
     left = [
@@ -247,7 +249,7 @@ def _written(place: Path, before: dict[str, bytes], kind: str) -> str:
     if others != before:
         return "a file beside the input"
     if left:
-        return f"a temporary file left: {_plain(left[0])}"
+        return f"a temporary file left: {plain(left[0])}"
     if kind == "refused" and outputs:
         return "output in spite of an error"
     if any(name.endswith(".tmp") for name in outputs):

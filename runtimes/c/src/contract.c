@@ -395,11 +395,12 @@ static bool read_lists(reading *in, const json *object, size_t most)
     return true;
 }
 
-bool rx_contract_read(rnnx_contract *contract, arena *memory, const char *said, rnnx_error *error)
+bool rx_contract_read(rnnx_contract *contract, arena *memory, const char *said, size_t size,
+                      rnnx_error *error)
 {
     reading in = {contract, memory, error};
     const char *why, *id = NULL, *name = NULL;
-    const json *object = rx_json_parse(memory, said, strlen(said), &why);
+    const json *object = rx_json_parse(memory, said, size, &why);
     if (!object)
         return invalid(&in, "JSON with %s", why);
     contract->json = said;
@@ -410,5 +411,5 @@ bool rx_contract_read(rnnx_contract *contract, arena *memory, const char *said, 
     contract->id = id ? id : "";
     contract->name = name ? name : "";
     /* Every name of a dimension takes three bytes of the text or more. */
-    return read_lists(&in, object, strlen(said) / 3 + 2) && read_vocabulary(&in, object);
+    return read_lists(&in, object, size / 3 + 2) && read_vocabulary(&in, object);
 }

@@ -144,59 +144,17 @@ static OrtSessionOptions *session_options(const OrtApi *api, const rnnx_options 
     return NULL;
 }
 
-static bool varint(const unsigned char **at, const unsigned char *end, uint64_t *number)
-{
-    *number = 0;
-    for (int shift = 0; *at < end && shift < 64; shift += 7) {
-        unsigned char byte = *(*at)++;
-        *number |= (uint64_t)(byte & 0x7F) << shift;
-        if (byte < 0x80)
-            return true;
-    }
-    return false;
-}
-
-/* Whether bytes are the fields of a whole ModelProto of onnx.proto: version (1), graph (7) and operator set
- * (8) among them. ONNX Runtime says "protobuf parsing failed", with another code in each version. */
-static bool is_model(const unsigned char *at, size_t size)
-{
-    const unsigned char *end = at + size;
-    unsigned seen = 0;
-    while (at < end) {
-        uint64_t tag, number;
-        if (!varint(&at, end, &tag) || !(tag >> 3) || !varint(&at, end, &number))
-            return false;
-        if (tag >> 3 < 16)
-            seen |= 1u << (tag >> 3);
-        bool bytes = (tag & 7) == 2; /* else the number is the value */
-        if ((tag & 7 && !bytes) || (bytes && number > (uint64_t)(end - at)))
-            return false;
-        at += bytes ? number : 0;
-    }
-    return (seen & 0x182) == 0x182;
-}
-
 /* Says why a model was not loaded. */
-static bool refused(const OrtApi *api, OrtStatus *status, const char *path, const void *data, size_t size,
-                    bool cuda, rnnx_error *error)
+static bool refused(const OrtApi *api, OrtStatus *status, const char *path, bool cuda, rnnx_error *error)
 {
-    const char *label = path ? path : "the model";
-    void *read = data ? NULL : rx_read_file(path, "an ONNX model", &size, error);
-    bool whole = is_model(data ? data : read, data || read ? size : 0);
     line said = {.used = 0};
-    free(read);
     first_line(api, status, &said);
-    if (!whole)
-        return rx_fail(error, "not-onnx",
-                       "expected an ONNX model in %s; found %zu bytes that are none, or are cut short; fix: "
-                       "name a file that 'rnnx export' wrote, or export it again",
-                       label, size);
     if (cuda && strstr(said.text, "CUDA"))
         return no_cuda(said.text, error);
     return rx_fail(error, "engine-refused",
                    "expected %s to load in ONNX Runtime; found %s; fix: export it again, or install a newer "
                    "ONNX Runtime",
-                   label, said.text);
+                   path ? path : "the model", said.text);
 }
 
 bool rx_engine_open(ort_engine *made, const char *path, const void *data, size_t size,
@@ -213,7 +171,7 @@ bool rx_engine_open(ort_engine *made, const char *path, const void *data, size_t
                              : api->CreateSession(made->env, path, settings, &made->session);
     api->ReleaseSessionOptions(settings);
     if (status)
-        return refused(api, status, path, data, size, cuda, error);
+        return refused(api, status, path, cuda, error);
     status = api->CreateCpuMemoryInfo(OrtDeviceAllocator, OrtMemTypeDefault, &made->memory);
     return rx_engine_ok(made, status, error);
 }
@@ -228,29 +186,6 @@ void rx_engine_close(ort_engine *engine)
         engine->api->ReleaseSession(engine->session);
     if (engine->env)
         engine->api->ReleaseEnv(engine->env);
-}
-
-/* -- What the model says of itself */
-
-char *rx_engine_metadata(ort_engine *engine, arena *memory, const char *key)
-{
-    const OrtApi *api = engine->api;
-    OrtModelMetadata *metadata = NULL;
-    OrtAllocator *allocator = NULL;
-    char *value = NULL, *copy = NULL;
-    OrtStatus *status = api->GetAllocatorWithDefaultOptions(&allocator);
-    if (!status)
-        status = api->SessionGetModelMetadata(engine->session, &metadata);
-    if (!status)
-        status = api->ModelMetadataLookupCustomMetadataMap(metadata, allocator, key, &value);
-    if (value) {
-        copy = rx_arena_copy(memory, value, strlen(value));
-        api->ReleaseStatus(api->AllocatorFree(allocator, value));
-    }
-    if (metadata)
-        api->ReleaseModelMetadata(metadata);
-    api->ReleaseStatus(status);
-    return copy;
 }
 
 /* -- Buffers */

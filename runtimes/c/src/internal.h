@@ -7,6 +7,11 @@
 
 #include <onnxruntime_c_api.h>
 
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__) ||                     \
+    defined(__ASSOCIATIVE_MATH__) || defined(__RECIPROCAL_MATH__)
+#error "NaN would go unseen, sums be reordered: give -fno-fast-math behind -ffast-math or -Ofast"
+#endif
+
 enum { BATCH, TIME }; /* indices into the dims of every contract */
 
 /* -- values.c: numbers of all dtypes, and messages about tensors */
@@ -38,9 +43,32 @@ __attribute__((format(printf, 3, 4))) bool rx_fail(rnnx_error *error, const char
                                                    ...);
 bool rx_fail_memory(rnnx_error *error);
 
+/* -- model_file.c: the bytes of a model, before ONNX Runtime sees them */
+
+typedef struct rx_model {
+    const char *contract; /* JSON, a zero put behind it */
+    size_t size;          /* of it, in bytes */
+    bool is_external;     /* values of tensors lie in other files, all of which are as they should be */
+} rx_model;
+
+/* Reads a model; `path` is NULL for one that is bytes alone. Codes: not-onnx, external-data-missing,
+ * external-data-refused, no-contract, out-of-memory. */
+bool rx_model_read(rx_model *made, arena *memory, const char *path, const void *data, size_t size,
+                   rnnx_error *error);
+
+/* -- external.c */
+
+struct span;
+typedef enum rx_external { RX_MALFORMED, RX_REFUSED, RX_INSIDE, RX_EXTERNAL } rx_external;
+
+/* Holds the tensors of a model whose values lie in other files against those. RX_INSIDE: there are none.
+ * Codes: external-data-missing, external-data-refused, out-of-memory. */
+rx_external rx_external_check(arena *memory, struct span model, const char *path, rnnx_error *error);
+
 /* -- contract.c */
 
-bool rx_contract_read(rnnx_contract *contract, arena *memory, const char *text, rnnx_error *error);
+bool rx_contract_read(rnnx_contract *contract, arena *memory, const char *text, size_t size,
+                      rnnx_error *error);
 int rx_axis_of(int rank, const rnnx_dim *shape,
                int index); /* where the dimension dims[index] stands, or -1 */
 /* The shape that the caller of step, or of run if `whole`, sees; returns its rank. */
@@ -62,12 +90,10 @@ typedef struct ort_engine {
     OrtMemoryInfo *memory; /* where buffers are: the host */
 } ort_engine;
 
-/* Loads a model from a path, or from bytes where `data` is not NULL. */
+/* Loads a model from a path, or from bytes where `data` is not NULL; messages name the path. */
 bool rx_engine_open(ort_engine *made, const char *path, const void *data, size_t size,
                     const rnnx_options *options, rnnx_error *error);
 void rx_engine_close(ort_engine *engine);
-/* Returns a copy of an entry of the metadata of the model, or NULL for none. */
-char *rx_engine_metadata(ort_engine *engine, arena *memory, const char *key);
 bool rx_engine_agrees(ort_engine *engine, const rnnx_contract *contract, const char *label, arena *memory,
                       rnnx_error *error);
 

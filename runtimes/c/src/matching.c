@@ -116,6 +116,14 @@ bool rx_match_inputs(rnnx_stream *stream, const rnnx_tensor *inputs, size_t coun
     return true;
 }
 
+static void index_of(const rnnx_tensor *tensor, size_t flat, int64_t *index)
+{
+    for (int axis = tensor->rank - 1; axis >= 0; axis--) {
+        index[axis] = (int64_t)(flat % (size_t)tensor->shape[axis]);
+        flat /= (size_t)tensor->shape[axis];
+    }
+}
+
 /* Puts the place of a flat index into words. */
 static void add_place(line *to, const rnnx_tensor *given, size_t flat)
 {
@@ -124,10 +132,7 @@ static void add_place(line *to, const rnnx_tensor *given, size_t flat)
         rx_add(to, " as its value");
         return;
     }
-    for (int axis = given->rank - 1; axis >= 0; axis--) {
-        index[axis] = (int64_t)(flat % (size_t)given->shape[axis]);
-        flat /= (size_t)given->shape[axis];
-    }
+    index_of(given, flat, index);
     rx_add(to, " at index ");
     rx_add_shape(to, given->rank, index);
 }
@@ -232,15 +237,24 @@ bool rx_match_state(const rnnx_stream *stream, const rnnx_tensor *given, size_t 
     size_t count = rx_count_of(given->rank, given->shape);
     if (!rx_dtype_is_float(spec->dtype) || rx_values_are_finite(spec->dtype, given->data, count))
         return true;
-    for (size_t at = 0; at < count; at++) {
-        if (!isnan(rx_value_at(spec->dtype, given->data, at)))
-            continue;
-        line place = {.used = 0};
-        add_place(&place, given, at);
-        return rx_fail(error, "non-finite",
-                       "expected state '%s' without NaN (infinities are allowed); found nan%s; fix: mend "
-                       "where it comes from; a NaN stays in a state for ever",
-                       spec->name, place.text);
-    }
+    return !rx_find_nan(given, &found) ||
+           rx_fail(error, "non-finite",
+                   "expected state '%s' without NaN (infinities are allowed); found %s; fix: mend where it "
+                   "comes from; a NaN stays in a state for ever",
+                   spec->name, found.text);
+}
+
+bool rx_find_nan(const rnnx_tensor *tensor, line *place)
+{
+    int64_t index[RNNX_MAX_RANK];
+    size_t at = 0, count = rx_count_of(tensor->rank, tensor->shape);
+    while (rx_dtype_is_float(tensor->dtype) && at < count &&
+           !isnan(rx_value_at(tensor->dtype, tensor->data, at)))
+        at++;
+    if (!rx_dtype_is_float(tensor->dtype) || at == count)
+        return false;
+    index_of(tensor, at, index);
+    rx_add(place, "nan at index ");
+    rx_add_shape(place, tensor->rank, index);
     return true;
 }

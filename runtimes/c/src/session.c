@@ -46,24 +46,31 @@ void *rx_read_file(const char *path, const char *what, size_t *size, rnnx_error 
     return data ? missing(path, what, error) : rx_fail_memory(error), NULL;
 }
 
+static bool load_bytes(rnnx_session *session, const char *path, const void *data, size_t size,
+                       const rnnx_options *options, rnnx_error *error)
+{
+    static const rnnx_options defaults = {.provider = "cpu"};
+    rx_model model;
+    if (!rx_model_read(&model, &session->memory, path, data, size, error) ||
+        !rx_contract_read(&session->contract, &session->memory, model.contract, model.size, error))
+        return false;
+    /* With weights beside the file, ONNX Runtime has to find them by the file's place. */
+    const void *known = model.is_external ? NULL : data;
+    return rx_engine_open(&session->engine, path, known, size, options ? options : &defaults, error) &&
+           rx_engine_agrees(&session->engine, &session->contract, path ? path : "the model", &session->memory,
+                            error);
+}
+
 /* Loads a model from a path, or from bytes where `data` is not NULL. */
 static bool load(rnnx_session *session, const char *path, const void *data, size_t size,
                  const rnnx_options *options, rnnx_error *error)
 {
-    static const rnnx_options defaults = {.provider = "cpu"};
-    const char *label = path ? path : "the model";
-    if (path && !size_of_file(path, "an ONNX model", &size, error))
-        return false;
-    if (!rx_engine_open(&session->engine, path, data, size, options ? options : &defaults, error))
-        return false;
-    const char *said = rx_engine_metadata(&session->engine, &session->memory, "rnnx.contract");
-    if (!said)
-        return rx_fail(error, "no-contract",
-                       "expected an rnnx contract in %s; found an ONNX model without one; fix: export it "
-                       "with 'rnnx export'",
-                       label);
-    return rx_contract_read(&session->contract, &session->memory, said, error) &&
-           rx_engine_agrees(&session->engine, &session->contract, label, &session->memory, error);
+    if (data)
+        return load_bytes(session, NULL, data, size, options, error);
+    void *read = rx_read_file(path, "an ONNX model", &size, error);
+    bool good = read && load_bytes(session, path, read, size, options, error);
+    free(read);
+    return good;
 }
 
 static rnnx_session *open_any(const char *path, const void *data, size_t size, const rnnx_options *options,

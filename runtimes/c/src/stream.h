@@ -51,6 +51,7 @@ bool rx_match_inputs(rnnx_stream *stream, const rnnx_tensor *inputs, size_t coun
                      rnnx_error *error);
 bool rx_check_values(const rnnx_stream *stream, rnnx_error *error);
 bool rx_match_state(const rnnx_stream *stream, const rnnx_tensor *given, size_t *index, rnnx_error *error);
+bool rx_find_nan(const rnnx_tensor *tensor, line *place); /* the first, in words */
 
 /* plan.c */
 bool rx_plan_make(rnnx_stream *stream, call_plan *made, bool whole, rnnx_error *error);

@@ -84,7 +84,7 @@ static const char *align(tensor_file *file)
 
 static const char *read_header(tensor_file *file, const char *data, size_t size)
 {
-    size_t length = 0, used = 0;
+    size_t length = 0, used = 0, total = 0;
     const char *why = NULL;
     if (!is_little())
         return "little-endian, and this machine is not";
@@ -110,7 +110,16 @@ static const char *read_header(tensor_file *file, const char *data, size_t size)
     for (const json *text = file->metadata ? file->metadata->first : NULL; text; text = text->next)
         if (text->type != JSON_STRING)
             return "metadata that is not text";
-    return used == size - 8 - length ? align(file) : "bytes behind the last tensor";
+    if (used != size - 8 - length)
+        return "bytes behind the last tensor";
+    /* Every byte belongs to one tensor, so that a file costs what it is long. */
+    for (size_t i = 0; i < file->count; i++) {
+        total += rx_count_of(file->tensors[i].rank, file->tensors[i].shape) *
+                 rx_dtype_size(file->tensors[i].dtype);
+        if (total > used)
+            return "tensors that share bytes";
+    }
+    return total == used ? align(file) : "bytes between tensors";
 }
 
 bool rx_tensor_file_read(tensor_file *file, const void *data, size_t size, const char *what,

@@ -86,6 +86,22 @@ static void a_model_opens_from_bytes(void)
     rnnx_close(session);
 }
 
+/* ONNX Runtime would read them where the program runs. */
+static void a_model_that_is_bytes_has_no_weights_beside_it(void)
+{
+    static const char *const names[] = {"weights-missing", "weights-above", "weights-elsewhere"};
+    char path[4096];
+    size_t size;
+    rnnx_error error;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        snprintf(path, sizeof path, "%s/faults/%s.onnx", folder, names[i]);
+        void *data = rx_read_file(path, "a model", &size, &error);
+        CHECK(data && !rnnx_open_bytes(data, size, NULL, &error));
+        CHECK(failed_with(&error, "external-data-missing"));
+        free(data);
+    }
+}
+
 static void a_stream_keeps_its_session(void)
 {
     rnnx_session *session = open_model("gru");
@@ -419,6 +435,7 @@ int main(int count, char **arguments)
     CHECK(count > 1);
     folder = arguments[1];
     a_model_opens_from_bytes();
+    a_model_that_is_bytes_has_no_weights_beside_it();
     a_stream_keeps_its_session();
     what_fails_changes_nothing();
     chunks_of_a_step_model_end_as_they_began_if_one_step_fails();

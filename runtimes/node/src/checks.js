@@ -259,17 +259,27 @@ export function checkState(contract, name, value, known) {
     throw wrongShape(spec, spec.shape, known, describe(value.dtype, value.shape));
   }
   checkCount(spec, spec.shape, value, known);
-  for (let flat = 0; isFloat(spec.dtype) && flat < value.data.length; flat++) {
-    if (Number.isNaN(value.number(flat))) {
-      throw new RnnxError(
-        "non-finite",
-        `state '${name}' without NaN (infinities are allowed)`,
-        `nan at index [${indexOf(value.shape, flat).join(", ")}]`,
-        "mend where it comes from; a NaN stays in a state for ever",
-      );
-    }
+  const place = nanIn(value);
+  if (place !== null) {
+    throw new RnnxError(
+      "non-finite",
+      `state '${name}' without NaN (infinities are allowed)`,
+      place,
+      "mend where it comes from; a NaN stays in a state for ever",
+    );
   }
   return position;
+}
+
+/**
+ * Where the first NaN of a tensor stands, in words; null if there is none.
+ * @param {Tensor} value
+ */
+export function nanIn(value) {
+  for (let flat = 0; isFloat(value.dtype) && flat < value.data.length; flat++) {
+    if (Number.isNaN(value.number(flat))) return `nan at index [${indexOf(value.shape, flat).join(", ")}]`;
+  }
+  return null;
 }
 
 /**

@@ -4,7 +4,7 @@ import { axisText, describe } from "./shape.js";
 import { DTYPES } from "./tensor.js";
 
 /**
- * Reading an ONNX file as far as a contract goes: metadata, the signature of its graph, and which other files it needs.
+ * Reading an ONNX file as far as a contract goes: metadata, and the signature of its graph.
  * Field numbers are those of onnx.proto; the encoding is protobuf's.
  *
  * @typedef {import("./contract.js").Contract} Contract
@@ -19,7 +19,8 @@ import { DTYPES } from "./tensor.js";
  * @property {Map<string, GraphValue>} outputs
  */
 
-class Malformed extends Error {}
+/** Bytes that are no protobuf message. */
+export class Malformed extends Error {}
 
 /**
  * The contract inside a model, checked against its graph.
@@ -53,34 +54,14 @@ export function contractOf(data, label) {
 }
 
 /**
- * Where the weights lie that are not in the model itself: paths beside it.
- * @param {Uint8Array} data
- * @param {string} label
- * @returns {string[]}
- * @throws {RnnxError} `not-onnx`
- */
-export function externalFiles(data, label) {
-  const locations = wellFormed(
-    () => {
-      const found = [];
-      for (const { number, bytes } of fieldsOf(data)) {
-        if (number === 7) found.push(...locationsOf(bytes));
-      }
-      return found;
-    },
-    data,
-    label,
-  );
-  return [...new Set(locations)];
-}
-
-/**
+ * What `parse` makes of a model.
  * @template T
  * @param {() => T} parse
  * @param {Uint8Array} data
  * @param {string} label
+ * @throws {RnnxError} `not-onnx`
  */
-function wellFormed(parse, data, label) {
+export function wellFormed(parse, data, label) {
   try {
     return parse();
   } catch (error) {
@@ -152,7 +133,7 @@ function parseModel(data) {
  * Key and value of a StringStringEntryProto.
  * @param {Uint8Array} message
  */
-function entryOf(message) {
+export function entryOf(message) {
   const entry = ["", "", ""];
   for (const { number, bytes } of fieldsOf(message)) entry[Math.min(number, 3) - 1] = textOf(bytes);
   return entry;
@@ -202,36 +183,6 @@ function dimensionOf(message) {
   return text;
 }
 
-/**
- * The files that the initializers of a graph lie in, and those of the graphs in its nodes.
- * @param {Uint8Array} graph
- * @returns {string[]}
- */
-function locationsOf(graph) {
-  const found = [];
-  for (const { number, bytes } of fieldsOf(graph)) {
-    if (number === 5) found.push(...locationOf(bytes));
-    if (number !== 1) continue;
-    for (const attribute of fieldsOf(bytes).filter((field) => field.number === 5)) {
-      for (const part of fieldsOf(attribute.bytes)) {
-        if (part.number === 6 || part.number === 11) found.push(...locationsOf(part.bytes));
-      }
-    }
-  }
-  return found;
-}
-
-/**
- * The file that a tensor lies in, if it does.
- * @param {Uint8Array} tensor
- */
-function locationOf(tensor) {
-  const entries = fieldsOf(tensor)
-    .filter(({ number }) => number === 13)
-    .map(({ bytes }) => entryOf(bytes));
-  return entries.filter(([key]) => key === "location").map(([, value]) => value);
-}
-
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /** @param {Uint8Array} bytes */
@@ -244,10 +195,11 @@ function textOf(bytes) {
 }
 
 /**
- * The fields of a protobuf message: number, and the value of a varint or the bytes of anything else.
+ * The fields of a protobuf message: number, and the value of a varint or the bytes of anything else. `isBytes` where
+ * the message says how many they are.
  * @param {Uint8Array} message
  */
-function fieldsOf(message) {
+export function fieldsOf(message) {
   const fields = [];
   for (let place = 0; place < message.length; ) {
     const tag = readVarint(message, place);
@@ -266,7 +218,7 @@ function fieldsOf(message) {
       throw new Malformed();
     }
     if (number === 0 || length > message.length - place) throw new Malformed();
-    fields.push({ number, value, bytes: message.subarray(place, place + length) });
+    fields.push({ number, isBytes: kind === 2, value, bytes: message.subarray(place, place + length) });
     place += length;
   }
   return fields;
@@ -277,7 +229,7 @@ function fieldsOf(message) {
  * @param {Uint8Array} message
  * @param {number} place
  */
-function readVarint(message, place) {
+export function readVarint(message, place) {
   let value = 0;
   for (let group = 0; group < 10; group++) {
     const byte = message[place + group];

@@ -5,6 +5,8 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { getSystemErrorMap } from "node:util";
 import { RnnxError, firstLine } from "./error.js";
+import { sizeBeside } from "./external-files.js";
+import { checkExternal } from "./external.js";
 import { openSession } from "./session.js";
 
 export * from "./rnnx.js";
@@ -12,20 +14,24 @@ export * from "./rnnx.js";
 const BACKENDS = { cpu: "cpu", cuda: "cuda" };
 
 /**
- * Loads a model.
+ * Loads a model. Weights in other files are read from its own folder alone.
  * @param {string | URL | Uint8Array} source its path, or its bytes; one with weights in another file needs the path
  * @param {{provider?: string, threads?: number}} [options] provider: what computes a step, "cpu" or "cuda"; one that does
  *   not work is an error, never another one. threads: those inside one operator; one, the default, is the fastest for a
  *   step of a small network
  * @returns {Promise<import("./session.js").Session>} rejects with `file-missing`, `cannot-read`, `not-onnx`,
- *   `no-contract`, `contract-invalid`, `contract-newer`, `contract-requires`, `contract-graph`, `onnxruntime-missing`,
- *   `provider-unknown`, `provider-unavailable` or `engine-refused`
+ *   `external-data-missing`, `external-data-refused`, `no-contract`, `contract-invalid`, `contract-newer`,
+ *   `contract-requires`, `contract-graph`, `onnxruntime-missing`, `provider-unknown`, `provider-unavailable` or
+ *   `engine-refused`
  */
 export async function open(source, { provider = "cpu", threads = 1 } = {}) {
   const path = source instanceof Uint8Array ? null : source instanceof URL ? fileURLToPath(source) : source;
   const data = path === null ? /** @type {Uint8Array} */ (source) : await readFile(path, "an ONNX model");
   const label = path ?? "the model";
-  return openSession(loadOnnxRuntime, data, { model: path ?? data, label, provider, threads, whyNoCuda }, BACKENDS);
+  const isExternal = await checkExternal(data, label, path === null ? null : (location) => sizeBeside(path, location));
+  // With weights beside the file, ONNX Runtime has to find them by the file's place.
+  const model = isExternal && path !== null ? path : data;
+  return openSession(loadOnnxRuntime, data, { model, label, provider, threads, whyNoCuda }, BACKENDS);
 }
 
 /** @returns {Promise<import("./engine.js").Ort>} */

@@ -1,3 +1,4 @@
+import { nanIn } from "./checks.js";
 import { RnnxError } from "./error.js";
 import { axisText, describe, fit } from "./shape.js";
 import { Tensor, isSame } from "./tensor.js";
@@ -46,13 +47,22 @@ export function decodeSnapshot(data, contract, opened) {
   const position = Number(text);
   if (!/^[0-9]+$/.test(text) || !Number.isSafeInteger(position)) throw invalid("a position in decimal", `'${text}'`);
   let known = opened;
-  const states = contract.states.map(({ name, dtype, shape }) => {
+  const states = contract.states.map(({ name, dtype, shape, initial }) => {
     const tensor = file.tensors.get(`state.${name}`);
     if (tensor === undefined) throw invalid(`a tensor 'state.${name}'`, file.names);
     const fitted = fit(shape, tensor.shape, known);
     if (fitted === null || tensor.dtype !== dtype) {
       const wanted = shape.map((axis) => known.get(axis.name) ?? axisText(axis));
       throw invalid(`state '${name}' as ${describe(dtype, wanted)}`, describe(tensor.dtype, tensor.shape));
+    }
+    const place = nanIn(tensor); // one engine keeps it, another takes it for a number
+    if (place !== null && !initial.numbers.some(Number.isNaN)) {
+      throw new RnnxError(
+        "snapshot-invalid",
+        `a snapshot with state '${name}' without NaN`,
+        place,
+        "take an earlier snapshot: when this one was written, the network had overflowed already",
+      );
     }
     known = fitted;
     return tensor;

@@ -93,17 +93,21 @@ function decode(data) {
   }
   const body = data.subarray(8 + size);
   const found = [];
-  let used = 0;
+  let [used, total] = [0, 0];
   for (const name of Object.keys(entries).sort()) {
     const entry = entries[name];
     if (!isEntry(entry)) return "a malformed header";
     const [start, end] = entry.data_offsets;
     const tensor = decodeTensor(name, entry, body);
     if (!(tensor instanceof Tensor)) return tensor;
+    // Every byte belongs to one tensor, so that a file costs what it is long.
+    total += end - start;
+    if (total > body.length) return "tensors that share bytes";
     found.push({ name, tensor, start });
     used = Math.max(used, end);
   }
   if (body.length > used) return `${body.length - used} bytes behind the last tensor`;
+  if (body.length > total) return "bytes between tensors";
   found.sort((one, other) => one.start - other.start);
   return new TensorFile(new Map(found.map(({ name, tensor }) => [name, tensor])), new Map(Object.entries(metadata)));
 }

@@ -1,5 +1,5 @@
 import { RnnxError, firstLine } from "./error.js";
-import { externalFiles } from "./model-file.js";
+import { ALONE, checkExternal, missing, refused } from "./external.js";
 import { openSession } from "./session.js";
 
 export * from "./rnnx.js";
@@ -7,19 +7,27 @@ export * from "./rnnx.js";
 const BACKENDS = { cpu: "wasm", cuda: "cuda" };
 
 /**
- * Loads a model.
+ * Loads a model. Weights in other files are read from its own folder alone.
  * @param {string | URL | Uint8Array} source its address, relative to the page, or its bytes; one with weights in another
  *   file needs the address
  * @param {{provider?: string}} [options] provider: what computes a step; "cpu" alone works in a browser
  * @returns {Promise<import("./session.js").Session>} rejects with `file-missing`, `cannot-read`, `not-onnx`,
- *   `no-contract`, `contract-invalid`, `contract-newer`, `contract-requires`, `contract-graph`,
- *   `external-data-missing`, `onnxruntime-missing`, `provider-unknown`, `provider-unavailable` or `engine-refused`
+ *   `external-data-missing`, `external-data-refused`, `no-contract`, `contract-invalid`, `contract-newer`,
+ *   `contract-requires`, `contract-graph`, `onnxruntime-missing`, `provider-unknown`, `provider-unavailable` or
+ *   `engine-refused`
  */
 export async function open(source, { provider = "cpu" } = {}) {
   const address = source instanceof Uint8Array ? null : String(source);
   const data = address === null ? /** @type {Uint8Array} */ (source) : await readFile(address, "an ONNX model");
   const label = address ?? "the model";
-  const externalData = address === null ? [] : await readWeights(data, address);
+  /** @type {{path: string, data: Uint8Array}[]} */
+  const externalData = [];
+  const sizeOf = async (/** @type {string} */ path) => {
+    const weights = await readWeights(String(address), path);
+    externalData.push({ path, data: weights });
+    return weights.length;
+  };
+  await checkExternal(data, label, address === null ? null : sizeOf);
   const loading = {
     model: data,
     label,
@@ -51,29 +59,21 @@ async function loadOnnxRuntime() {
 }
 
 /**
- * The weights that lie beside a model, and nowhere else.
- * @param {Uint8Array} data
+ * The weights that lie beside a model, and nowhere else. A location is the name of a file: nothing in it means anything
+ * else in an address.
  * @param {string} address of the model
+ * @param {string} location
  */
-async function readWeights(data, address) {
-  const base = new URL(address, globalThis.document?.baseURI ?? globalThis.location?.href);
-  return Promise.all(
-    externalFiles(data, address).map(async (path) => {
-      const place = new URL(path, base);
-      try {
-        if (!place.href.startsWith(new URL(".", base).href)) throw new Error("a place outside its folder");
-        return { path, data: await readFile(place.href, "weights") };
-      } catch (error) {
-        throw new RnnxError(
-          "external-data-missing",
-          `the model's weights in ${path} beside it`,
-          error instanceof RnnxError ? error.found : firstLine(error),
-          "keep both files together and load the model by its path",
-          error,
-        );
-      }
-    }),
-  );
+async function readWeights(address, location) {
+  try {
+    const base = new URL(address, globalThis.document?.baseURI ?? globalThis.location?.href);
+    const place = new URL(location.split("/").map(encodeURIComponent).join("/"), base);
+    if (!place.href.startsWith(new URL(".", base).href)) throw refused(ALONE, `'${location.slice(0, 80)}'`);
+    return await readFile(place.href, "weights");
+  } catch (error) {
+    if (!(error instanceof RnnxError)) throw missing(location, firstLine(error), error);
+    throw error.code === "external-data-refused" ? error : missing(location, error.found, error);
+  }
 }
 
 /**

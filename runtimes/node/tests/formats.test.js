@@ -195,6 +195,14 @@ test("a damaged model is refused and never crashes", async () => {
   await refuses("cannot-read", () => open(golden("")));
 });
 
+// ONNX Runtime would read them where the program runs.
+test("a model that is bytes has no weights beside it", async () => {
+  for (const name of ["weights-missing", "weights-above", "weights-elsewhere"]) {
+    const data = await readGolden(`faults/${name}.onnx`);
+    await refuses("external-data-missing", () => open(data));
+  }
+});
+
 test("nothing is reported over the network", async () => {
   await openGolden("gru.onnx");
   assert.equal(process.env.ORT_DISABLE_TELEMETRY, "1");

@@ -247,16 +247,21 @@ pub(crate) fn check_state(contract: &Contract, name: &str, value: &View, sizes: 
         return Err(wrong_shape(spec, &spec.shape, sizes, describe(value.dtype.name(), value.shape)));
     }
     check_count(spec, &spec.shape, value, sizes)?;
-    let is_nan = |index: &usize| value.dtype.is_float() && value.number(*index).is_nan();
-    match (0..value.count()).find(is_nan) {
+    match nan_in(value) {
         None => Ok(position),
-        Some(flat) => Err(Error::new(
+        Some(place) => Err(Error::new(
             "non-finite",
             format!("state '{name}' without NaN (infinities are allowed)"),
-            format!("nan at index {:?}", index_of(value.shape, flat)),
+            place,
             "mend where it comes from; a NaN stays in a state for ever",
         )),
     }
+}
+
+/// Where the first NaN of a tensor stands, in words.
+pub(crate) fn nan_in(value: &View) -> Option<String> {
+    let is_nan = |index: &usize| value.dtype.is_float() && value.number(*index).is_nan();
+    (0..value.count()).find(is_nan).map(|flat| format!("nan at index {:?}", index_of(value.shape, flat)))
 }
 
 pub(crate) fn state_index(contract: &Contract, name: &str) -> Result<usize> {

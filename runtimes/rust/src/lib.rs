@@ -33,6 +33,7 @@ pub mod contract;
 mod contract_json;
 mod engine;
 mod error;
+mod external;
 mod model_file;
 mod sampling;
 mod session;

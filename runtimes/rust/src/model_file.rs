@@ -3,10 +3,12 @@
 //! Field numbers are those of onnx.proto; the encoding is protobuf's.
 
 use crate::contract::{Contract, Spec};
+use crate::external::{check_external, external_tensors};
 use crate::shape::{describe, join, Axis};
 use crate::tensor::DType;
 use crate::{Error, Result};
 use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
 
 /// A graph input or output as the file declares it; a dimension of "" is left open.
 struct GraphValue {
@@ -16,19 +18,24 @@ struct GraphValue {
 
 type Signature = BTreeMap<String, GraphValue>;
 
-/// Return the contract inside the model `data`, checked against its graph.
+/// Return the contract inside the model `data`, checked against its graph, and whether values of tensors lie in other
+/// files, which are as they should be. `path` is None for a model that is bytes alone.
 ///
 /// # Errors
-/// `not-onnx`, `no-contract`, `contract-invalid`, `contract-newer`, `contract-requires` or `contract-graph`.
-pub(crate) fn read_contract(data: &[u8], label: &str) -> Result<Contract> {
-    let (inputs, outputs, text) = parse(data).ok_or_else(|| {
+/// `not-onnx`, `external-data-missing`, `external-data-refused`, `no-contract`, `contract-invalid`, `contract-newer`,
+/// `contract-requires` or `contract-graph`.
+pub(crate) fn read_model(data: &[u8], path: Option<&Path>, label: &str) -> Result<(Contract, bool)> {
+    let not_onnx = || {
         Error::new(
             "not-onnx",
             format!("an ONNX model in {label}"),
             format!("{} bytes that are none, or are cut short", data.len()),
             "name a file that 'rnnx export' wrote, or export it again",
         )
-    })?;
+    };
+    let (inputs, outputs, text) = parse(data).ok_or_else(not_onnx)?;
+    let tensors = external_tensors(data).ok_or_else(not_onnx)??;
+    check_external(&tensors, path)?;
     let text = text.ok_or_else(|| {
         let expected = format!("an rnnx contract in {label}");
         Error::new("no-contract", expected, "an ONNX model without one", "export it with 'rnnx export'")
@@ -39,7 +46,7 @@ pub(crate) fn read_contract(data: &[u8], label: &str) -> Result<Contract> {
     agree(label, "input", given.chain(states().map(|state| (&state.input, &state.spec))).collect(), &inputs)?;
     let taken = contract.outputs.iter().map(|spec| (&spec.name, spec));
     agree(label, "output", taken.chain(states().map(|state| (&state.output, &state.spec))).collect(), &outputs)?;
-    Ok(contract)
+    Ok((contract, !tensors.is_empty()))
 }
 
 fn agree(label: &str, kind: &str, named: BTreeMap<&String, &Spec>, graph: &Signature) -> Result<()> {
@@ -73,15 +80,7 @@ fn parse(data: &[u8]) -> Option<(Signature, Signature, Option<String>)> {
             (7, Wire::Bytes(message)) => graph = Some(message),
             (8, Wire::Bytes(_)) => has_operators = true,
             (14, Wire::Bytes(entry)) => {
-                let (mut key, mut value) = ("", "");
-                for field in fields(entry) {
-                    match field? {
-                        (1, Wire::Bytes(text)) => key = utf8(text)?,
-                        (2, Wire::Bytes(text)) => value = utf8(text)?,
-                        _ => {}
-                    }
-                }
-                if key == "rnnx.contract" {
+                if let ("rnnx.contract", value) = text_entry(entry)? {
                     contract = Some(value.to_owned());
                 }
             }
@@ -149,17 +148,31 @@ fn tensor_type(message: &[u8], value: &mut GraphValue) -> Option<()> {
     Some(())
 }
 
+/// Key and value of a message of two texts.
+pub(crate) fn text_entry(message: &[u8]) -> Option<(&str, &str)> {
+    let (mut key, mut value) = ("", "");
+    for field in fields(message) {
+        match field? {
+            (1, Wire::Bytes(text)) => key = utf8(text)?,
+            (2, Wire::Bytes(text)) => value = utf8(text)?,
+            _ => {}
+        }
+    }
+    Some((key, value))
+}
+
 fn utf8(bytes: &[u8]) -> Option<&str> {
     std::str::from_utf8(bytes).ok()
 }
 
-enum Wire<'a> {
+/// What a field holds.
+pub(crate) enum Wire<'a> {
     Number(u64),
     Bytes(&'a [u8]),
 }
 
 /// The fields of a protobuf message, in order; None, and then nothing, where one is malformed.
-fn fields(mut rest: &[u8]) -> impl Iterator<Item = Option<(u64, Wire<'_>)>> {
+pub(crate) fn fields(mut rest: &[u8]) -> impl Iterator<Item = Option<(u64, Wire<'_>)>> {
     std::iter::from_fn(move || {
         if rest.is_empty() {
             return None;
@@ -186,7 +199,7 @@ fn take_field<'a>(rest: &mut &'a [u8]) -> Option<(u64, Wire<'a>)> {
     Some((tag >> 3, Wire::Bytes(bytes))).filter(|_| tag >> 3 > 0)
 }
 
-fn varint(rest: &mut &[u8]) -> Option<u64> {
+pub(crate) fn varint(rest: &mut &[u8]) -> Option<u64> {
     let mut result = 0;
     for shift in (0..64).step_by(7) {
         let (&byte, after) = rest.split_first()?;

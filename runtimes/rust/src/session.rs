@@ -67,7 +67,7 @@ impl Options {
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Session> {
         let path = path.as_ref();
         let data = read_file(path, "an ONNX model")?;
-        self.load(&data, &Source::Path(path), &path.display().to_string())
+        self.load(&data, Some(path), &path.display().to_string())
     }
 
     /// Load a model from its bytes; one with weights in another file needs [`Options::open`].
@@ -75,22 +75,25 @@ impl Options {
     /// # Errors
     /// As [`Session::open`].
     pub fn from_bytes(&self, data: &[u8]) -> Result<Session> {
-        self.load(data, &Source::Bytes(data), "the model")
+        self.load(data, None, "the model")
     }
 
-    fn load(&self, data: &[u8], source: &Source<'_>, label: &str) -> Result<Session> {
-        let contract = model_file::read_contract(data, label)?;
-        let engine = engine::load(source, self, label)?;
+    fn load(&self, data: &[u8], path: Option<&Path>, label: &str) -> Result<Session> {
+        let (contract, is_external) = model_file::read_model(data, path, label)?;
+        // With weights beside the file, ONNX Runtime has to find them by the file's place.
+        let source = path.filter(|_| is_external).map_or(Source::Bytes(data), Source::Path);
+        let engine = engine::load(&source, self, label)?;
         Ok(Session { inner: Arc::new(Inner { contract, provider: self.provider, engine }) })
     }
 }
 
 impl Session {
-    /// Load the model at `path` on the CPU.
+    /// Load the model at `path` on the CPU; weights in other files are read from its folder alone.
     ///
     /// # Errors
-    /// `file-missing`, `cannot-read`, `not-onnx`, `no-contract`, `contract-invalid`, `contract-newer`,
-    /// `contract-requires`, `contract-graph`, `onnxruntime-missing`, `provider-unavailable` or `engine-refused`.
+    /// `file-missing`, `cannot-read`, `not-onnx`, `external-data-missing`, `external-data-refused`, `no-contract`,
+    /// `contract-invalid`, `contract-newer`, `contract-requires`, `contract-graph`, `onnxruntime-missing`,
+    /// `provider-unavailable` or `engine-refused`.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Options::new().open(path)
     }

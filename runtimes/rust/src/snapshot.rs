@@ -1,5 +1,6 @@
 //! Snapshots: all that is needed to continue a stream elsewhere, in one layout for all languages.
 
+use crate::checks::nan_in;
 use crate::contract::Contract;
 use crate::shape::{describe, fit, Sizes};
 use crate::tensor::Tensor;
@@ -75,6 +76,13 @@ impl Snapshot {
                 let found = describe(tensor.dtype().name(), tensor.shape());
                 invalid(format!("state '{}' as {wanted}", spec.name), found)
             })?;
+            // One engine keeps NaN, another takes it for a number.
+            if let Some(place) = nan_in(&tensor.view()).filter(|_| !state.initial.numbers.iter().any(|it| it.is_nan()))
+            {
+                let expected = format!("a snapshot with state '{}' without NaN", spec.name);
+                let fix = "take an earlier snapshot: when this one was written, the network had overflowed already";
+                return Err(Error::new("snapshot-invalid", expected, place, fix));
+            }
             states.push(tensor.clone());
         }
         Ok(Self { position: number, states, sampling: sampling(&file, contract, known["batch"])? })

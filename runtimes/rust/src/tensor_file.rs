@@ -126,7 +126,7 @@ fn decode(data: &[u8]) -> std::result::Result<TensorFile, String> {
     let malformed = |kind: &str| format!("a malformed header ({kind})");
     let header: Value = serde_json::from_slice(header).map_err(|_| malformed("no JSON"))?;
     let header = header.as_object().ok_or_else(|| malformed("no object"))?;
-    let (mut file, mut used) = (TensorFile::default(), 0);
+    let (mut file, mut used, mut total) = (TensorFile::default(), 0, 0);
     for (name, entry) in header {
         if name == "__metadata__" {
             for (key, value) in entry.as_object().ok_or_else(|| malformed("no object"))? {
@@ -147,6 +147,11 @@ fn decode(data: &[u8]) -> std::result::Result<TensorFile, String> {
         if end > body.len() as u64 {
             return Err(format!("cut short in tensor '{name}'"));
         }
+        // Every byte belongs to one tensor, so that a file costs what it is long.
+        total += end - start;
+        if total > body.len() as u64 {
+            return Err("tensors that share bytes".into());
+        }
         let mut tensor = Tensor::zeros(dtype, shape.iter().map(|size| *size as usize).collect());
         let bytes = tensor.bytes_mut();
         bytes.copy_from_slice(&body[start as usize..end as usize]);
@@ -158,6 +163,7 @@ fn decode(data: &[u8]) -> std::result::Result<TensorFile, String> {
         used = used.max(end as usize);
     }
     match body.len() - used {
+        0 if total < body.len() as u64 => Err("bytes between tensors".into()),
         0 => Ok(file),
         left => Err(format!("{left} bytes behind the last tensor")),
     }

@@ -23,6 +23,15 @@ fn a_model_opens_from_its_bytes_and_streams_outlive_their_session() {
     assert_eq!(stream.position(), 2);
 }
 
+/// ONNX Runtime would read them where the program runs.
+#[test]
+fn a_model_that_is_bytes_has_no_weights_beside_it() {
+    for name in ["weights-missing", "weights-above", "weights-elsewhere"] {
+        let data = bytes(&format!("faults/{name}.onnx"));
+        assert_eq!(code(Session::from_bytes(&data)), "external-data-missing");
+    }
+}
+
 #[test]
 fn reset_goes_back_to_the_start_and_rows_alone() {
     let session = open("gru.onnx");

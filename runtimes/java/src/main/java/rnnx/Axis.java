@@ -11,7 +11,7 @@ import java.util.regex.Pattern;
  * @param isMultiple whether it is written {@code N*time}: such an axis stays in a step, with N entries
  */
 public record Axis(String name, int factor, boolean isMultiple) {
-    private static final Pattern NAMED = Pattern.compile("(?:([1-9][0-9]*)\\*)?([A-Za-z_][A-Za-z0-9_]*)");
+    private static final Pattern NAMED = Pattern.compile("(?:([1-9][0-9]{0,8})\\*)?([A-Za-z_][A-Za-z0-9_]*)");
 
     static Axis of(int size) {
         return new Axis("", size, false);

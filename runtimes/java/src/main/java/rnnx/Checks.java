@@ -230,16 +230,25 @@ final class Checks {
             throw wrongShape(spec, spec.shape(), sizes, describe(value), null);
         }
         checkCount(spec, spec.shape(), value, sizes);
-        for (int flat = 0; spec.dtype().isFloat() && flat < value.count(); flat++) {
-            if (Double.isNaN(value.number(flat))) {
-                throw new RnnxException(
-                        "non-finite",
-                        "state '" + name + "' without NaN (infinities are allowed)",
-                        "nan at index " + index(value, flat),
-                        "mend where it comes from; a NaN stays in a state for ever");
-            }
+        String place = nanIn(value);
+        if (place != null) {
+            throw new RnnxException(
+                    "non-finite",
+                    "state '" + name + "' without NaN (infinities are allowed)",
+                    place,
+                    "mend where it comes from; a NaN stays in a state for ever");
         }
         return position;
+    }
+
+    /** Where the first NaN of a tensor stands, in words; null if there is none. */
+    static String nanIn(Tensor value) {
+        for (int flat = 0; value.dtype().isFloat() && flat < value.count(); flat++) {
+            if (Double.isNaN(value.number(flat))) {
+                return "nan at index " + index(value, flat);
+            }
+        }
+        return null;
     }
 
     static int stateIndex(Contract contract, String name) {

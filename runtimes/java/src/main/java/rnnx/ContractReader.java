@@ -146,7 +146,10 @@ final class ContractReader {
                 if (entry.getAsLong() < 1) {
                     throw Contract.invalid("dimension " + entry + " is not positive" + in);
                 }
-                shape.add(Axis.of(Math.toIntExact(entry.getAsLong())));
+                if (entry.getAsLong() > Integer.MAX_VALUE) {
+                    throw Contract.invalid("dimension " + entry + " is larger than this runtime takes" + in);
+                }
+                shape.add(Axis.of((int) entry.getAsLong()));
             } else {
                 throw mismatch("int | str", entry, path + ".shape[...]");
             }

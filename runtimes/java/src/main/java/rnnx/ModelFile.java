@@ -3,6 +3,7 @@ package rnnx;
 import java.nio.ByteBuffer;
 import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.List;
@@ -23,16 +24,29 @@ final class ModelFile {
     private final Set<String> initializers = new HashSet<>();
     private String contract;
 
+    private boolean isExternal;
+
     private ModelFile() {}
 
     /**
-     * The contract inside a model, checked against its graph. Throws {@code not-onnx}, {@code no-contract},
-     * {@code contract-invalid}, {@code contract-newer}, {@code contract-requires} or {@code contract-graph}.
+     * What is known of a model before an engine sees it.
+     *
+     * @param isExternal whether values of tensors lie in other files, which are as they should be
      */
-    static Contract readContract(byte[] data, String label) {
+    record Read(Contract contract, boolean isExternal) {}
+
+    /**
+     * Read the contract inside a model, checked against its graph. Throws {@code not-onnx},
+     * {@code external-data-missing}, {@code external-data-refused}, {@code no-contract}, {@code contract-invalid},
+     * {@code contract-newer}, {@code contract-requires} or {@code contract-graph}.
+     *
+     * @param path null for a model that is bytes alone
+     */
+    static Read read(byte[] data, Path path, String label) {
         ModelFile file = new ModelFile();
         try {
             file.read(ByteBuffer.wrap(data));
+            file.isExternal = External.check(ByteBuffer.wrap(data), path);
         } catch (Malformed error) {
             throw new RnnxException(
                     "not-onnx",
@@ -57,7 +71,7 @@ final class ModelFile {
         contract.states().forEach(state -> taken.put(state.output(), state));
         agree(label, "input", given, file.inputs);
         agree(label, "output", taken, file.outputs);
-        return contract;
+        return new Read(contract, file.isExternal);
     }
 
     private static void agree(
@@ -125,19 +139,22 @@ final class ModelFile {
         inputs.keySet().removeAll(initializers);
     }
 
-    private void metadata(ByteBuffer entry) throws Malformed {
-        String key = "";
-        String value = "";
-        for (Field field : fields(entry)) {
-            switch (field.number()) {
-                case 1 -> key = field.text();
-                case 2 -> value = field.text();
-                default -> {}
+    private void metadata(ByteBuffer message) throws Malformed {
+        String[] entry = entry(message);
+        if (entry[0].equals("rnnx.contract")) {
+            contract = entry[1];
+        }
+    }
+
+    /** Key and value of a message of two texts. */
+    static String[] entry(ByteBuffer message) throws Malformed {
+        String[] entry = {"", ""};
+        for (Field field : fields(message)) {
+            if (field.number() == 1 || field.number() == 2) {
+                entry[field.number() - 1] = field.text();
             }
         }
-        if (key.equals("rnnx.contract")) {
-            contract = value;
-        }
+        return entry;
     }
 
     private static void valueInfo(ByteBuffer message, Map<String, GraphValue> values) throws Malformed {
@@ -184,7 +201,7 @@ final class ModelFile {
     }
 
     /** Bytes that are no protobuf message. */
-    private static final class Malformed extends Exception {
+    static final class Malformed extends Exception {
         private static final long serialVersionUID = 1;
 
         Malformed(String reason) {
@@ -193,7 +210,7 @@ final class ModelFile {
     }
 
     /** A field of a message: a varint, or bytes. */
-    private record Field(int number, long value, ByteBuffer bytes) {
+    record Field(int number, boolean isBytes, long value, ByteBuffer bytes) {
         String text() throws Malformed {
             try {
                 return StandardCharsets.UTF_8.newDecoder().decode(bytes.duplicate()).toString();
@@ -203,7 +220,7 @@ final class ModelFile {
         }
     }
 
-    private static List<Field> fields(ByteBuffer message) throws Malformed {
+    static List<Field> fields(ByteBuffer message) throws Malformed {
         List<Field> fields = new ArrayList<>();
         ByteBuffer rest = message.duplicate();
         while (rest.hasRemaining()) {
@@ -226,10 +243,19 @@ final class ModelFile {
             if (size < 0 || size > rest.remaining()) {
                 throw new Malformed("a field cut short");
             }
-            fields.add(new Field((int) number, value, rest.slice(rest.position(), (int) size)));
+            fields.add(new Field((int) number, (tag & 7) == 2, value, rest.slice(rest.position(), (int) size)));
             rest.position(rest.position() + (int) size);
         }
         return fields;
+    }
+
+    /** The numbers of a packed field. */
+    static List<Long> varints(ByteBuffer packed) throws Malformed {
+        List<Long> numbers = new ArrayList<>();
+        for (ByteBuffer rest = packed.duplicate(); rest.hasRemaining(); ) {
+            numbers.add(varint(rest));
+        }
+        return numbers;
     }
 
     private static long varint(ByteBuffer rest) throws Malformed {

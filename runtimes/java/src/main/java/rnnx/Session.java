@@ -52,18 +52,21 @@ public final class Session implements AutoCloseable {
             String found = "'" + options.provider + "'";
             throw new RnnxException("provider-unknown", "a provider out of cpu, cuda", found, "choose one of these");
         }
-        contract = ModelFile.readContract(data, label);
+        ModelFile.Read model = ModelFile.read(data, path, label);
+        contract = model.contract();
         Engine.checkTypes(contract);
-        engine = Engine.load(data, path, options.provider, Math.max(options.threads, 1), label);
+        // With weights beside the file, ONNX Runtime has to find them by the file's place.
+        engine = Engine.load(data, model.isExternal() ? path : null, options.provider, Math.max(options.threads, 1), label);
         provider = options.provider;
     }
 
     /**
-     * Load the model at {@code path} on the CPU.
+     * Load the model at {@code path} on the CPU; weights in other files are read from its folder alone.
      *
-     * @throws RnnxException {@code file-missing}, {@code cannot-read}, {@code not-onnx}, {@code no-contract},
-     *     {@code contract-invalid}, {@code contract-newer}, {@code contract-requires}, {@code contract-graph},
-     *     {@code onnxruntime-missing}, {@code provider-unknown}, {@code provider-unavailable} or {@code engine-refused}
+     * @throws RnnxException {@code file-missing}, {@code cannot-read}, {@code not-onnx}, {@code external-data-missing},
+     *     {@code external-data-refused}, {@code no-contract}, {@code contract-invalid}, {@code contract-newer},
+     *     {@code contract-requires}, {@code contract-graph}, {@code onnxruntime-missing}, {@code provider-unknown},
+     *     {@code provider-unavailable} or {@code engine-refused}
      */
     public static Session open(Path path) {
         return new Options().open(path);

@@ -60,6 +60,14 @@ record Snapshot(long position, List<Tensor> states, Sampling sampling) {
                 String wanted = state.dtype() + Arrays.toString(shape);
                 throw invalid("state '" + state.name() + "' as " + wanted, Shapes.describe(tensor));
             }
+            String place = Checks.nanIn(tensor); // one engine keeps it, another takes it for a number
+            if (place != null && Arrays.stream(state.initial().numbers()).noneMatch(Double::isNaN)) {
+                throw new RnnxException(
+                        "snapshot-invalid",
+                        "a snapshot with state '" + state.name() + "' without NaN",
+                        place,
+                        "take an earlier snapshot: when this one was written, the network had overflowed already");
+            }
             states.add(tensor);
         }
         return new Snapshot(Long.parseLong(position), states, sampling(file, contract, sizes.get("batch")));

@@ -60,6 +60,7 @@ public record TensorFile(Map<String, Tensor> tensors, Map<String, String> metada
         ByteBuffer body = ByteBuffer.wrap(data, 8 + (int) size, data.length - 8 - (int) size).slice();
         TensorFile file = new TensorFile(new LinkedHashMap<>(), new LinkedHashMap<>());
         int used = 0;
+        long total = 0;
         for (Map.Entry<String, JsonElement> entry : ContractReader.parse(text).getAsJsonObject().entrySet()) {
             JsonObject fields = entry.getValue().getAsJsonObject();
             if (entry.getKey().equals("__metadata__")) {
@@ -68,10 +69,18 @@ public record TensorFile(Map<String, Tensor> tensors, Map<String, String> metada
             }
             long[] offsets = numbers(fields, "data_offsets");
             file.tensors.put(entry.getKey(), tensor(entry.getKey(), fields, offsets, body));
+            // Every byte belongs to one tensor, so that a file costs what it is long.
+            total += offsets[1] - offsets[0];
+            if (total > body.limit()) {
+                throw new Malformed("tensors that share bytes");
+            }
             used = Math.max(used, (int) offsets[1]);
         }
         if (used != body.limit()) {
             throw new Malformed(body.limit() - used + " bytes behind the last tensor");
+        }
+        if (total != body.limit()) {
+            throw new Malformed("bytes between tensors");
         }
         return file;
     }

@@ -110,6 +110,8 @@ class FormatsTest {
                 "'name': 'x', 'dtype': 'float8', 'shape': []",
                 "'name': 'x', 'dtype': 'float32', 'shape': [0]",
                 "'name': 'x', 'dtype': 'float32', 'shape': [1.5]",
+                "'name': 'x', 'dtype': 'float32', 'shape': [2147483648]",
+                "'name': 'x', 'dtype': 'float32', 'shape': ['2147483648*time']",
                 "'name': 'x', 'dtype': 'float32', 'shape': ['2*batch']",
                 "'name': 'x', 'dtype': 'float32', 'shape': ['batch', 'batch']",
                 "'name': 'x', 'dtype': 'float32', 'shape': [2], 'default': [1, 2, 3]",
@@ -123,6 +125,15 @@ class FormatsTest {
         expect("contract-invalid", () -> contract(x + "," + x, ""));
         String vocabulary = ", \"vocabulary\": {\"input\": \"x\", \"output\": \"y\", \"symbols\": []}";
         expect("contract-invalid", () -> contract(x, vocabulary));
+    }
+
+    /** ONNX Runtime would read them where the program runs. */
+    @Test
+    void aModelThatIsBytesHasNoWeightsBesideIt() throws IOException {
+        for (String name : List.of("weights-missing", "weights-above", "weights-elsewhere")) {
+            byte[] data = Files.readAllBytes(Path.of("faults", name + ".onnx"));
+            expect("external-data-missing", () -> Session.of(data));
+        }
     }
 
     private static TensorFile file(String header, int... body) {
