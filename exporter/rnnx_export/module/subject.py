@@ -321,14 +321,20 @@ def _check_call(layer: nn.RNNBase, input: Tensor, hidden: Any, batch_sizes: Tens
     """Refuse what PyTorch would read past its end, for it is only its own checks that look at the sizes.
 
     They turn sizes into plain numbers, which would freeze them in a captured graph. What is captured has run
-    with plain numbers before.
+    with plain numbers before. Precisions may differ: the layer may run in another one than it was made in.
     """
-    if not torch.compiler.is_exporting():
-        type(layer).check_forward_args(layer, input, hidden, batch_sizes)
-    elif isinstance(input.shape[-1], int) and input.shape[-1] != layer.input_size:
-        raise RuntimeError(
-            f"a recurrent layer for inputs of {layer.input_size} elements got {input.shape[-1]}"
-        )
+    width = input.shape[-1]
+    if isinstance(width, int) and width != layer.input_size:
+        raise RuntimeError(f"a recurrent layer for inputs of {layer.input_size} elements got {width}")
+    if torch.compiler.is_exporting():
+        return
+    expected = layer.get_expected_hidden_size(input, batch_sizes)
+    if isinstance(layer, nn.LSTM):
+        cell = layer.get_expected_cell_size(input, batch_sizes)
+        layer.check_hidden_size(hidden[0], expected, "Expected hidden[0] size {}, got {}")
+        layer.check_hidden_size(hidden[1], cell, "Expected hidden[1] size {}, got {}")
+    else:
+        layer.check_hidden_size(hidden, expected, "Expected hidden size {}, got {}")
 
 
 def in_precision(dtype: torch.dtype, value: Tensor) -> Tensor:
