@@ -181,3 +181,22 @@ def test_a_state_begins_as_its_parameters_default(tmp_path: Path) -> None:
         for row in x:
             y, level = module(torch.from_numpy(row), level)
             np.testing.assert_allclose(stream.step(row)["y"], y.numpy(), atol=2e-5)
+
+
+class Only32(Layer):
+    """Takes one precision, and says so in a way of its own."""
+
+    def __init__(self, error: type[Exception]) -> None:
+        super().__init__()
+        self.error = error
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dtype != torch.float32:
+            raise self.error("float32 only")
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("error", [AssertionError, ValueError, OddError])
+def test_a_module_that_refuses_float64_is_held_to_float32(error: type[Exception], tmp_path: Path) -> None:
+    made = rnnx.export(Only32(error).eval(), tmp_path / "m.onnx", inputs=X)
+    assert any("does not run in float64" in note for note in made.notes)
