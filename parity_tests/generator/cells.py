@@ -171,7 +171,7 @@ def _spikes(w: Any, z: Array, x: Array, s: Values) -> tuple[Array, Values]:
     return z + fired, {"charge": charge - fired}
 
 
-def _latch(w: Any, z: Array, x: Array, s: Values) -> tuple[Array, Values]:
+def _hold(w: Any, z: Array, x: Array, s: Values) -> tuple[Array, Values]:
     tripped = s["tripped"] | (x > 1.5)
     return np.where(tripped, 0.5 * z, z), {"tripped": tripped}
 
@@ -341,11 +341,11 @@ CELLS: dict[str, Cell] = {
             "{p}fired = ({p}full >= 1).to({x}.dtype)",
         ),
     ),
-    "latch": Cell(
+    "hold": Cell(
         (Slot("tripped", dtype="bool"),),
         {"tripped": "{tripped} | ({x} > 1.5)"},
         "torch.where({tripped}, 0.5 * {z}, {z})",
-        _latch,
+        _hold,
         special={
             "tripped": {
                 "augmented": ("{tripped} |= {x} > 1.5",),

@@ -17,8 +17,8 @@ import rnnx
 from generator.axes import Network
 from generator.cells import Array
 from generator.compose import build
+from generator.expected import Expected, drive, expected_of, filled
 from generator.layout import begins_as_none, entries, shape, state_parameters
-from generator.truth import Expected, drive, filled, truth
 from rnnx.errors import RnnxError
 from rnnx.tolerance import error_beyond, level_of
 
@@ -111,7 +111,9 @@ def check_itself(network: Network, module: nn.Module, *, steps: int) -> list[Exp
     Raises:
         MismatchError: it has not.
     """
-    runs = [truth(network, module, batch=b if network.batched else 1, steps=steps, seed=b) for b in BATCHES]
+    runs = [
+        expected_of(network, module, batch=b if network.batched else 1, steps=steps, seed=b) for b in BATCHES
+    ]
     for index, run in enumerate(runs):
         compare(run, drive(network, module, run, cuts_of(network, steps, index)), "PyTorch")
     return runs

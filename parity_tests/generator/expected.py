@@ -42,7 +42,7 @@ class Expected:
     states: dict[str, Array]
 
 
-def truth(network: Network, module: nn.Module, *, batch: int, steps: int, seed: int) -> Expected:
+def expected_of(network: Network, module: nn.Module, *, batch: int, steps: int, seed: int) -> Expected:
     """Run the recurrences. Only the weights are taken from the module."""
     random = np.random.default_rng((network.seed, seed))
     x = random.standard_normal((steps, batch, network.sizes[0])).astype(np.float32)
