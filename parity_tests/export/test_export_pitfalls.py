@@ -373,3 +373,39 @@ def test_nothing_is_carried_twice_or_not_at_all(
     with session.stream(**({"batch": 3} if session.contract.has_batch else {})) as stream:
         stepped = np.stack([stream.step(row)["y"] for row in x])
     assert np.allclose(stepped, expected, atol=1e-5)
+
+
+class Heads(nn.Module):
+    """A loop with recurrent products by head: which operator reshapes depends on the length and the step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.w, self.r = nn.Linear(6, 16), nn.Parameter(torch.randn(2, 8, 4) / 3)
+
+    def forward(self, x: Any) -> Any:
+        batch = x.shape[0]
+        states, seen = torch.zeros(2, batch, 8), []
+        weights = self.r.transpose(1, 2).reshape(1, 2, 4, 8)
+        for gates in self.w(x).permute(1, 0, 2).unbind(0):
+            own = states[0].reshape(batch, 2, 1, -1).matmul(weights).reshape(batch, 2, 2, -1)
+            forget, new = (gates + own.transpose(1, 2).reshape(batch, -1)).view(batch, 2, -1).unbind(1)
+            level = torch.sigmoid(forget) * states[1] + torch.tanh(new)
+            states = torch.stack((torch.tanh(level), level))
+            seen.append(states)
+        y = torch.stack(seen)[:, 0]
+        return y.view(y.shape[0], batch, 2, 4).permute(1, 0, 2, 3).reshape(batch, -1, 8)
+
+
+def test_reshapes_in_a_loop_are_one_operator_whatever_the_strides(tmp_path: Path) -> None:
+    module = Heads().eval()
+    session = rnnx.load(
+        rnnx.export(module, tmp_path / "m.onnx", inputs={"x": "float32[batch, time, 6]"}).path
+    )
+    assert session.contract.whole_only is None
+    x = np.random.default_rng(0).standard_normal((3, 11, 6)).astype(np.float32)
+    with torch.no_grad():
+        expected = module(torch.from_numpy(x)).numpy()
+    with session.stream(batch=3) as stream:
+        got = np.concatenate([stream.run(x[:, :4])["y"], stream.run(x[:, 4:])["y"]], 1)
+    np.testing.assert_allclose(got, expected, atol=2e-5)

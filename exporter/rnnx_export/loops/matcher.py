@@ -27,6 +27,7 @@ from rnnx_export.states.export_plan import Plan, State
 from rnnx_export.states.observations import narrow_start
 
 aten = torch.ops.aten
+_RESHAPES = {aten.view.default, aten._unsafe_view.default, aten.reshape.default}
 _Build = Callable[[tuple[fx.Node, ...]], Any]
 
 
@@ -278,8 +279,9 @@ class Matcher:
     def _same_operation(self, nodes: tuple[fx.Node, ...], build: _Build) -> Any:
         nodes = tuple(self._unstacker.simplify(node) for node in nodes)
         first = nodes[0]
+        reshapes = all(node.target in _RESHAPES for node in nodes)  # which one depends on the length
         if (
-            any(node.op != first.op or node.target != first.target for node in nodes)
+            any(node.op != first.op or (node.target != first.target and not reshapes) for node in nodes)
             or first.op != "call_function"
         ):
             raise MismatchError
@@ -294,7 +296,8 @@ class Matcher:
             else self._argument(values, build)
             for values in columns
         ]  # fmt: skip
-        target: Any = first.target
+        # A view of a chunk may be none of a step, whose strides differ.
+        target: Any = aten.reshape.default if reshapes else first.target
         if first.target is aten.scalar_tensor.default and isinstance(args[0], fx.Node):
             target, kwargs = aten._to_copy.default, {"dtype": kwargs["dtype"]}
         elif any(
