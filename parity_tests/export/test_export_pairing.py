@@ -126,7 +126,7 @@ def test_separate_states_of_one_shape_in_any_order(order: str, tmp_path: Path) -
     assert_right(module, exported(module, SEPARATE, tmp_path), as_they_are)
 
 
-@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("order", ["yhc", "ych", "chy"])
 def test_a_tuple_that_comes_back_as_separate_parts(order: str, tmp_path: Path) -> None:
     module = OneTuple(order)
     assert_right(module, exported(module, {"both": (ROWS, ROWS)}, tmp_path), as_they_are)

@@ -145,6 +145,16 @@ DAMAGED: dict[str, tuple[Callable[[], bytes], Edit, str]] = {
         lambda model: setattr(model.opset_import[0], "domain", "elsewhere"),
         "imports none",
     ),
+    "a version of ONNX's own operators below all": (
+        onnx_models.accumulator,
+        lambda model: setattr(model.opset_import[0], "version", -(1 << 63)),
+        "operator set -9223372036854775808",
+    ),
+    "a Split of more outputs than it says": (
+        onnx_models.accumulator,
+        lambda model: put_before_output(model, helper.make_node("Split", ["y_"], ["y", "z"], num_outputs=1)),
+        "num_outputs is 1, and it has 2",
+    ),
     "a loop without a body": (leak_model, lambda model: node_of(model, "Scan").attribute.pop(0), "Scan"),
     "the mask of a Dropout": (
         onnx_models.gru,

@@ -65,8 +65,9 @@ def read_graph(model: Any) -> Graph:
         ModelError: `cannot-compile` for an operator set that nobody here knows, and a damaged graph.
     """
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
-    if not opset:
-        raise _wrong("a version of ONNX's own operators", "a model that imports none")
+    if opset < 1:
+        found = f"operator set {opset}" if opset else "a model that imports none"
+        raise _wrong("a version of ONNX's own operators", found)
     newest = onnx.defs.onnx_opset_version()
     if opset > newest:
         raise ModelError(

@@ -40,6 +40,7 @@ def check_node(node: Node, inputs: Sequence[Value | None], opset: int) -> Mappin
     proto = node.proto
     if not node.version or node.op in WITH_GRAPHS:
         return {}
+    _require_stated_outputs(node)
     schema = onnx.defs.get_schema(proto.op_type, opset)
     present = {name: value for name, value in zip(proto.input, inputs, strict=False) if value is not None}
     try:
@@ -67,6 +68,13 @@ def check_node(node: Node, inputs: Sequence[Value | None], opset: int) -> Mappin
     for name, shape in shapes.items():
         check_entries(name, shape)
     return shapes
+
+
+def _require_stated_outputs(node: Node) -> None:
+    """Refuse a Split of another number of outputs than it says: onnx's inference ends the process on some."""
+    stated = node.attributes.get("num_outputs") if node.op == "Split" else None
+    if stated is not None and stated != len(node.outputs):
+        raise refuse(node, f"its num_outputs is {stated}, and it has {len(node.outputs)}")
 
 
 def check_entries(name: str, shape: Shape) -> None:
