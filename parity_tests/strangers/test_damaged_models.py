@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -406,3 +407,13 @@ def test_the_child_imports_nothing_from_the_folder_it_is_started_in(
 def test_doctor_refuses_a_provider_without_a_file(command: Callable[..., Result]) -> None:
     result = command("doctor", "--provider", "cpu")
     assert (result.exit_code, "error[arguments]" in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("spoiled", [b"valid", b"Identity"])
+def test_a_name_that_is_no_text_is_no_bare_exception(spoiled: bytes, tmp_path: Path) -> None:
+    """Names of values inside the graph, and of operators, are read by more than one reader."""
+    path = tmp_path / "m.onnx"
+    path.write_bytes(onnx_models.masked_steps().replace(spoiled, b"\xff" * len(spoiled)))
+    for read in (rnnx.load, lambda source: compile_model(source, tmp_path / "c")):
+        with contextlib.suppress(RnnxError):
+            read(path)

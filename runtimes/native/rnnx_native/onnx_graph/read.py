@@ -146,7 +146,7 @@ def _version(operator: str, opset: int) -> int:
     """Return the operator set in which an operator was last changed up to `opset`, 0 where it is unknown."""
     try:
         return int(onnx.defs.get_schema(operator, opset).since_version)
-    except onnx.defs.SchemaError:
+    except (onnx.defs.SchemaError, TypeError):  # a name that is no text
         return 0
 
 

@@ -213,7 +213,11 @@ def _nodes(model: ModelFile) -> Iterator[GraphNode]:
     """Yield the nodes of the graph, without those of subgraphs."""
     for graph in _messages(memoryview(model.data), 7):
         for node in _messages(graph, 1):
-            names = {field: [bytes(name).decode() for name in _messages(node, field)] for field in (1, 2, 4)}
+            # A name that is no UTF-8 is none of the contract's; an engine says what it thinks of it.
+            names = {
+                field: [bytes(name).decode(errors="replace") for name in _messages(node, field)]
+                for field in (1, 2, 4)
+            }
             yield GraphNode("".join(names[4]), names[1], names[2])
 
 
