@@ -94,6 +94,11 @@ HOSTILE = [
         'a"; int x; "',
     )
 ]
+TYPES = dataclasses.replace(
+    PLAIN,
+    names=["int64_t", "uint8_t", "size_t", "int_fast16_t", "double_t", "ptrdiff_t", "va_list"][:NAMES]
+    + [f"n{n}" for n in range(NAMES - 7)],
+)
 
 
 @SETTINGS
@@ -129,6 +134,7 @@ def test_nothing_of_a_model_stands_outside_remarks_and_strings_of_c(
 @example(found=dataclasses.replace(PLAIN, names=[*PLAIN.names[:6], "int", *PLAIN.names[7:]]))
 @example(found=dataclasses.replace(PLAIN, names=[*PLAIN.names[:11], "start_of_a6", *PLAIN.names[12:]]))
 @example(found=HOSTILE[2])
+@example(found=TYPES)
 def test_it_still_builds(tool: Callable[[str], str], found: Chosen) -> None:
     """As C99, which knows trigraphs, and as C++, without a warning."""
     compilers = {"c": [tool("gcc"), "-x", "c", "-std=c99"], "c++": [tool("g++"), "-x", "c++", "-std=c++11"]}

@@ -5,6 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 _LONGEST = 60  # characters; C99 tells apart names by their first 63
+# Types of the headers that are included: C++ takes no member of a type's own name.
+_TYPES = frozenset(
+    [
+        f"{sign}int{kind}{bits}_t"
+        for sign in ("", "u")
+        for kind in ("", "_least", "_fast")
+        for bits in (8, 16, 32, 64)
+    ]
+    + ["intmax_t", "uintmax_t", "intptr_t", "uintptr_t", "size_t", "ssize_t", "ptrdiff_t", "max_align_t"]
+    + ["nullptr_t", "va_list", "div_t", "ldiv_t", "lldiv_t", "float_t", "double_t", "off_t", "fpos_t"]
+)
 _KEYWORDS = frozenset(
     [
         "alignas",
@@ -149,10 +160,10 @@ def c_name(text: str) -> str:
 
 
 def identifier(text: str) -> str:
-    """Return `text` as a C identifier that is no keyword and no macro; macros are written in capitals."""
+    """Return `text` as a C identifier that is no keyword, type or macro; macros are written in capitals."""
     name = c_name(text)
     capitals = len(name) > 1 and name.upper() == name and not name.isdigit()
-    return f"{name}_" if name in _KEYWORDS or capitals else name
+    return f"{name}_" if name in _KEYWORDS or name in _TYPES or capitals else name
 
 
 def distinct(texts: Iterable[str], reserved: Iterable[str] = ()) -> list[str]:
