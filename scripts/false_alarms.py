@@ -2,12 +2,15 @@
 
     scripts/false_alarms --seeds 1000 --runtimes cpu,native
     scripts/false_alarms --faults 200
+    scripts/false_alarms --seeds 1000 --stored
 
 Random networks over many seeds, cells and sizes, some of them chaotic, are converted and compared with
 themselves in PyTorch: none may disagree. With `--faults`, one recurrent weight of each model is off by a
-little: how many disagree? Prints, by cell and runtime, how many networks there were, the largest error in
-units of PyTorch's own, and what disagreed: docs/decisions/0012-verdict-in-units-of-rounding.md holds a run of
-each. Exits with 1 if a good model disagreed.
+little: how many disagree? With `--stored`, compiled C that stores weights in fewer bits is compared with the
+same numbers in PyTorch, a step at a time. Prints, by cell and runtime, how many networks there were, the
+largest error in units of PyTorch's own, and what disagreed:
+docs/decisions/0012-verdict-in-units-of-rounding.md holds a run of each. Exits with 1 if a good model
+disagreed.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ import msgspec
 import numpy as np
 import onnx
 import torch
-from false_alarms_networks import CELLS, arguments
+from false_alarms_networks import CELLS, INPUTS, Layer, arguments
 from torch import nn
 
 import rnnx
@@ -33,14 +36,20 @@ from rnnx.model.contract import Contract
 from rnnx.model.onnx_file import model_id, write_contract
 from rnnx.parity.check import check_parity, make_request
 from rnnx.parity.verdict import Parity, why
+from rnnx.tolerance import level_of
 from rnnx_export.graph.build import build
 from rnnx_export.graph.external_weights import to_bytes
 from rnnx_export.proof.float64_file import hold_file
 from rnnx_export.proof.float64_reference import open_reference64
 from rnnx_export.proof.reference import open_reference
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "parity_tests"))
+from support.stored_weights import compare_stored
+
 SIZES, LAYERS, GAINS, BATCHES = (3, 8, 32, 100), (1, 2), (1.0, 1.0, 1.0, 2.0, 4.0), (1, 2, 2, 4)
 STACKED = ("rnn", "lstm", "gru")
+STORED = ("f16", "int8")
+ALLOWED = level_of("float32", "native").rounding or 0.0
 # Networks and what one recurrent weight is off by: size, share.
 FAULTS = {
     "lstm": ((40, 2e-4), (256, 1e-3)),
@@ -99,6 +108,19 @@ class Sample:
     def __init__(self, folder: Path, steps: int) -> None:
         self._folder, self._steps = folder, steps
         self._contracts: dict[tuple[str, int, int, str], Contract] = {}
+
+    def stored(self, setup: Setup, weights: str) -> float:
+        """Return how far compiled C is from the numbers that it stores, in units of PyTorch's own error."""
+        module = setup.network()
+        assert isinstance(module, Layer)
+        contract = self._contract(setup)
+        reference = open_reference(module, contract, arguments(module, setup.size, setup.dtype))
+        data = to_bytes(build(reference.plan, "direct"))
+        contract = msgspec.structs.replace(contract, id=model_id(data, None))
+        session = _load(write_contract(data, contract), f"native-{weights}")
+        random = np.random.default_rng(setup.seed)
+        x = random.standard_normal((self._steps, setup.batch, INPUTS)).astype(np.float32)
+        return max(compare_stored(session, module.layer, module.out, x).values())
 
     def verdict(
         self, setup: Setup, runtimes: Sequence[str] = ("cpu",), *, share: float = 0.0, thorough: bool = True
@@ -204,6 +226,24 @@ def _faults(options: argparse.Namespace, sample: Sample, tally: Tally) -> int:
     return 0
 
 
+def _stored(options: argparse.Namespace, sample: Sample, tally: Tally) -> int:
+    """Compare compiled C of fewer bits with what it stores; return how much disagreed."""
+    alarms = 0
+    for done, seed in enumerate(range(options.first, options.first + options.seeds), 1):
+        drawn = dataclasses.replace(Setup.of(seed), layers=1, dtype="float32")
+        setup = dataclasses.replace(drawn, cell=STACKED[seed % len(STACKED)])
+        weights = STORED[seed // len(STACKED) % len(STORED)]
+        ratio = sample.stored(setup, weights)
+        key = (setup.cell, f"{weights} native")
+        tally.ratios.setdefault(key, []).append(ratio)
+        tally.failed[key] = tally.failed.get(key, 0) + (ratio > ALLOWED)
+        if ratio > ALLOWED:
+            alarms += 1
+            print(f"{setup} {weights}: {ratio:.3g}", flush=True)
+        _progress(options, done, tally)
+    return alarms
+
+
 def _progress(options: argparse.Namespace, done: int, tally: Tally) -> None:
     if done % options.every == 0:
         spent = time.monotonic() - options.begun
@@ -217,6 +257,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--steps", type=int, default=None, help="96; 500 with --faults")
     parser.add_argument("--faults", type=int, default=0, help="seeds of models with a fault, instead")
+    parser.add_argument("--stored", action="store_true", help="compiled C of f16 and int8 weights, instead")
     parser.add_argument("--runtimes", type=lambda text: text.split(","), default=["cpu"])
     parser.add_argument("--thorough", action="store_true", help="invariants and extreme inputs too")
     parser.add_argument("--every", type=int, default=50)
@@ -226,7 +267,8 @@ def main() -> int:
     tally = Tally()
     with tempfile.TemporaryDirectory() as folder:
         sample = Sample(Path(folder), options.steps or (500 if options.faults else 96))
-        alarms = (_faults if options.faults else _honest)(options, sample, tally)
+        compare = _faults if options.faults else _stored if options.stored else _honest
+        alarms = compare(options, sample, tally)
     print(tally.table())
     print(f"{alarms} false alarms, {tally.chaotic} chaotic")
     return 1 if alarms else 0
