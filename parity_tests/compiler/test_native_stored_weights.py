@@ -1,4 +1,4 @@
-"""Compiled C that stores weights in fewer bits computes with what it stores, as sharply as rounding lets it."""
+"""Compiled C that stores weights in fewer bits computes with what it stores, as sharply as rounding lets."""
 
 from __future__ import annotations
 
