@@ -27,7 +27,7 @@ def test_the_page_lists_every_operator_and_no_other() -> None:
     match = _TABLE.search(PAGE.read_text())
     assert match is not None
     written = match[0][len(match[1]) : -len(match[2])].strip()
-    assert written == families(), "run python parity_tests/docs/test_native_page.py"
+    assert written == families(), "run PYTHONPATH=parity_tests python parity_tests/docs/test_native_page.py"
 
 
 def test_loops_and_branches_are_not_claimed() -> None:
