@@ -231,6 +231,31 @@ def test_an_argument_used_as_scratch_paper_is_no_memory(tmp_path: Path) -> None:
         np.testing.assert_allclose(stream.step(row)["y"], h.sum(1), rtol=0, atol=1e-5)
 
 
+class Counts(nn.Module):
+    """Counts calls in its argument, and gives what has the shape of the count."""
+
+    def __init__(self, *, more: bool) -> None:
+        super().__init__()
+        self.more = more
+
+    def forward(self, x: Any, count: Any) -> Any:
+        count.flatten(1).copy_((count + 1).flatten(1))
+        y = x * torch.cos(0.25 * count)
+        return (y, x + 1) if self.more else y
+
+
+def test_an_argument_that_counts_calls_is_memory_though_it_takes_no_input_in(tmp_path: Path) -> None:
+    specs = {"inputs": {"x": "float32[batch, 1]"}, "state": {"count": "float32[batch, 1]"}}
+    made = rnnx.export(Counts(more=False), tmp_path / "m.onnx", **specs)
+    stream = rnnx.load(made.path).stream(batch=2)
+    for step in range(1, 20):
+        y = stream.step(np.ones((2, 1), np.float32))["y"]
+        np.testing.assert_allclose(y, np.cos(0.25 * step), rtol=0, atol=1e-6)
+    with pytest.raises(RnnxError) as refusal:
+        rnnx.export(Counts(more=True), tmp_path / "two.onnx", **specs)
+    assert refusal.value.code == "state-ambiguous"
+
+
 def test_two_readings_that_differ_are_refused_and_names_settle_either(tmp_path: Path) -> None:
     state = {"h": f"float32[batch, {WIDTH}]"}
     with pytest.raises(RnnxError) as refusal:

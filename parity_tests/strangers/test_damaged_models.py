@@ -25,10 +25,11 @@ from conftest import REPOSITORY
 from rnnx import scaffold, trial
 from rnnx.cli.group import as_rnnx_error
 from rnnx.engines import ort_engine
-from rnnx.engines.node_rules import require_rules
+from rnnx.engines.node_rules import broken_rule, read_node, require_rules
 from rnnx.errors import FileError, ModelError, ProviderError, RnnxError
 from rnnx.limits import bounded
 from rnnx.model.onnx_file import read_model
+from rnnx.model.onnx_messages import walk
 from rnnx_native import build_cache
 from rnnx_native.compile import compile_model
 
@@ -208,11 +209,50 @@ def test_a_split_that_disagrees_with_its_outputs_is_refused_before_an_engine_see
         with pytest.raises(ModelError) as caught:
             require_rules(read_model(with_split(place, stated)))
         assert caught.value.code == "engine-refused"
-        assert "one with 2" in caught.value.found
+        assert "and it has 2" in caught.value.found
     monkeypatch.setattr(ort_engine, "_session", None)  # not even called
     with pytest.raises(ModelError) as caught:
         rnnx.load(with_split(place, 3))
     assert caught.value.code == "engine-refused"
+
+
+@pytest.mark.parametrize(
+    ("operator", "inputs", "outputs", "numbers", "wrong"),
+    [
+        ("Split", ["x"], ["a", ""], {"num_outputs": 2}, "outputs are left out"),
+        ("GatherND", ["x", "i"], ["y"], {"batch_dims": -1}, "batch_dims is -1"),
+        ("LayerNormalization", ["x", "scale", ""], ["y"], {}, "third input has no name"),
+        ("DFT", ["x", "length", ""], ["y"], {}, "third input has no name"),
+        ("Unique", ["x"], ["y"], {"axis": 1}, "axis is 1"),
+        ("RandomUniform", [], ["y"], {"low": 2.0}, "low is 2 and high 1"),
+        ("RandomNormalLike", ["x"], ["y"], {"scale": 0.0}, "scale is 0"),
+    ],
+)
+def test_a_node_that_would_end_an_engine_breaks_a_rule(
+    operator: str, inputs: list[str], outputs: list[str], numbers: dict[str, float], wrong: str
+) -> None:
+    found = broken_rule(operator, inputs, outputs, numbers)
+    assert found is not None
+    assert found[1] == wrong
+    right = {"num_outputs": 2, "batch_dims": 1, "low": 0.5, "scale": 0.5}
+    named = [name or "given" for name in outputs]
+    kept = {name: right[name] for name in numbers if name in right}
+    assert broken_rule(operator, [name or "bias" for name in inputs], named, kept) is None
+
+
+def test_rules_read_what_a_file_says_of_a_node() -> None:
+    """Numbers below 0, and those with a fraction; as they stand in the file."""
+
+    def add(model: Any) -> None:
+        node = helper.make_node("RandomUniform", [], ["r"], low=-1.5, high=-0.5, shape=[2])
+        model.graph.node.append(node)
+
+    require_rules(read_model(leak(add)))
+    seen = {}
+    for node in walk(memoryview(leak(add)), "model", "node"):
+        operator, _, outputs, numbers = read_node(node)
+        seen[operator] = (outputs, numbers)
+    assert seen["RandomUniform"] == (["r"], {"low": -1.5, "high": -0.5})
 
 
 def with_split(place: str, stated: int) -> bytes:

@@ -140,7 +140,7 @@ def test_it_still_builds(tool: Callable[[str], str], found: Chosen) -> None:
     compilers = {"c": [tool("gcc"), "-x", "c", "-std=c99"], "c++": [tool("g++"), "-x", "c++", "-std=c++11"]}
     with tempfile.TemporaryDirectory() as folder:
         for name, text in written(found).items():
-            (Path(folder) / name).parent.mkdir(exist_ok=True)
+            (Path(folder) / name).parent.mkdir(parents=True, exist_ok=True)
             (Path(folder) / name).write_text(text)
         for language, words in compilers.items():
             files = ["net.c", "net_weights.c", "net_test.c", "example.c"] + ["engine/engine.c"] * (

@@ -70,14 +70,14 @@ class Observed:
         passed: the tensors that were passed in the first call by path; empty where it was None.
         left: for each call, what lay in it afterwards by path.
         written: paths of the tensors that some call wrote to, or put another in the place of.
-        takes_in: whether what was written depends on the inputs.
+        remembers: whether what was written depends on the inputs, or counts calls.
     """
 
     tree: Any
     passed: Mapping[Path, Tensor]
     left: Sequence[Mapping[Path, Any]]
     written: frozenset[Path]
-    takes_in: bool
+    remembers: bool
 
 
 def pair(
@@ -113,7 +113,7 @@ def pair(
         paths = candidates[name]
         named = [path for path in paths if _same_name(names.get(path), name)]
         holding = [path for path in paths if seen.written and _holds(seen, results, path)]
-        memory = bool(seen.written) and seen.takes_in
+        memory = bool(seen.written) and seen.remembers
         if len(named) == 1 and memory and named != holding and returns is None:
             raise _two_readings(name, named, nodes)  # a name that was used again says nothing
         if len(named) == 1:
@@ -234,7 +234,7 @@ def _left_behind(name: str, seen: Observed, result: Any, paths: list[Path], *, n
 
     A part of the result that could be its next value too makes two readings of one call: the argument goes
     in again, or that part does. They are told apart where the result is one tensor, the only output, and
-    where the caller named the parts. An argument that takes nothing in is no memory, and not seen here.
+    where the caller named the parts. An argument that remembers nothing is not seen here.
 
     Raises:
         UsageError: `state-ambiguous`.

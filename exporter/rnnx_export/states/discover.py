@@ -157,9 +157,24 @@ def _observed(seen: Exploration, parameter: str) -> Observed:
             raise refusals.argument_varies(subject, name, len(passed), count)
     # Two calls from the same states with other inputs.
     left = [call.left[parameter] for call in (seen.base.first, seen.base.second)]
-    takes_in = any(not torch.equal(left[0][path], left[1][path]) for path in written)
+    remembers = any(not torch.equal(left[0][path], left[1][path]) for path in written)
+    if written and not remembers:
+        remembers = _counts(seen, {name: path for name, path in paths.items() if path in written})
     every = [run.first.left[parameter] for run in runs]
-    return Observed(subject.state_trees()[parameter], passed, every, written, takes_in)
+    return Observed(subject.state_trees()[parameter], passed, every, written, remembers)
+
+
+def _counts(seen: Exploration, paths: Mapping[str, Path]) -> bool:
+    """Whether a call writes something other than zeros over these states where they start as zeros.
+
+    What takes in no input and stays at its start is scratch memory; what leaves it counts calls.
+    """
+    inputs, passed = seen.draw(0)
+    zeros = {name: torch.zeros_like(value) for name in paths if (value := passed[name]) is not None}
+    arguments = seen.subject.arguments(inputs, {**passed, **zeros})
+    seen.subject.invoke(seen.subject.fresh(), arguments)
+    left = {name: dict(flatten(arguments[seen.subject.place(name)[0]])).get(paths[name]) for name in zeros}
+    return any(isinstance(value, Tensor) and bool((value != 0).any()) for value in left.values())
 
 
 def _origins(subject: Subject, pairs: Mapping[str, Feedback]) -> dict[str, Path | Argument]:

@@ -12,6 +12,7 @@ from typing import Any
 import onnx
 from onnx import helper, numpy_helper
 
+from rnnx.engines.node_rules import broken_rule
 from rnnx.errors import ModelError, first_line
 from rnnx.limits import check_bytes
 from rnnx_native.onnx_graph.read import Node
@@ -40,7 +41,7 @@ def check_node(node: Node, inputs: Sequence[Value | None], opset: int) -> Mappin
     proto = node.proto
     if not node.version or node.op in WITH_GRAPHS:
         return {}
-    _require_stated_outputs(node)
+    _require_rules(node)
     schema = onnx.defs.get_schema(proto.op_type, opset)
     present = {name: value for name, value in zip(proto.input, inputs, strict=False) if value is not None}
     try:
@@ -70,11 +71,12 @@ def check_node(node: Node, inputs: Sequence[Value | None], opset: int) -> Mappin
     return shapes
 
 
-def _require_stated_outputs(node: Node) -> None:
-    """Refuse a Split of another number of outputs than it says: onnx's inference ends the process on some."""
-    stated = node.attributes.get("num_outputs") if node.op == "Split" else None
-    if stated is not None and stated != len(node.outputs):
-        raise refuse(node, f"its num_outputs is {stated}, and it has {len(node.outputs)}")
+def _require_rules(node: Node) -> None:
+    """Refuse what ends ONNX Runtime: onnx's inference ends on some of it too, and C need not know it."""
+    numbers = {name: value for name, value in node.attributes.items() if isinstance(value, int | float)}
+    broken = broken_rule(node.op, node.inputs, node.outputs, numbers)
+    if broken is not None:
+        raise refuse(node, f"its {broken[1]}")
 
 
 def check_entries(name: str, shape: Shape) -> None:

@@ -1,51 +1,134 @@
-"""Rules of the standard that a graph is held to before ONNX Runtime sees it: what it ends the process on.
+"""Rules of nodes that ONNX Runtime does not check itself: what it ends the process on is refused before.
 
-ONNX Runtime checks a graph itself, and says what is wrong with it. Where it does not, and goes on with
-outputs that are not there, the process ends or never comes back: those are refused here. Field numbers are
-those of onnx.proto (NodeProto, AttributeProto).
+ONNX Runtime checks a graph, and says what is wrong with it. Where it does not, and goes on with what is not
+there, the process ends. The rules below were found by running nodes of every operator with attributes,
+shapes and numbers of inputs and outputs drawn at random. Field numbers are those of onnx.proto (NodeProto,
+AttributeProto).
 """
 
 from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping, Sequence
 
 from rnnx.errors import ModelError
 from rnnx.model import protobuf
 from rnnx.model.onnx_file import ModelFile
 from rnnx.model.onnx_messages import walk
 
-_SPLIT = "Split"
+Names = Sequence[str]
+Attributes = Mapping[str, float]
 
 
 def require_rules(model: ModelFile) -> None:
-    """Refuse nodes whose outputs disagree with their attributes, wherever they stand.
+    """Refuse nodes on which ONNX Runtime ends the process, wherever they stand.
 
     Raises:
         ModelError: `engine-refused`.
     """
     for node in walk(memoryview(model.data), "model", "node"):
-        parts = list(protobuf.fields(node))
-        operators = [
-            bytes(value) for number, value, _, _ in parts if number == 4 and isinstance(value, memoryview)
-        ]
-        if operators[-1:] != [_SPLIT.encode()]:
+        operator, inputs, outputs, attributes = read_node(node)
+        broken = broken_rule(operator, inputs, outputs, attributes)
+        if broken is not None:
+            raise ModelError(
+                "engine-refused",
+                expected=f"nodes that ONNX Runtime can run: {broken[0]}",
+                found=f"{operator} whose {broken[1]} in {model.label}",
+                fix="export it again",
+            )
+
+
+def broken_rule(
+    operator: str, inputs: Names, outputs: Names, attributes: Attributes
+) -> tuple[str, str] | None:
+    """Return the rule that a node breaks, and what is wrong with the node; None if it keeps them all.
+
+    Args:
+        operator: its name.
+        inputs, outputs: names of values, "" for one left out.
+        attributes: those that are numbers, by name.
+    """
+    rule = _RULES.get(operator)
+    wrong = None if rule is None else rule[1](inputs, outputs, attributes)
+    return None if rule is None or wrong is None else (rule[0], wrong)
+
+
+def _split(inputs: Names, outputs: Names, attributes: Attributes) -> str | None:
+    stated = attributes.get("num_outputs")
+    if stated is None:
+        return None
+    if stated != len(outputs):
+        return f"num_outputs is {stated:g}, and it has {len(outputs)}"
+    return None if all(outputs) else "outputs are left out"
+
+
+def _gather_nd(inputs: Names, outputs: Names, attributes: Attributes) -> str | None:
+    axes = attributes.get("batch_dims", 0)
+    return f"batch_dims is {axes:g}" if axes < 0 else None
+
+
+def _third_input(inputs: Names, outputs: Names, attributes: Attributes) -> str | None:
+    return "third input has no name" if len(inputs) > 2 and not inputs[2] else None
+
+
+def _unique(inputs: Names, outputs: Names, attributes: Attributes) -> str | None:
+    return f"axis is {attributes['axis']:g}" if "axis" in attributes else None
+
+
+def _uniform(inputs: Names, outputs: Names, attributes: Attributes) -> str | None:
+    low, high = attributes.get("low", 0.0), attributes.get("high", 1.0)
+    return None if low <= high else f"low is {low:g} and high {high:g}"
+
+
+def _normal(inputs: Names, outputs: Names, attributes: Attributes) -> str | None:
+    scale = attributes.get("scale", 1.0)
+    return None if scale > 0 else f"scale is {scale:g}"
+
+
+_RULES: Mapping[str, tuple[str, Callable[[Names, Names, Attributes], str | None]]] = {
+    "Split": ("a Split has the outputs that num_outputs says, each with a name", _split),
+    "GatherND": ("a GatherND has no negative batch_dims", _gather_nd),
+    "LayerNormalization": ("a third input that is left out is not there at all", _third_input),
+    "DFT": ("a third input that is left out is not there at all", _third_input),
+    "Unique": ("a Unique takes all values, not those along an axis, of which there may be none", _unique),
+    "RandomUniform": ("random values have a range that is not empty", _uniform),
+    "RandomUniformLike": ("random values have a range that is not empty", _uniform),
+    "RandomNormal": ("random values have a scale above 0", _normal),
+    "RandomNormalLike": ("random values have a scale above 0", _normal),
+}
+
+
+def read_node(node: memoryview) -> tuple[str, list[str], list[str], dict[str, float]]:
+    """Return a node's operator, the names of its inputs and outputs, and its attributes that are numbers."""
+    operator, inputs, outputs, attributes = "", [], [], {}
+    for number, value, _, _ in protobuf.fields(node):
+        if not isinstance(value, memoryview):
             continue
-        outputs = sum(number == 2 for number, _, _, _ in parts)
-        for number, value, _, _ in parts:
-            stated = _number(value, b"num_outputs") if number == 5 and isinstance(value, memoryview) else None
-            if stated is not None and stated != outputs:
-                raise ModelError(
-                    "engine-refused",
-                    expected=f"a {_SPLIT} with as many outputs as its attribute num_outputs says, {stated}",
-                    found=f"one with {outputs} in {model.label}",
-                    fix="export it again",
-                )
+        if number == 1:
+            inputs.append(_text(value))
+        elif number == 2:
+            outputs.append(_text(value))
+        elif number == 4:
+            operator = _text(value)
+        elif number == 5:
+            name, held = _number(value)
+            if held is not None:
+                attributes[name] = held
+    return operator, inputs, outputs, attributes
 
 
-def _number(attribute: memoryview, name: bytes) -> int | None:
-    """Return the number that an attribute holds, if it is called so."""
-    named, value = False, None
+def _number(attribute: memoryview) -> tuple[str, float | None]:
+    """Return an attribute's name, and the number that it holds, if it holds one."""
+    name, held = "", None
     for number, content, _, _ in protobuf.fields(attribute):
         if number == 1 and isinstance(content, memoryview):
-            named = bytes(content) == name
+            name = _text(content)
+        elif number == 2 and isinstance(content, int):
+            held = struct.unpack("<f", content.to_bytes(8, "little")[:4])[0]
         elif number == 3 and isinstance(content, int):
-            value = content
-    return value if named else None
+            held = content - (1 << 64) if content >> 63 else content
+    return name, held
+
+
+def _text(value: memoryview) -> str:
+    return bytes(value).decode(errors="replace")
