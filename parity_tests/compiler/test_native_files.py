@@ -269,7 +269,9 @@ def test_the_command(command: Any, model: Path, tmp_path: Path) -> None:
     result = command("compile", model, "-o", tmp_path / "c", "--name", "amp", "--json")
     assert result.exit_code == 0, result.stderr
     facts = json.loads(result.stdout)
-    assert set(facts["files"]) == {path.name for path in (tmp_path / "c").iterdir()}
+    assert set(facts["files"]) == {
+        path.relative_to(tmp_path / "c").as_posix() for path in (tmp_path / "c").rglob("*") if path.is_file()
+    }
     assert {"amp.h", "amp.c", "amp_weights.c", "amp.weights", "amp_test.c", "amp.trace.safetensors"} <= set(
         facts["files"]
     )

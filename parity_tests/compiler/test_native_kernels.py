@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rnnx_native.c_source import kernel_dispatch
-from rnnx_native.c_source.kernel_text import FOLDER, functions, needed, split
+from rnnx_native.c_source import kernels
 from rnnx_native.program import pack_weights
+from support.native_folders import C99, STRICT
 
 ACTIVATIONS = {"exp_f32": 2.0, "sigmoid_f32": 2.5, "tanh_f32": 2.0}  # largest error, ulp
 PATHS = {"portable": 0, "avx2": 1, "avx512": 2, "best": 3}
+HEAD = ["#include <math.h>", "#include <stdint.h>", "#include <string.h>"]
 STRIDE = 97  # of all floats; --slow takes every one
 
 
@@ -24,14 +25,8 @@ STRIDE = 97  # of all floats; --slow takes every one
 def library(tmp_path_factory: pytest.TempPathFactory, tool: Callable[[str], str]) -> ctypes.CDLL:
     folder = tmp_path_factory.mktemp("kernels")
     dispatched = [*ACTIVATIONS, "quantize_i8", "lstm_f32", "gru_f32"]
-    calls = [f"rnnx_{name}(" for name in ACTIVATIONS] + ["rnnx_widen(", "rnnx_narrow("]
-    lines = [
-        "#include <math.h>",
-        "#include <stdint.h>",
-        "#include <string.h>",
-        *kernel_dispatch.prelude(dispatched),
-    ]
-    lines += [*kernel_dispatch.kernels(calls, dispatched), *kernel_dispatch.table("k", dispatched)]
+    calls = [f"rnnx_{name}(" for name in (*dispatched, "widen", "narrow")]
+    lines = [*HEAD, *kernels.includes(calls), *kernels.table("k", dispatched)]
     for name in ACTIVATIONS:
         lines.append(
             f"void {name}(int most, float *y, const float *x, int n) {{ k_choose(most)->{name}(y, x, n); }}"
@@ -39,13 +34,13 @@ def library(tmp_path_factory: pytest.TempPathFactory, tool: Callable[[str], str]
     lines += [
         "void lstm(int most, float *h_new, float *c_new, const float *h, const float *c, const float *start,",
         "    int apart, const int64_t *places, const float *wh, int units, int rows, int back) {",
-        "  k_choose(most)->lstm_f32(h_new, c_new, h, c, start, (size_t)apart, places, 0, 0, 0, wh, units,",
-        "      rows, back);",
+        "  k_choose(most)->lstm_f32(h_new, c_new, c, start, (size_t)apart, places, 0, 0, 0, wh, h, units,",
+        "      units, rows, back);",
         "}",
         "void gru(int most, float *h_new, const float *h, const float *start, int apart,",
         "    const int64_t *places, const float *hidden, const float *wh, int units, int rows, int back) {",
-        "  k_choose(most)->gru_f32(h_new, h, start, (size_t)apart, places, hidden, 0, 0, 0, wh, units,",
-        "      rows, back);",
+        "  k_choose(most)->gru_f32(h_new, h, start, (size_t)apart, places, hidden, 0, 0, 0, wh, h, units,",
+        "      units, rows, back);",
         "}",
     ]
     lines += ["void widen(float *y, const uint16_t *x, int n) { rnnx_widen(y, x, n); }"]
@@ -56,7 +51,17 @@ def library(tmp_path_factory: pytest.TempPathFactory, tool: Callable[[str], str]
         "}",
     ]
     (folder / "k.c").write_text("\n".join(lines))
-    command = [tool("gcc"), "-O2", "-fPIC", "-shared", "k.c", "-lm", "-o", "k.so"]
+    command = [
+        tool("gcc"),
+        "-O2",
+        "-fPIC",
+        "-shared",
+        f"-I{kernels.FOLDER.parent}",
+        "k.c",
+        "-lm",
+        "-o",
+        "k.so",
+    ]
     subprocess.run(command, cwd=folder, check=True)
     return ctypes.CDLL(str(folder / "k.so"))
 
@@ -117,10 +122,11 @@ def test_short_arrays_and_special_values(library: ctypes.CDLL, name: str, path: 
 
 
 def test_compilers_vectorise_the_portable_activations(tmp_path: Path, tool: Callable[[str], str]) -> None:
-    text = (FOLDER / "activations.c").read_text()
-    head = "#include <math.h>\n#include <stdint.h>\n#include <string.h>\n"
-    (tmp_path / "k.c").write_text(head + re.sub(r"static void (rnnx_\w+_f32)", r"void \1", text))
-    command = [tool("gcc"), "-O3", "-c", "k.c", "-o", "k.o", "-fopt-info-vec-optimized"]
+    text = (kernels.FOLDER / "activations.h").read_text()
+    head = "\n".join([*HEAD, ""])
+    (tmp_path / "k.c").write_text(head + re.sub(r"static RNNX_UNUSED void (rnnx_\w+_f32)", r"void \1", text))
+    include = f"-I{kernels.FOLDER}"
+    command = [tool("gcc"), "-O3", include, "-c", "k.c", "-o", "k.o", "-fopt-info-vec-optimized"]
     said = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stderr
     lines = {int(found) for found in re.findall(r"k\.c:(\d+):.*loop vectorized", said)}
     loops = [n for n, line in enumerate((head + text).splitlines(), 1) if re.match(r"  for .*_f32\(", line)]
@@ -217,24 +223,73 @@ def test_inputs_are_scaled_to_bytes_and_rounded_to_nearest(library: ctypes.CDLL,
         assert (rows[:, 8 + columns :] == 128).all()
 
 
-def test_a_function_on_one_line_takes_nothing_with_it() -> None:
-    lines = ["static int rnnx_one(int x) { return x; }", "static int rnnx_two(int x) {\n  return x + 1;\n}"]
-    for text in ("\n\n".join(lines), "\n\n".join(reversed(lines))):
-        found = split(text)
-        assert [found["rnnx_one"], found["rnnx_two"]] == lines
+ALL = [*kernels.DISPATCHED, "widen", "narrow", "row", "exp1_f32", "exp_f64", "sigmoid_f64", "tanh_f64"]
+ALL += [f"{layer}_f64" for layer in ("project", "dense", "rnn", "gru", "lstm")]
 
 
-def test_every_function_of_the_files_is_found() -> None:
-    for path in FOLDER.glob("*.c"):
-        text = path.read_text()
-        named = set(re.findall(r"^static [^;{}]*?\b(rnnx_\w+)\(", text, re.M))
-        assert set(split(text)) == named, path.name
+@pytest.fixture
+def everything(tmp_path: Path) -> Path:
+    """Return a C file that includes each kernel of each kind for each instruction set."""
+    calls = [f"rnnx_{name}(" for name in ALL]
+    plain = sorted(set(ALL) - set(kernels.DISPATCHED))
+    lines = [*HEAD, *kernels.includes(calls), *kernels.table("k", kernels.DISPATCHED)]
+    lines += [f"void (*use_{name}(void))(void) {{ return (void (*)(void))rnnx_{name}; }}" for name in plain]
+    lines += ["const k_kernels *use_table(int most) { return k_choose(most); }"]
+    for path, text in kernels.files("\n".join(lines)).items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text)
+    (tmp_path / "k.c").write_text("\n".join([*lines, ""]))
+    return tmp_path / "k.c"
 
 
-def test_every_kernel_is_found_with_its_double() -> None:
-    known = functions()
-    for name in kernel_dispatch.instruction_sets.DISPATCHED:
-        assert f"rnnx_{name}" in known
-        assert f"rnnx_{name.replace('f32', 'f64')}" in known
-    assert "float" not in needed(["rnnx_lstm_f64"], known)[-1]
-    assert (FOLDER / "README.md").is_file()
+@pytest.mark.parametrize(
+    "command",
+    [
+        "gcc -O1",
+        "clang -O1",
+        "gcc -O1 -DRNNX_PORTABLE",
+        "clang -O1 -DRNNX_PORTABLE",
+        "g++ -x c++ -std=c++11 -O1",
+        "clang++ -x c++ -std=c++11 -O1",
+        "aarch64-linux-gnu-gcc -O1",
+        "x86_64-w64-mingw32-gcc -O1",
+    ],
+)
+def test_every_kernel_of_every_kind_and_set_builds_without_a_warning(
+    everything: Path, command: str, tool: Callable[[str], str]
+) -> None:
+    compiler, *flags = command.split()
+    words = [tool(compiler), *(STRICT if "c++" in flags else C99), *flags, "-c", "k.c", "-o", "k.o"]
+    result = subprocess.run(words, cwd=everything.parent, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr[:2000]
+
+
+def test_a_file_of_kernels_is_there_for_something(everything: Path) -> None:
+    files = {path.name for path in (everything.parent / "kernels").iterdir()}
+    assert files == {path.name for path in kernels.FOLDER.glob("*.h")} - {"json.h", "precise.h"}
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "aarch64-linux-gnu-gcc"])
+def test_short_names_of_macros_end_with_the_kernels(
+    everything: Path, compiler: str, tool: Callable[[str], str]
+) -> None:
+    """A model's own names stand behind them, and may be the same."""
+
+    def macros(name: str) -> set[str]:
+        words = [tool(compiler), "-std=c99", "-E", "-dM", name]
+        text = subprocess.run(words, cwd=everything.parent, capture_output=True, text=True, check=True).stdout
+        return {line.split()[1].partition("(")[0] for line in text.splitlines()}
+
+    (everything.parent / "before.c").write_text("\n".join([*HEAD, '#include "kernels/instructions.h"', ""]))
+    added = macros("k.c") - macros("before.c")
+    assert "RNNX_NAME" in added
+    assert {name for name in added if not name.startswith("RNNX_")} == set()
+
+
+def test_a_program_has_the_kernels_that_it_calls_and_no_others() -> None:
+    included = kernels.includes(["rnnx_gru_h16(a, b);", "  y[0] = rnnx_tanh1_f64(x[0]);"])
+    files = kernels.files("\n".join(included))
+    assert {"kernels/gru.h", "kernels/h16.h", "kernels/activations_f64.h"} <= set(files)
+    others = ("lstm", "rnn", "dense", "project", "f32", "f64", "i8", "byte", "byte_avx2", "vnni", "row")
+    assert not {f"kernels/{name}.h" for name in others} & set(files)
+    assert kernels.includes(["y[0] = x[0];"]) == []

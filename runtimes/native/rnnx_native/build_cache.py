@@ -143,10 +143,11 @@ def _built(
     files = make()
     try:
         for name, data in files.items():
+            (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_bytes(data)
         for library, arguments in build.items():
             _compile([*command, *arguments, "-o", library], folder)
-        digests = {path.name: _digest(path) for path in folder.iterdir()}
+        digests = {name: _digest(folder / name) for name in _files(folder)}
         (folder / _DIGESTS).write_text(json.dumps(digests))
         folder.rename(final)
     except OSError as error:
@@ -159,12 +160,17 @@ def _is_whole(folder: Path, build: Mapping[str, Sequence[str]]) -> bool:
     """Whether a folder holds the files that it was made with, byte for byte, and no others."""
     try:
         digests = json.loads((folder / _DIGESTS).read_bytes())
-        names = {path.name for path in folder.iterdir()} - {_DIGESTS}
+        names = _files(folder) - {_DIGESTS}
         if not isinstance(digests, dict) or set(digests) != names or not set(build) <= names:
             return False
         return all(_digest(folder / name) == digest for name, digest in digests.items())
     except (OSError, ValueError, RecursionError):
         return False
+
+
+def _files(folder: Path) -> set[str]:
+    """Return the paths of all files in a folder and below it."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
 
 
 def _digest(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Mapping
@@ -45,7 +46,7 @@ class Compiled:
 
     Attributes:
         folder: where.
-        files: their names.
+        files: their paths within it.
         name: prefix of all names in C.
         weight_bytes, state_bytes: of the parameters, and of the states of one stream without its room.
         has_trace: whether there was one to copy.
@@ -109,7 +110,13 @@ def compile_model(
     trace = _trace_beside(path, model, contract, weights)
     files = write_files(unit, trace=trace, source=path.name)
     target = _folder(Path(folder))
-    write_all({target / entry: data for entry, data in files.items()})
+    kernels = _folder(target / "kernels")
+    try:
+        write_all({target / entry: data for entry, data in files.items()})
+    except FileError:
+        with contextlib.suppress(OSError):  # it was there before, and holds something
+            kernels.rmdir()
+        raise
     return Compiled(
         target,
         tuple(files),

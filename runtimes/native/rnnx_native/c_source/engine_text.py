@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 
 from rnnx.model.contract import Axis, axis_index
-from rnnx_native.c_source import step_functions
+from rnnx_native.c_source import kernels, step_functions
 from rnnx_native.c_source.files import header, program_lines, source_text
-from rnnx_native.c_source.kernel_dispatch import used
 from rnnx_native.c_source.templates import fill
 from rnnx_native.lowering.compiled_model import Unit
 from rnnx_native.program.memory_plan import WIDTHS
@@ -16,19 +15,20 @@ from rnnx_native.program.program import ODD_STEP
 
 
 def engine_files(unit: Unit) -> dict[str, str]:
-    """Return the files from which the engine's library is built; `engine.c` includes the others."""
-    name = unit.name
+    """Return the files from which the engine's library is built, by path; `engine.c` includes the others."""
+    source = source_text(unit, "a model file")
     return {
-        f"{name}.h": header(unit, "a model file"),
-        f"{name}.c": source_text(unit, "a model file"),
+        f"{unit.name}.h": header(unit, "a model file"),
+        f"{unit.name}.c": source,
         "engine.c": engine_text(unit),
+        **kernels.files(source),
     }
 
 
 def engine_text(unit: Unit) -> str:
     """Return the entry point."""
     sig, name = unit.signature, unit.name
-    dispatched = used(program_lines(unit))
+    dispatched = kernels.used(program_lines(unit))
     states = [("a", port) for port in sig.states] + [("b", port) for port in sig.states]
     kinds = [("in", port) for port in sig.inputs] + [("out", port) for port in sig.outputs] + states
     blocks = [

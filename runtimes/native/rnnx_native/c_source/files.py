@@ -8,7 +8,7 @@ import numpy as np
 
 from rnnx.foreign_text import in_source
 from rnnx.formats.snapshot import Snapshot, encode_snapshot
-from rnnx_native.c_source import kernel_dispatch, step_functions
+from rnnx_native.c_source import kernels, step_functions
 from rnnx_native.c_source.function import float_words, function, numbers, packed
 from rnnx_native.c_source.templates import fill
 from rnnx_native.lowering.compiled_model import Unit, padded_size, parameter_lines
@@ -62,7 +62,7 @@ def header(unit: Unit, source: str) -> str:
             )
         ],
         kernels_member=[f"  const struct {unit.name}_kernels *kernels; /* for this processor */"]
-        if kernel_dispatch.used(program_lines(unit))
+        if kernels.used(program_lines(unit))
         else [],
         held=remarks,
         defaults_declaration=[
@@ -93,7 +93,7 @@ def has_defaults(unit: Unit) -> bool:
 def source_text(unit: Unit, source: str) -> str:
     """Return the network itself."""
     statements = program_lines(unit)
-    dispatched = kernel_dispatch.used(statements)
+    dispatched = kernels.used(statements)
     programs: list[str] = []
     for key, built in unit.programs.items():
         programs.append(f"/* {key[0]} row{'s' * (key[0] > 1)}, {key[1]} step{'s' * (key[1] > 1)}. */")
@@ -103,12 +103,8 @@ def source_text(unit: Unit, source: str) -> str:
         "model.c",
         unit,
         source,
-        vector_prelude=kernel_dispatch.prelude(dispatched),
-        kernels=[
-            *kernel_dispatch.kernels(statements, dispatched),
-            *kernel_dispatch.table(unit.name, dispatched),
-        ]
-        or [_NONE],
+        kernels=kernels.includes(statements) or [_NONE],
+        table=kernels.table(unit.name, dispatched),
         programs=programs,
         kernels_choice=[f"  s->kernels = {unit.name}_choose(RNNX_LEVEL);"] if dispatched else [],
         reset=[line for port in states for line in _reset(port)],

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from rnnx.foreign_text import in_source
-from rnnx_native.c_source import kernel_text
+from rnnx_native.c_source.kernels import FOLDER
 from rnnx_native.lowering.compiled_model import Unit
 
 _TEMPLATES = Path(__file__).parents[1] / "templates"
@@ -19,8 +19,7 @@ _PLACEHOLDER = re.compile(
 def fill(template: str, unit: Unit, source: str, **placeholders: object) -> str:
     """Return a template with the model's name for `model_`, and its placeholders filled, all in one pass.
 
-    A line that is one empty placeholder disappears. The placeholder `json` takes the functions that read
-    JSON, as far as what fills the others uses them.
+    A line that is one empty placeholder disappears.
 
     Args:
         template: name of the file.
@@ -39,15 +38,9 @@ def fill(template: str, unit: Unit, source: str, **placeholders: object) -> str:
         "title": in_source(unit.signature.contract.name) or unit.name,
         "id": in_source(unit.id),
         "source": in_source(source),
-        "precise": (kernel_text.FOLDER / "precise.h").read_text(),
-        "json": "",
+        "precise": (FOLDER / "precise.h").read_text(),
     }
-    if "@json@" in text:
-        values["json"] = _json_functions(_filled(text, unit, values))
-    return _filled(text, unit, values)
 
-
-def _filled(text: str, unit: Unit, values: dict[str, str]) -> str:
     def put(match: re.Match[str]) -> str:
         if match["line"]:
             value = values[match["line"]]
@@ -57,9 +50,3 @@ def _filled(text: str, unit: Unit, values: dict[str, str]) -> str:
         return f"{unit.name.upper()}_" if match[0] == "MODEL_" else unit.name
 
     return _PLACEHOLDER.sub(put, text)
-
-
-def _json_functions(text: str) -> str:
-    """Return the functions that read JSON, as far as `text` uses them."""
-    library = kernel_text.functions(["../templates/json.c"])
-    return "\n\n".join(kernel_text.needed(kernel_text.calls([text]), library)) + "\n"

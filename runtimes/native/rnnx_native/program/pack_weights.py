@@ -32,7 +32,7 @@ def packed_byte_tiles(weights: Array) -> Array:
     """Return float32 weights [gates, units, columns] as int8 [blocks, gates * 16 * (8 + columns)].
 
     A scale for each gate of each unit makes the largest weight 127; columns are filled up to a multiple of 4.
-    Layout: kernels/byte.c.
+    Layout: kernels/i8.h.
     """
     wide = packed_tiles(weights)  # [blocks, columns, gates, 16]
     scale = np.abs(wide).max(1, initial=0.0) / 127  # [blocks, gates, 16]

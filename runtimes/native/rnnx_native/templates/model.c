@@ -5,10 +5,12 @@
 #include <math.h>
 #include <string.h>
 
-@vector_prelude@
+#include "kernels/json.h"
+
 /* ---- Kernels: what layers are made of. ---- */
 
 @kernels@
+@table@
 /* ---- The network, for each number of rows and steps that it was compiled for. ---- */
 
 @programs@
@@ -73,7 +75,6 @@ const char *model_error(int error) {
 
 /* ---- Snapshots. ---- */
 
-@json@
 static const char model_header_begin[] =
 @header_begin@
 static const char model_header_end[] =

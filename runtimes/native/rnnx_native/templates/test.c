@@ -13,7 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-@json@
+#include "kernels/json.h"
+
 /* A tensor of the trace and where its rows lie in this program. A step has the shape [outer][batch][inner]. */
 typedef struct {
   const char *tensor;

@@ -67,7 +67,8 @@ def compile(
         return
     if quiet:
         return
-    typer.echo(f"wrote {made.folder}: {', '.join(made.files)}")
+    shown = dict.fromkeys("kernels/" if name.startswith("kernels/") else name for name in made.files)
+    typer.echo(f"wrote {made.folder}: {', '.join(shown)}")
     typer.echo(f"weights: {made.weight_bytes:,} bytes; states of one stream: {made.state_bytes:,} bytes")
     if made.cost is not None:
         typer.echo(str(made.cost))

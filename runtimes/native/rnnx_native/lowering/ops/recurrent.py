@@ -263,7 +263,9 @@ class Fused:
         new, old = [h], [h_old]
         if c is not None and c_old is not None:
             new, old = [h, c], [h_old, c_old]
-        arguments = [ref(value) for value in (*new, *old, start.sums)]
+        # The product takes h, in bytes if weights are; beside it an LSTM needs c, and a GRU h in floats.
+        apart = {"LSTM": old[1:], "GRU": old, "RNN": []}[layer.node.op]
+        arguments = [ref(value) for value in (*new, *apart, start.sums)]
         arguments += [str(start.stride), "NULL" if start.places is None else ref(start.places)]
         x, wx = start.x, None
         if self.hidden is not None:
@@ -275,20 +277,21 @@ class Fused:
             arguments += [wx.token, ref(x), str(features)]
         else:
             arguments += ["NULL", "NULL", "0"]
-        arguments += [self.wh.token, str(units), str(rows)]
+        hidden, width = h_old, units
+        if self.kind == "i8":
+            hidden, width = program.in_bytes(h_old, units), pack_weights.padded_bytes(units)
+        arguments += [self.wh.token, ref(hidden), str(width), str(units), str(rows)]
         if layer.node.op == "RNN":
             arguments.append(str(int(layer.relu)))
         large = self.wh.size * WIDTHS[self.wh.ctype] > FITS and rows < 4  # with more rows, sums take the time
         arguments.append(odd_step if large else "0")
-        hidden = program.in_bytes(h_old, units) if self.kind == "i8" else None
-        if hidden is not None:
-            arguments += [ref(hidden), str(pack_weights.padded_bytes(units))]
         name = f"rnnx_{layer.node.op.lower()}_{self.kind}"
         token_ids = layer.x.token_ids if self.rows is not None else None
         reads = [
             *old,
+            hidden,
             start.sums,
-            *(each for each in (x, start.places, token_ids, hidden) if each is not None),
+            *(each for each in (x, start.places, token_ids) if each is not None),
         ]
         program.emit([f"{name}({', '.join(arguments)});"], reads, new)
         program.use(*(buffer for buffer in (self.wh, self.hidden, wx) if buffer is not None))

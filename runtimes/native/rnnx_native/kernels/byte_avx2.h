@@ -1,12 +1,12 @@
-/* Sums of products of bytes with AVX2, made by instruction_sets.py for each number of GATES: bytes widen to 16 bits, so that
- * products and their sums in pairs are exact. A gate has four registers of sums, two sums for every lane. */
-/* columns */
-static TARGET void NAME(float *acc, const int8_t *tile, const uint8_t *x, int columns) {
+/* Sums of products of bytes with AVX2: bytes widen to 16 bits, so that products and their sums in pairs are exact. A
+ * gate has four registers of sums, two sums for every lane. */
+static MAKE void SUMS(GATES, ROWS)(float *acc, const int8_t *tile, const uint8_t *x, size_t stride, int columns) {
   const int quads = (columns - 8) / 4;
   const int8_t *column = tile + GATES * 128;
   __m256i sum[GATES][4];
   float scale;
   int i, j, k;
+  (void)stride;
   memcpy(&scale, x, sizeof scale);
   RNNX_UNROLL
   for (i = 0; i < GATES; i++) {
@@ -42,4 +42,3 @@ static TARGET void NAME(float *acc, const int8_t *tile, const uint8_t *x, int co
     }
   }
 }
-/* end */

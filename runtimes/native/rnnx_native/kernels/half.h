@@ -1,5 +1,9 @@
 /* IEEE 754 binary16 at the boundary: models in float16 take, give and carry it, and compute in float. */
-static float rnnx_from_half(uint16_t half) {
+#ifndef RNNX_HALF_H
+#define RNNX_HALF_H
+#include "unused.h"
+
+static RNNX_UNUSED float rnnx_from_half(uint16_t half) {
   const uint32_t sign = (uint32_t)(half & 0x8000u) << 16, rest = (uint32_t)(half & 0x7fffu) << 13;
   const uint32_t normal = rest + (112u << 23) + (rest >= 31u << 23 ? 112u << 23 : 0u); /* infinity stays infinity */
   const float tiny = (float)(int32_t)(half & 0x3ffu) * 5.9604644775390625e-8f; /* fraction * 2^-24 */
@@ -12,7 +16,7 @@ static float rnnx_from_half(uint16_t half) {
 }
 
 /* Round to nearest, ties to even; beyond 65504 to infinity. */
-static uint16_t rnnx_to_half(float value) {
+static RNNX_UNUSED uint16_t rnnx_to_half(float value) {
   uint32_t bits, sign, rest, shift, kept, half;
   int exponent;
   memcpy(&bits, &value, sizeof bits);
@@ -31,12 +35,14 @@ static uint16_t rnnx_to_half(float value) {
   return (uint16_t)(sign | half);
 }
 
-static void rnnx_widen(float *y, const uint16_t *x, int n) {
+static RNNX_UNUSED void rnnx_widen(float *y, const uint16_t *x, int n) {
   int i;
   for (i = 0; i < n; i++) y[i] = rnnx_from_half(x[i]);
 }
 
-static void rnnx_narrow(uint16_t *y, const float *x, int n) {
+static RNNX_UNUSED void rnnx_narrow(uint16_t *y, const float *x, int n) {
   int i;
   for (i = 0; i < n; i++) y[i] = rnnx_to_half(x[i]);
 }
+
+#endif

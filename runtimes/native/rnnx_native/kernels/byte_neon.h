@@ -1,12 +1,11 @@
-/* Sums of products of bytes with NEON, made by instruction_sets.py for each number of GATES; with dot products of four bytes
- * where the compiler may use them. */
-/* columns */
-static TARGET void NAME(float *acc, const int8_t *tile, const uint8_t *x, int columns) {
+/* Sums of products of bytes with NEON. */
+static MAKE void SUMS(GATES, ROWS)(float *acc, const int8_t *tile, const uint8_t *x, size_t stride, int columns) {
   const int quads = (columns - 8) / 4;
   const int8_t *column = tile + GATES * 128;
   int32x4_t sum[GATES][4];
   float scale;
   int i, j, k;
+  (void)stride;
   memcpy(&scale, x, sizeof scale);
   RNNX_UNROLL
   for (i = 0; i < GATES; i++) {
@@ -21,7 +20,7 @@ static TARGET void NAME(float *acc, const int8_t *tile, const uint8_t *x, int co
     RNNX_UNROLL
     for (i = 0; i < GATES; i++) {
       RNNX_UNROLL
-      for (j = 0; j < 4; j++) sum[i][j] = rnnx_dot_ISA(sum[i][j], vld1q_s8(column + i * 64 + j * 16), value);
+      for (j = 0; j < 4; j++) sum[i][j] = rnnx_dot_neon(sum[i][j], vld1q_s8(column + i * 64 + j * 16), value);
     }
   }
   RNNX_UNROLL
@@ -35,4 +34,3 @@ static TARGET void NAME(float *acc, const int8_t *tile, const uint8_t *x, int co
     }
   }
 }
-/* end */

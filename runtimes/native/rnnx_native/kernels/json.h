@@ -1,15 +1,19 @@
 /* Reading the header of a safetensors file: JSON, walked in place. */
+#ifndef RNNX_JSON_H
+#define RNNX_JSON_H
+#include "unused.h"
+
 typedef struct {
   const char *text;
   size_t size;
 } rnnx_slice;
 
-static int rnnx_is(rnnx_slice found, const char *text) {
+static RNNX_UNUSED int rnnx_is(rnnx_slice found, const char *text) {
   return found.size == strlen(text) && memcmp(found.text, text, found.size) == 0;
 }
 
 /* Return the place behind the string that begins at `at` with a quote; `size` if it does not end. */
-static size_t rnnx_string_end(rnnx_slice json, size_t at) {
+static RNNX_UNUSED size_t rnnx_string_end(rnnx_slice json, size_t at) {
   for (at++; at < json.size && json.text[at] != '"'; at++) {
     if (json.text[at] == '\\') at++;
   }
@@ -17,7 +21,7 @@ static size_t rnnx_string_end(rnnx_slice json, size_t at) {
 }
 
 /* Return the place behind the value that begins at `at`. */
-static size_t rnnx_value_end(rnnx_slice json, size_t at) {
+static RNNX_UNUSED size_t rnnx_value_end(rnnx_slice json, size_t at) {
   int depth = 0;
   while (at < json.size) {
     const char c = json.text[at];
@@ -34,13 +38,13 @@ static size_t rnnx_value_end(rnnx_slice json, size_t at) {
   return at;
 }
 
-static size_t rnnx_skip(rnnx_slice json, size_t at, const char *letters) {
+static RNNX_UNUSED size_t rnnx_skip(rnnx_slice json, size_t at, const char *letters) {
   while (at < json.size && json.text[at] != '\0' && strchr(letters, json.text[at])) at++;
   return at;
 }
 
 /* Return the member `key` (as JSON spells it, without quotes) of an object; size 0 if there is none. */
-static rnnx_slice rnnx_member(rnnx_slice object, const char *key) {
+static RNNX_UNUSED rnnx_slice rnnx_member(rnnx_slice object, const char *key) {
   rnnx_slice found = {NULL, 0}, name;
   size_t at = rnnx_skip(object, 0, " \t\r\n"), begin;
   if (at >= object.size || object.text[at] != '{') return found;
@@ -63,7 +67,7 @@ static rnnx_slice rnnx_member(rnnx_slice object, const char *key) {
 }
 
 /* Read a number in decimal, from at[0..]; return 0 if there is none or it is too large. */
-static int rnnx_decimal(rnnx_slice text, size_t *at, uint64_t *value) {
+static RNNX_UNUSED int rnnx_decimal(rnnx_slice text, size_t *at, uint64_t *value) {
   const size_t begin = *at;
   *value = 0;
   for (; *at < text.size && text.text[*at] >= '0' && text.text[*at] <= '9'; ++*at) {
@@ -75,7 +79,7 @@ static int rnnx_decimal(rnnx_slice text, size_t *at, uint64_t *value) {
 
 /* Return a tensor's bytes if it is there with this dtype and shape (as the header spells it) and lies whole
  * within the file; else NULL. */
-static const unsigned char *rnnx_tensor(rnnx_slice header, const unsigned char *data, size_t size,
+static RNNX_UNUSED const unsigned char *rnnx_tensor(rnnx_slice header, const unsigned char *data, size_t size,
                                         const char *name, const char *dtype, const char *shape, size_t bytes) {
   const rnnx_slice entry = rnnx_member(header, name);
   const rnnx_slice place = rnnx_member(entry, "data_offsets");
@@ -89,7 +93,7 @@ static const unsigned char *rnnx_tensor(rnnx_slice header, const unsigned char *
 }
 
 /* Find the header of a safetensors file; return 0 if there is none. */
-static int rnnx_header(const unsigned char *bytes, size_t size, rnnx_slice *header, size_t *data) {
+static RNNX_UNUSED int rnnx_header(const unsigned char *bytes, size_t size, rnnx_slice *header, size_t *data) {
   uint64_t length = 0;
   int i;
   if (size < 8) return 0;
@@ -102,7 +106,7 @@ static int rnnx_header(const unsigned char *bytes, size_t size, rnnx_slice *head
 }
 
 /* Copy elements between this machine's order of bytes and that of files, which is little-endian. */
-static void rnnx_copy(void *to, const void *from, size_t size, size_t width) {
+static RNNX_UNUSED void rnnx_copy(void *to, const void *from, size_t size, size_t width) {
   const uint16_t probe = 1;
   size_t i, j;
   if (*(const unsigned char *)&probe == 1) {
@@ -113,3 +117,5 @@ static void rnnx_copy(void *to, const void *from, size_t size, size_t width) {
     for (j = 0; j < width; j++) ((unsigned char *)to)[i + j] = ((const unsigned char *)from)[i + width - 1 - j];
   }
 }
+
+#endif
