@@ -184,6 +184,7 @@ def _contract(details: Mapping[str, Any], plan: Plan, identity: str) -> Contract
             dtype=boundary_dtype(spec.dtype),  # type: ignore[arg-type]
             shape=list(spec.shape),
             role="length" if spec.is_length else None,
+            order="descending" if spec.descending else None,
             default=plan.subject.default(name),
             range=spec.range,
         )

@@ -349,3 +349,25 @@ class CacheObject(nn.Module):
     def forward(self, x, cache):
         keys = torch.cat([cache.keys[:, 1:], x[:, None]], 1)
         return keys.mean(1) + cache.seen, Cache(keys, cache.seen + 1)
+
+
+@case(
+    "state_with_an_empty_part",
+    "memory",
+    states=["states.1"],
+    inputs={"x": "float32[batch, 6]"},
+    state={"states": None},
+)
+class EmptyPart(nn.Module):
+    """A bank of no entries beside a state: it holds nothing, and is no state of the model."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.GRUCell(6, 6)
+
+    def forward(self, x, states=None):
+        if states is None:
+            states = [x.new_zeros(0, x.shape[0], 6), torch.zeros(x.shape[0], 6)]
+        bank, h = states
+        h = self.cell(x, h)
+        return torch.cat([bank, h[None]]).sum(0).tanh(), [bank, h]

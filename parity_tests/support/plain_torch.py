@@ -124,7 +124,10 @@ def run_plain(case: Case, module: nn.Module, contract: Contract, *, steps: int, 
         for index, spec in enumerate(contract.outputs)
     }
     ends = {
-        name: value.numpy() for parameter in states for name, value in _leaves(states[parameter], parameter)
+        name: value.numpy()
+        for parameter in states
+        for name, value in _leaves(states[parameter], parameter)
+        if value.numel()  # what holds nothing is no state
     }
     return PlainRun(inputs, joined, ends, steps, batch)
 

@@ -13,7 +13,7 @@ import torch
 from rnnx.errors import UsageError
 from rnnx.model.contract import Axis, Dimension, describe
 from rnnx.model.contract_values import Number, is_range, number_text
-from rnnx_export.module.structure import Leaf, Path, flatten
+from rnnx_export.module.structure import Leaf, Path
 
 DTYPES: dict[str, torch.dtype] = {
     "float16": torch.float16,
@@ -43,6 +43,7 @@ class TensorSpec(Leaf):
         low, high: inclusive range of the values; a name stands for that dimension's size. None is the
             ordinary range: normal numbers for floats, 0 and 1 for integers.
         is_example: whether low and high are only those of an example, so that others may well be met.
+        descending: whether values stand in order, the largest first: lengths that the module wants sorted.
     """
 
     dtype: torch.dtype
@@ -50,6 +51,7 @@ class TensorSpec(Leaf):
     low: Bound | None = None
     high: Bound | None = None
     is_example: bool = False
+    descending: bool = False
 
     @property
     def range(self) -> tuple[Number, Number] | None:
@@ -64,12 +66,15 @@ class TensorSpec(Leaf):
         return describe(NAMES[self.dtype], self.shape) + span
 
     def axes(self) -> list[Axis]:
-        """Return the parsed dimensions."""
-        return [Axis.parse(dimension) for dimension in self.shape]
+        """Return the parsed dimensions but those of size 0."""
+        return [Axis.parse(dimension) for dimension in self.shape if dimension != 0]
 
     def sizes(self, dims: Mapping[str, int]) -> tuple[int, ...]:
         """Return the shape in numbers."""
-        return tuple(axis.factor * (dims[axis.name] if axis.name else 1) for axis in self.axes())
+        return tuple(
+            axis.factor * (dims[axis.name] if axis.name else 1) if axis else 0
+            for axis in (dimension and Axis.parse(dimension) for dimension in self.shape)
+        )
 
     def has(self, name: str) -> bool:
         """Whether an axis is called `name`."""
@@ -90,7 +95,10 @@ class TensorSpec(Leaf):
             unit = torch.rand(sizes, generator=generator, dtype=torch.float64)
             return (low + (high - low) * unit).to(self.dtype)
         first, last = (0, 1) if low is None or high is None else (int(low), int(high))
-        return torch.randint(first, last + 1, sizes, generator=generator).to(self.dtype)
+        return self._in_order(torch.randint(first, last + 1, sizes, generator=generator).to(self.dtype))
+
+    def _in_order(self, value: torch.Tensor) -> torch.Tensor:
+        return value.sort(descending=True).values if self.descending and value.dim() else value
 
     def odd(self, dims: Mapping[str, int], generator: torch.Generator) -> torch.Tensor:
         """Return a tensor such as decisions are made on: all alike, all but one row, 0 and 1, large, tiny."""
@@ -102,8 +110,8 @@ class TensorSpec(Leaf):
         ends = torch.where(chosen, torch.full_like(value, last), torch.full_like(value, first))
         if kind < 2:
             return torch.full_like(value, (first, last)[kind])
-        if kind == 2:
-            return ends
+        if kind == 2 or self.descending:
+            return self._in_order(ends)
         if kind == 3 and value.dim():  # all alike but for one row
             alike = torch.full_like(value, first)
             alike[-1:] = ends[-1:]
@@ -137,7 +145,8 @@ def parse(value: Any, where: str) -> TensorSpec:
     try:
         shape = tuple(_dimension(part.strip()) for part in match[2].split(",") if part.strip())
         for dimension in shape:
-            Axis.parse(dimension)
+            if dimension != 0:  # what a state holds nothing in
+                Axis.parse(dimension)
         low, high = (_parse_bound(bound) for bound in (match[3], match[4]))
     except ValueError as error:
         raise _bad(where, f"{value!r} ({error})") from error
@@ -151,10 +160,10 @@ def parse(value: Any, where: str) -> TensorSpec:
     return spec
 
 
-def parse_tree(tree: Any, where: str) -> dict[Path, TensorSpec | None]:
-    """Return the specs of a structure by path; None where the structure says None (measure the start)."""
+def parse_leaves(leaves: Mapping[Path, Any], where: str) -> dict[Path, TensorSpec | None]:
+    """Return the specs of a structure's leaves by path; None where it says None (measure the start)."""
     return {
-        path: None if leaf is None else parse(leaf, ".".join((where, *path))) for path, leaf in flatten(tree)
+        path: None if leaf is None else parse(leaf, ".".join((where, *path))) for path, leaf in leaves.items()
     }
 
 

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, NamedTuple
 
 import torch
@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from rnnx.arguments import mapping
 from rnnx.errors import UsageError
-from rnnx_export.module import attributes
+from rnnx_export.module import attributes, slots
 from rnnx_export.module.plain_loops import plain_loops
-from rnnx_export.module.spec import TensorSpec, parse_tree
+from rnnx_export.module.slots import Slot
+from rnnx_export.module.spec import TensorSpec, parse_leaves
 from rnnx_export.module.structure import Path, flatten, part_at, replace
 
 
@@ -39,6 +40,9 @@ class Subject:
 
     Attributes:
         inputs, states: flat specs by name ("x", "state.h"), in the order of forward's parameters.
+        slots: states that lie in a container of inputs; each counts as a parameter.
+        empty: those parts of states that hold nothing, an axis of theirs having size 0. They are made anew
+            in each call, and are no states of the model.
         bfloat16: whether the module is bfloat16; it is then exported, and fed, in float32.
 
     Raises:
@@ -64,9 +68,12 @@ class Subject:
             "state": mapping("state", state, "specs by parameter"),
         }
         self.constants = mapping("constants", constants, "values by parameter")
+        named = inspect.signature(require_method(module, method)).parameters
+        self.trees["input"], self.trees["state"], self.slots = slots.split(*self.trees.values(), named)
         self.order = self._parameters(module)
         self.inputs: dict[str, TensorSpec] = {}
         self.states: dict[str, TensorSpec | None] = {}
+        self.empty: dict[str, TensorSpec] = {}
         self._places: dict[str, tuple[str, Path]] = {}
         self._none_states: set[str] = set()
         self._none_inside = {
@@ -138,7 +145,8 @@ class Subject:
     def arguments(self, inputs: Mapping[str, Tensor], states: Mapping[str, Tensor | None]) -> dict[str, Any]:
         """Return the arguments by parameter that named tensors stand for."""
         leaves: dict[str, dict[Path, Any]] = {}
-        for name, value in {**inputs, **states}.items():
+        given = {**inputs, **states}
+        for name, value in given.items():
             parameter, path = self._places[name]
             leaves.setdefault(parameter, {})[path] = value
         values = dict(self.constants)
@@ -148,26 +156,68 @@ class Subject:
             default = self.order[parameter].default
             # It begins as what forward takes when it is not given, such as an empty tensor.
             nothing = default.clone() if isinstance(default, Tensor) else None
-            values[parameter] = nothing if none else replace(tree, found)
+            values[parameter] = nothing if none else replace(tree, found | self._nothing(parameter, given))
         return values
 
-    def invoke(self, module: nn.Module, values: Mapping[str, Any]) -> Any:
-        """Call the method of `module` with arguments by parameter, each taken as it is."""
+    def sort_lengths(self) -> bool:
+        """Have lengths drawn longest first from now on; return whether there are any that were not."""
+        lengths = {name: spec for name, spec in self.inputs.items() if spec.is_length and spec.shape}
+        new = {n: dataclasses.replace(s, descending=True) for n, s in lengths.items() if not s.descending}
+        self.inputs |= new
+        return bool(new)
+
+    def settle(self, name: str, spec: TensorSpec) -> None:
+        """Say what a state is that was to be measured."""
+        if 0 in spec.shape:
+            del self.states[name]
+            self.empty[name] = spec
+        else:
+            self.states[name] = spec
+
+    def _nothing(self, parameter: str, given: Mapping[str, Tensor | None]) -> dict[Path, Tensor]:
+        """Return the empty parts of a state argument by path, of the sizes that the given tensors have."""
+        specs = {**self.inputs, **self.states}
+        sizes = {
+            axis.name: value.shape[index] // axis.factor
+            for name, value in given.items()
+            if value is not None and (spec := specs[name]) is not None
+            for index, axis in enumerate(spec.axes())
+            if axis.name
+        }
+        floats = [v.dtype for v in given.values() if v is not None and v.is_floating_point()]
+        return {
+            self._places[name][1]: torch.zeros(
+                spec.sizes(sizes), dtype=floats[0] if spec.dtype.is_floating_point and floats else spec.dtype
+            )
+            for name, spec in self.empty.items()
+            if self._places[name][0] == parameter
+        }
+
+    def invoke(self, module: nn.Module, values: MutableMapping[str, Any]) -> Any:
+        """Call the method of `module` with arguments by parameter, each taken as it is.
+
+        What the call leaves in the slots of a container is put into `values`.
+        """
         positional, keyword = [], {}
         gap = False
+        arguments = slots.filled(values, self.slots)
         for name in self.order:
             kind = self.order[name].kind
-            if name not in values:
+            if name in self.slots:
+                continue
+            if name not in arguments:
                 gap = True
             elif kind is inspect.Parameter.KEYWORD_ONLY or (
                 gap and kind is not inspect.Parameter.POSITIONAL_ONLY
             ):
-                keyword[name] = values[name]
+                keyword[name] = arguments[name]
             else:
-                positional.append(values[name])
+                positional.append(arguments[name])
         function = module if self.method == "forward" else getattr(module, self.method)
         with plain_loops():
-            return function(*positional, **keyword)
+            result = function(*positional, **keyword)
+        slots.take_back(values, arguments, self.slots)
+        return result
 
     def place(self, name: str) -> tuple[str, Path]:
         """Return the parameter that a named tensor belongs to, and its path inside."""
@@ -211,13 +261,17 @@ class Subject:
             self._none_states.add(name)
 
     def _add(self, kind: str, parameter: str) -> None:
-        for path, spec in parse_tree(self.trees[kind][parameter], parameter).items():
+        tree = self.trees[kind][parameter]
+        leaves = {path: leaf for path, leaf in flatten(tree) if not isinstance(leaf, Slot)}
+        for path, spec in parse_leaves(leaves, parameter).items():
             name = ".".join((parameter, *path))
             self._places[name] = (parameter, path)
             if spec is not None and spec.dtype == torch.bfloat16:
                 self.bfloat16 = True
                 spec = dataclasses.replace(spec, dtype=torch.float32)
-            if kind == "state":
+            if kind == "state" and spec is not None and 0 in spec.shape:
+                self.empty[name] = spec
+            elif kind == "state":
                 self.states[name] = spec
                 if spec is None:
                     self._none_states.add(name)
@@ -227,6 +281,13 @@ class Subject:
                     expected=f"a spec for input {name}",
                     found="None",
                     fix="write 'float32[batch, 8]'",
+                )
+            elif 0 in spec.shape:
+                raise UsageError(
+                    "bad-spec",
+                    expected=f"an input {name} that holds something",
+                    found=f"{spec.text!r}, which holds nothing",
+                    fix="leave it out, or give it as a constant of forward: constants=",
                 )
             else:
                 self._check_default(name, spec)
@@ -265,7 +326,9 @@ class Subject:
                         fix="leave it out of one of them",
                     )
         for name in kind_of:
-            if name not in named:
+            if name in self.slots:
+                named[name] = _Parameter(inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.empty)
+            elif name not in named:
                 if not open_ended:
                     raise UsageError(
                         "unknown-parameter",

@@ -77,7 +77,7 @@ class DrivenReference(ModuleReference):
         begin = 0
         with quiet(), precision(self.dtype):
             module = subject.fresh(self.dtype)
-            arguments = self._start(states)
+        arguments: dict[str, Any] = {}
         with contextlib.nullcontext() if chunked else _Resuming(module):
             for length in lengths:
                 tensors = {
@@ -86,6 +86,7 @@ class DrivenReference(ModuleReference):
                 }
                 place = "the inputs" if length == steps else f"the inputs from step {begin} on"
                 with running(subject, list(tensors.values()), place), quiet(), precision(self.dtype):
+                    arguments = arguments or self._start(tensors, states)
                     passed = {**subject.arguments(tensors, {}), **arguments}
                     result = subject.invoke(module, passed)
                     arguments = {
@@ -96,14 +97,14 @@ class DrivenReference(ModuleReference):
                 yield from shown
                 begin += length
 
-    def _start(self, states: Arrays) -> dict[str, Any]:
-        """Return the state arguments of the first call."""
+    def _start(self, inputs: Mapping[str, Tensor], states: Arrays) -> dict[str, Any]:
+        """Return the state arguments of the first call, which takes these inputs."""
         subject = self.convention.subject
         current: dict[str, Tensor | None] = {}
         for name, spec in subject.states.items():
             none = self._from_none and subject.starts_as_none(name)
             current[name] = None if spec is None or none else tensor_of(states[name], spec, self.dtype)
-        arguments = subject.arguments({}, current)
+        arguments = subject.arguments(inputs, current)
         return {name: arguments[name] for name in self.convention.feedback}
 
     def _cut(

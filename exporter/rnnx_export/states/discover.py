@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rnnx.errors import RefusedError
 from rnnx_export import refusals
 from rnnx_export.calls.kinds import LOOKS_EVERYWHERE, PASTS, POSITIONS, RECURRENT, RUNNING, SHIFTS, SLOTS
 from rnnx_export.calls.types import Lift, RecordedCall
@@ -50,13 +51,14 @@ def discover(subject: Subject, returns: Any = None, *, fallbacks: Collection[str
         if isinstance(part, torch.jit.ScriptModule):
             raise refusals.scripted(subject, path)
     with quiet():
-        seen = Exploration(subject)
+        seen = _explored(subject)
         pairs = _pairs(seen, returns)
         origins = _origins(subject, pairs)
         if any(spec is None for spec in subject.states.values()):
             for name, origin in origins.items():
                 if subject.states[name] is None:
-                    subject.states[name] = _spec_of_result(seen, name, origin)
+                    subject.settle(name, _spec_of_result(seen, name, origin))
+            origins = {name: origin for name, origin in origins.items() if name in subject.states}
             seen = Exploration(subject)
         used = {*subject.inputs, *subject.states}
         states = [*_declared(seen, origins), *remembered(seen, used)]
@@ -94,6 +96,23 @@ def discover(subject: Subject, returns: Any = None, *, fallbacks: Collection[str
         return _without_returned_states(plan.made_whole(reason) if reason else plan, seen, returns)
 
 
+def _explored(subject: Subject) -> Exploration:
+    """Run the subject, with lengths that stand in order if it does not take others."""
+    try:
+        return Exploration(subject)
+    except RefusedError:
+        if not subject.sort_lengths():
+            raise
+        try:
+            seen = Exploration(subject)
+        except RefusedError:
+            pass  # that was not the cause
+        else:
+            seen.notes.append("lengths were drawn longest first, the only order that forward takes")
+            return seen
+        raise
+
+
 def _with_fewer_lifts(plan: Plan) -> Iterator[Plan]:
     """Yield plans without any lifts, then without some of those that sum over time."""
     running = [key for key, lift in plan.lifts.items() if lift.kind in RUNNING]
@@ -126,14 +145,28 @@ def _without_returned_states(plan: Plan, seen: Exploration, returns: Any) -> Pla
 def _pairs(seen: Exploration, returns: Any) -> dict[str, Feedback]:
     """Return where the next value of each state argument is; one that began as None gets its structure."""
     subject = seen.subject
-    observed = {parameter: _observed(seen, parameter) for parameter in subject.state_trees()}
+    put = _put_into_containers(seen)
+    for parameter in put:
+        tree = seen.base.first.held[parameter]
+        subject.adopt_structure(parameter, tree, (), [path for path, _ in tensors(tree)])
+    observed = {name: _observed(seen, name) for name in subject.state_trees() if name not in put}
     method = getattr(type(subject.original), subject.method, None)
     results = [seen.base.first.result, seen.other.first.result]
     settled = pair(observed, results, returns, method, _takes(seen), ShownByRuns(seen))
     for parameter, feedback in settled.items():
         if feedback.part is not None and not observed[parameter].passed:
             subject.adopt_structure(parameter, results[0], feedback.part, list(feedback.leaves))
-    return settled
+    return settled | dict.fromkeys(put, Feedback(None, {}))
+
+
+def _put_into_containers(seen: Exploration) -> list[str]:
+    """Return the state arguments that began as None in a container, and that forward put something in for."""
+    subject, call = seen.subject, seen.base.first
+    return [
+        name
+        for name in subject.slots
+        if subject.state_trees()[name] is None and any(True for _ in tensors(call.held[name]))
+    ]
 
 
 def _observed(seen: Exploration, parameter: str) -> Observed:
@@ -150,7 +183,10 @@ def _observed(seen: Exploration, parameter: str) -> Observed:
     for run in runs:
         found = run.first.left[parameter]
         gone = [path for path in passed if not isinstance(found.get(path), Tensor)]
-        count = sum(isinstance(leaf, Tensor) for leaf in found.values())
+        empty = {subject.place(name) for name in subject.empty}
+        count = sum(
+            isinstance(leaf, Tensor) and (parameter, path) not in empty for path, leaf in found.items()
+        )
         # An entry that began as None may be filled.
         if passed and (gone or not len(passed) <= count <= len(paths)):
             name = ".".join((parameter, *gone[0])) if gone else parameter
@@ -335,7 +371,8 @@ def _outputs(
     result = seen.base.first.result
     names = part_names(result, returns)
     states = {origin: name for name, origin in origins.items() if isinstance(origin, tuple)}
-    leaves = [(path, leaf) for path, leaf in flatten(result) if isinstance(leaf, Tensor)]
+    every = [(path, leaf) for path, leaf in flatten(result) if isinstance(leaf, Tensor)]
+    leaves = [(path, leaf) for path, leaf in every if leaf.numel()]  # the others tell nothing
     if not leaves:
         raise refusals.no_outputs(seen.subject, result)
     for path, leaf in leaves:

@@ -33,6 +33,7 @@ class Call:
     Attributes:
         flows: what each recurrent call started from, and what it ended with.
         decisions: tensors whose values decided something.
+        held: state arguments, as forward left them.
         left: by state argument, what lay at each path in it afterwards.
         written: the states, by flat name, that forward wrote to or put other tensors in the place of.
     """
@@ -42,6 +43,7 @@ class Call:
     recordings: list[RecordedCall]
     flows: list[tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]
     decisions: list[Decision]
+    held: dict[str, Any]
     left: dict[str, dict[Path, Any]]
     written: frozenset[str]
     memory: dict[Place, Any]
@@ -231,7 +233,8 @@ class Exploration:
                 raise
             except Exception as error:  # the user's own code may fail in any way
                 raise refusals.forward_fails(subject, error, inputs, states, before) from error
-            left = {name: dict(flatten(arguments[name])) for name in subject.state_trees()}
+            held = {name: arguments[name] for name in subject.state_trees()}
+            left = {name: dict(flatten(value)) for name, value in held.items()}
             places = {name: subject.place(name) for name in versions}
             written = frozenset(
                 name
@@ -245,6 +248,7 @@ class Exploration:
                     tracer.recordings,
                     tracer.flows,
                     tracer.decisions,
+                    held,
                     left,
                     written,
                     attributes.snapshot(module),

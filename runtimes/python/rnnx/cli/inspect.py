@@ -62,7 +62,8 @@ def _signature(contract: Contract) -> list[str]:
 
 def _remark(spec: Any) -> str:
     if spec.role == "length":
-        return "valid steps per row, all unless given"
+        order = "" if spec.order is None else ", longest first"
+        return f"valid steps per row{order}, all unless given"
     return "" if spec.default is None else f"optional, {_value(spec.default)} unless given"
 
 

@@ -82,6 +82,7 @@ class InputSpec(_Struct, omit_defaults=True, frozen=True, kw_only=True):
     shape: list[Dimension]
     default: Initial | None = None
     role: Literal["length"] | None = None
+    order: Literal["descending"] | None = None
     range: tuple[Number, Number] | None = None
 
 
@@ -279,6 +280,8 @@ def check(contract: Contract) -> None:
             _check_value(spec, spec.default)
         if spec.role == "length" and (spec.dtype != "int64" or spec.shape not in (["batch"], [])):
             raise _invalid(f"length input {spec.name!r} is {spec.dtype}{spec.shape}, not int64[batch]")
+        if spec.order is not None and spec.role != "length":
+            raise _invalid(f"input {spec.name!r} has an order, and is no length")
     vocabulary = contract.vocabulary
     if vocabulary is not None:
         if vocabulary.input not in inputs:

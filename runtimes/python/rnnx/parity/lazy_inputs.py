@@ -57,7 +57,8 @@ def drawn_inputs(
     values: dict[str, Any] = {}
     for spec in contract.inputs:
         if spec.role == "length":
-            values[spec.name] = _lengths(resolve(spec.shape, sizes), steps, seed)
+            lengths = _lengths(resolve(spec.shape, sizes), steps, seed)
+            values[spec.name] = lengths if spec.order is None else -np.sort(-lengths)
         else:
             stepped = has_steps(contract, spec)
             values[spec.name] = _Drawn(blocks, spec.name, steps) if stepped else first[spec.name]

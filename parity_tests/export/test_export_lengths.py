@@ -1,0 +1,68 @@
+"""Lengths that a module wants sorted: drawn so, and told to those who draw others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+import rnnx
+from rnnx.errors import ModelError
+from rnnx.model.contract import from_json, to_json
+from rnnx.parity.lazy_inputs import drawn_inputs
+from rnnx.testing import assert_parity
+
+INPUTS = {"x": "float32[batch, time, 6]", "lengths": "int64[batch] in 1..time"}
+
+
+class Packed(nn.Module):
+    """Packs without `enforce_sorted=False`, or looks at the order itself."""
+
+    def __init__(self, *, looks: bool = False, sorts: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.looks, self.sorts = looks, sorts
+        self.layer = nn.GRU(6, 8, batch_first=True)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        if self.looks and not torch.all(lengths[:-1] >= lengths[1:]):
+            raise ValueError("sort your batch")
+        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=not self.sorts)
+        return pad_packed_sequence(self.layer(packed)[0], batch_first=True, total_length=x.shape[1])[0]
+
+
+@pytest.mark.parametrize("looks", [False, True])
+def test_lengths_are_drawn_in_the_order_that_forward_takes(looks: bool, tmp_path: Path) -> None:
+    module = Packed(looks=looks).eval()
+    made = rnnx.export(module, tmp_path / "m.onnx", inputs=INPUTS)
+    lengths = next(spec for spec in made.contract.inputs if spec.role == "length")
+    assert lengths.order == "descending"
+    assert made.contract.longest is None
+    assert any("longest first" in note for note in made.notes)
+    assert_parity(made.path, module)
+    drawn = drawn_inputs(made.contract, steps=50, sizes={"batch": 20}, seed=3)["lengths"]
+    assert (np.diff(drawn) <= 0).all()
+    assert len(set(drawn.tolist())) > 5
+    x, counts = torch.randn(3, 9, 6), torch.tensor([9, 5, 2])
+    got = rnnx.load(made.path).stream(batch=3).run({"x": x.numpy(), "lengths": counts.numpy()})["y"]
+    expected = module(x, counts).detach().numpy()
+    for row, count in enumerate(counts):
+        np.testing.assert_allclose(got[row, :count], expected[row, :count], rtol=0, atol=1e-6)
+
+
+def test_lengths_of_any_order_stay_so(tmp_path: Path) -> None:
+    made = rnnx.export(Packed(sorts=True).eval(), tmp_path / "m.onnx", inputs=INPUTS)
+    assert [spec.order for spec in made.contract.inputs] == [None, None]
+    assert "order" not in to_json(made.contract)
+
+
+def test_an_order_belongs_to_lengths(tmp_path: Path) -> None:
+    contract = rnnx.export(Packed().eval(), tmp_path / "m.onnx", inputs=INPUTS).contract
+    text = to_json(contract)
+    assert from_json(text) == contract
+    with pytest.raises(ModelError, match="is no length"):
+        from_json(text.replace('"role":"length",', ""))
