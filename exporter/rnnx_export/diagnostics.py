@@ -30,6 +30,7 @@ class Reason(enum.Enum):
     UNCARRIED = enum.auto()
     OUTSIDE_TABLE = enum.auto()
     NO_KERNEL = enum.auto()
+    SIZE_FOLLOWS = enum.auto()
 
 
 class Because(str):

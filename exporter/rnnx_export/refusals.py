@@ -99,7 +99,19 @@ def state_shape(subject: Subject, name: str, why: str) -> RefusedError:
         "state-shape",
         expected=f"state {name!r} of {location(subject)} to have one shape, of numbers and names",
         found=why,
-        fix="give the state the same shape at every step, such as float32[batch, 64]",
+        fix=_fixed_sizes(subject)
+        if reason_of(why) is Reason.SIZE_FOLLOWS
+        else "give the state the same shape at every step, such as float32[batch, 64]",
+    )
+
+
+def _fixed_sizes(subject: Subject) -> str:
+    """Return the mend of a state whose size is computed from an input's: the input's is no free one."""
+    free = [axis.name for spec in subject.inputs.values() for axis in spec.axes()]
+    names = [name for name in dict.fromkeys(free) if name not in ("", "batch", "time")]
+    return (
+        "a state's size that forward computes from an input's cannot be free: write numbers for "
+        f"{' and '.join(names)}, and export a file for each size that you need"
     )
 
 
@@ -114,7 +126,14 @@ def forward_fails(
     passed = {name: value for name, value in {**inputs, **states}.items() if value is not None}
     sizes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in passed.items())
     kept = [place.name for place, value in held.items() if isinstance(value, Tensor) and value.dim()]
+    given = {axis.name for spec in subject.inputs.values() for axis in spec.axes()}
+    own = {axis.name for spec in subject.states.values() if spec for axis in spec.axes()} - given - {"batch"}
     fix = "give specs that forward takes"
+    if own:
+        fix += (
+            f"; states have {' and '.join(sorted(own))}, and inputs do not: where a state's size follows "
+            "from an input's, write numbers for both"
+        )
     if kept:
         fix += f", and a module that has not run before, since it keeps {', '.join(map(repr, kept[:4]))}"
     return RefusedError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 
 import rnnx
 from rnnx.model.contract import Contract
+from rnnx.model.onnx_file import read_contract, read_model
 from rnnx_export.api import Exported
 from support.plain_torch import CASES, build
 
@@ -25,9 +26,11 @@ NAMES = [
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    case = CASES[request.param]
-    return rnnx.export(build(case), tmp_path_factory.mktemp("files") / "model.onnx", **case.arguments)
+def made(request: pytest.FixtureRequest, exported: Callable[[str], Path]) -> Exported:
+    path = exported(request.param)
+    return Exported(
+        path, path.with_name("model.trace.safetensors"), read_contract(read_model(path)), notes=[]
+    )
 
 
 def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:

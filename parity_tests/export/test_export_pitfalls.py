@@ -409,3 +409,27 @@ def test_reshapes_in_a_loop_are_one_operator_whatever_the_strides(tmp_path: Path
     with session.stream(batch=3) as stream:
         got = np.concatenate([stream.run(x[:, :4])["y"], stream.run(x[:, 4:])["y"]], 1)
     np.testing.assert_allclose(got, expected, atol=2e-5)
+
+
+class Half(nn.Module):
+    """A state of half the width of a free input: what a network that works at half the resolution keeps."""
+
+    def forward(self, x, h=None):
+        half = x[:, ::2]
+        h = half if h is None else 0.5 * h + half
+        return torch.cat([h, h], 1)[:, : x.shape[1]], h
+
+
+@pytest.mark.parametrize("state", [None, "float32[batch, part]"])
+def test_a_state_whose_size_follows_a_free_one_is_refused_in_these_words(
+    state: str | None, tmp_path: Path
+) -> None:
+    """11 and 12 have one half: a size is varied by more, so that it is seen."""
+    with pytest.raises(RnnxError) as caught:
+        rnnx.export(Half(), tmp_path / "m.onnx", inputs={"x": "float32[batch, width]"}, state={"h": state})
+    assert "follows from" in caught.value.fix or "computes from an input's" in caught.value.fix
+    assert "write numbers" in caught.value.fix
+    made = rnnx.export(
+        Half(), tmp_path / "m.onnx", inputs={"x": "float32[batch, 12]"}, state={"h": "float32[batch, 6]"}
+    )
+    assert [spec.shape for spec in made.contract.states] == [["batch", 6]]

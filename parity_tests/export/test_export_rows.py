@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +12,15 @@ import pytest
 import rnnx
 from cases.quiet import HoldBesideCell
 from rnnx.errors import RefusedError
-from support.plain_torch import CASES, build
+from support.plain_torch import CASES
 
 RANDOM = np.random.default_rng(5)
 
 
-def exported(name: str, folder: Path) -> rnnx.Session:
-    case = CASES[name]
-    made = rnnx.export(build(case), folder / "model.onnx", **case.arguments)
-    return rnnx.load(made.path, options={"threads": 1})
-
-
 @pytest.mark.parametrize("name", ["rows_of_bands", "rows_of_bands_first", "rows_of_agents"])
-def test_a_row_that_is_reset_begins_anew_and_no_other(name: str, tmp_path: Path) -> None:
+def test_a_row_that_is_reset_begins_anew_and_no_other(name: str, exported: Callable[[str], Path]) -> None:
     """A state whose bands and recordings were taken for one another would begin anew in a bit of each."""
-    session = exported(name, tmp_path)
+    session = rnnx.load(exported(name), options={"threads": 1})
     shape = [size for size in session.contract.inputs[0].shape if size not in ("batch", "time")]
     x = RANDOM.standard_normal((6, 3, *shape)).astype("f4")
 
@@ -42,8 +37,8 @@ def test_a_row_that_is_reset_begins_anew_and_no_other(name: str, tmp_path: Path)
     np.testing.assert_allclose(got[:, [1]], run([1], 3), rtol=1e-5, atol=1e-6)
 
 
-def test_hold_state_beside_a_cell_stays_tripped(tmp_path: Path) -> None:
-    session = exported("hold_beside_cell", tmp_path)
+def test_hold_state_beside_a_cell_stays_tripped(exported: Callable[[str], Path]) -> None:
+    session = rnnx.load(exported("hold_beside_cell"), options={"threads": 1})
     x = RANDOM.standard_normal((6, 2, 6)).astype("f4")
     x[2, 0, 0] = 1000.0
     with session.stream(batch=2) as stream:

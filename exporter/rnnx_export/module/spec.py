@@ -13,6 +13,7 @@ import torch
 from rnnx.errors import UsageError
 from rnnx.model.contract import Axis, Dimension, describe
 from rnnx.model.contract_values import Number, is_range, number_text
+from rnnx_export.diagnostics import Because, Reason
 from rnnx_export.module.structure import Leaf, Path
 
 DTYPES: dict[str, torch.dtype] = {
@@ -247,7 +248,8 @@ def infer_shape(
         name, growth = next(iter(moved.items()))
         factor, rest = divmod(growth, varied[name] - sizes[name])
         if rest or factor < 1 or size != factor * sizes[name]:
-            return f"axis {axis} has {size} elements where {name} is {sizes[name]}"
+            said = f"axis {axis} has {size} elements where {name} is {sizes[name]}"
+            return Because(said, None if name in ("batch", "time") else Reason.SIZE_FOLLOWS)
         dimension = name if factor == 1 else f"{factor}*{name}"
         try:
             Axis.parse(dimension)

@@ -69,7 +69,8 @@ class Subject:
         }
         self.constants = mapping("constants", constants, "values by parameter")
         named = inspect.signature(require_method(module, method)).parameters
-        self.trees["input"], self.trees["state"], self.slots = slots.split(*self.trees.values(), named)
+        given, carried = self.trees["input"], self.trees["state"]
+        self.trees["input"], self.trees["state"], self.slots = slots.split(given, carried, named)
         self.order = self._parameters(module)
         self.inputs: dict[str, TensorSpec] = {}
         self.states: dict[str, TensorSpec | None] = {}
