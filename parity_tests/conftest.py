@@ -62,6 +62,16 @@ def command() -> Callable[..., Result]:
     return run
 
 
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Export a case by name, once in a run, for tests that only read the file."""
+    from support.exported_cases import exported_case
+
+    base = tmp_path_factory.getbasetemp()
+    kept = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cases"
+    return lambda name: exported_case(name, kept)
+
+
 @pytest.fixture
 def leak(tmp_path: Path) -> Path:
     """The example of docs/contract.md as a file: sum' = 0.5 sum + x, y = sum'."""

@@ -12,6 +12,7 @@ import pytest
 import rnnx
 from rnnx.errors import ModelError
 from rnnx.model.contract import Contract, axis_index
+from rnnx.model.onnx_file import read_contract, read_model
 from rnnx.model.shapes import Array, chunk_shape
 from rnnx.tolerance import error_beyond, level_of, relative_error
 from rnnx_native.compile import compile_model
@@ -53,9 +54,11 @@ def test_the_cases_that_always_run_are_cases() -> None:
 
 
 @pytest.mark.parametrize("case", parameters(STREAMING))
-def test_agrees_with_pytorch(case: Case, tmp_path: Path, tool: Callable[[str], str]) -> None:
-    made = rnnx.export(module_of(case), tmp_path / "model.onnx", **case.arguments)
-    compiled = write(made.path, tmp_path / "c", chunk=4)
+def test_agrees_with_pytorch(
+    case: Case, exported: Callable[[str], Path], tmp_path: Path, tool: Callable[[str], str]
+) -> None:
+    model = exported(case.name)
+    compiled = write(model, tmp_path / "c", chunk=4)
     result = replay(compiled, build(compiled, tool("gcc"), "-O1", *C99))
     assert result.returncode == 0, result.stdout + result.stderr
     assert "agrees" in result.stdout
@@ -63,7 +66,7 @@ def test_agrees_with_pytorch(case: Case, tmp_path: Path, tool: Callable[[str], s
     plain, slow = module_of(case), case.name not in ALWAYS
     for instructions in ("auto", "avx2", "portable"):
         options = {"instructions": instructions, "chunk": 4}
-        session = rnnx.load(made.path, "native", options=options)
+        session = rnnx.load(model, "native", options=options)
         for batch, steps in ((1, LONG.get(case.name, 1000) if slow else 200), (3, 21), (11, 9)):
             if batch > 1 and not session.contract.has_batch:
                 continue
@@ -102,13 +105,16 @@ def assert_close(what: str, expected: Array, got: Array) -> None:
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in WHOLE[:1]])
-def test_whole_sequences_are_refused_by_compile(case: Case, tmp_path: Path) -> None:
-    made = rnnx.export(module_of(case), tmp_path / "model.onnx", **case.arguments)
+def test_whole_sequences_are_refused_by_compile(
+    case: Case, exported: Callable[[str], Path], tmp_path: Path
+) -> None:
+    model = exported(case.name)
     with pytest.raises(ModelError, match="whole sequences only") as refusal:
-        compile_model(made.path, tmp_path / "c")
+        compile_model(model, tmp_path / "c")
     assert refusal.value.code == "cannot-compile"
-    assert made.contract.whole_only is not None
-    assert made.contract.whole_only in str(refusal.value)
+    reason = read_contract(read_model(model)).whole_only
+    assert reason is not None
+    assert reason in str(refusal.value)
     assert not (tmp_path / "c").exists()
 
 
@@ -119,10 +125,9 @@ def test_whole_sequences_are_refused_by_compile(case: Case, tmp_path: Path) -> N
         for index, case in enumerate(WHOLE)
     ],
 )
-def test_whole_sequences_agree_with_pytorch(case: Case, tmp_path: Path) -> None:
+def test_whole_sequences_agree_with_pytorch(case: Case, exported: Callable[[str], Path]) -> None:
     """The engine compiles them for the length that is asked for."""
-    made = rnnx.export(module_of(case), tmp_path / "model.onnx", **case.arguments)
-    session = rnnx.load(made.path, "native")
+    session = rnnx.load(exported(case.name), "native")
     for batch, steps in ((1, 7), (3, 12)):
         run = run_plain(case, module_of(case), session.contract, steps=steps, batch=batch)
         assert_agrees(session.contract, run, by_chunks(session, run, []), f"batch {batch}")
