@@ -199,7 +199,7 @@ def test_example_of_the_readme_runs(language: str, environment: dict[str, str], 
     source, target = ("main.c", "rnnx::rnnx") if language == "c" else ("main.cpp", "rnnx::cpp")
     (tmp_path / source).write_text(example)
     (tmp_path / "CMakeLists.txt").write_text(
-        "cmake_minimum_required(VERSION 3.20)\nproject(app C CXX)\n"
+        f"cmake_minimum_required(VERSION 3.20)\nproject(app {'C' if language == 'c' else 'CXX'})\n"
         f"add_subdirectory({REPOSITORY / 'runtimes' / language} rnnx)\n"
         f"add_executable(app {source})\ntarget_link_libraries(app PRIVATE {target})\n"
     )
@@ -223,34 +223,31 @@ def test_runs_on_another_version_of_onnxruntime(environment: dict[str, str], tmp
         said(C / "build" / "replay", f"{name}.onnx", f"{name}.trace.safetensors", env=older, cwd=GOLDEN)
 
 
-def test_cmake_finds_the_installed_package(environment: dict[str, str], tmp_path: Path) -> None:
-    said("cmake", "--install", C / "build", "--prefix", tmp_path / "there")
+@pytest.mark.parametrize(
+    ("built", "language"), [(C, "C"), (CPP, "C"), (CPP, "CXX")], ids=["C alone", "C", "C++"]
+)
+def test_example_of_the_header_runs_with_the_installed_package(
+    built: Path, language: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """C alone, or C and C++, in projects of one language."""
+    prepare(built.name)
+    said("cmake", "--install", built / "build", "--prefix", tmp_path / "there")
+    header, target = ("rnnx.h", "rnnx::rnnx") if language == "C" else ("rnnx.hpp", "rnnx::cpp")
+    source = "app.c" if language == "C" else "app.cpp"
     (tmp_path / "CMakeLists.txt").write_text(
-        "cmake_minimum_required(VERSION 3.20)\nproject(app C)\nfind_package(rnnx 0.1 REQUIRED)\n"
-        "add_executable(app app.c)\ntarget_link_libraries(app PRIVATE rnnx::rnnx)\n"
+        f"cmake_minimum_required(VERSION 3.20)\nproject(app {language})\nfind_package(rnnx 0.1 REQUIRED)\n"
+        f"add_executable(app {source})\ntarget_link_libraries(app PRIVATE {target})\n"
+        "target_compile_options(app PRIVATE -Wall -Wextra -Wpedantic -Wconversion -Werror)\n"
     )
-    (tmp_path / "app.c").write_text(APP)
+    comment = (tmp_path / "there" / "include" / header).read_text().split("*/")[0]
+    example = "\n".join(re.findall(r"^ \*     (.*)$", comment, flags=re.MULTILINE))
+    standard = "stdio.h" if language == "C" else "cstdio"
+    (tmp_path / source).write_text(
+        f"#include <{header}>\n#include <{standard}>\nint main(void)\n{{\n{example}\nreturn 0;\n}}\n"
+    )
     said("cmake", "-S", tmp_path, "-B", tmp_path / "build", f"-DCMAKE_PREFIX_PATH={tmp_path / 'there'}")
     said("cmake", "--build", tmp_path / "build")
-    assert said(tmp_path / "build" / "app", GOLDEN / "integer.onnx", env=environment) == "5 12\n"
-
-
-APP = r"""
-#include <rnnx.h>
-#include <stdio.h>
-
-int main(int count, char **arguments)
-{
-    rnnx_error error;
-    rnnx_session *session = rnnx_open(arguments[count - 1], NULL, &error);
-    rnnx_stream *stream = session ? rnnx_stream_open(session, NULL, &error) : NULL;
-    for (int64_t number = 5; stream && number < 8; number += 2) {
-        rnnx_tensor x = {"x", RNNX_INT64, 1, {1}, &number};
-        if (rnnx_step(stream, &x, 1, &error))
-            printf(number == 5 ? "%d " : "%d\n", (int)*(int64_t *)rnnx_output(stream, "y")->data);
-    }
-    rnnx_stream_free(stream);
-    rnnx_close(session);
-    return 0;
-}
-"""
+    (tmp_path / "denoiser.onnx").write_bytes(lstm(width=257, features=257))
+    printed = said(tmp_path / "build" / "app", env=environment, cwd=tmp_path)
+    expected = rnnx.load(tmp_path / "denoiser.onnx").stream().step(np.zeros((1, 257), "f4"))["y"][0, 0]
+    np.testing.assert_allclose(float(printed), expected, rtol=1e-4, atol=1e-5)

@@ -4,10 +4,18 @@
  * model; a stream of it is one sequence (or a fixed batch of them) being run, and owns the states.
  *
  *     rnnx_error error;
+ *     float frame[257] = {0};
+ *     rnnx_tensor x = {"x", RNNX_FLOAT32, 2, {1, 257}, frame}; // [batch, 257]: a step has no time axis
  *     rnnx_session *session = rnnx_open("denoiser.onnx", NULL, &error);
- *     rnnx_stream *stream = rnnx_stream_open(session, NULL, &error);
- *     rnnx_tensor x = {"x", RNNX_FLOAT32, 2, {1, 257}, frame};            // [batch, 257]: a step has no time
- * axis if (rnnx_step(stream, &x, 1, &error)) use(rnnx_output(stream, "y")->data); // float32 [1, 257]
+ *     rnnx_stream *stream = session ? rnnx_stream_open(session, NULL, &error) : NULL;
+ *     if (stream && rnnx_step(stream, &x, 1, &error)) {
+ *         const float *y = rnnx_output(stream, "y")->data; // float32 [1, 257], until the next call
+ *         printf("%g\n", (double)y[0]);
+ *     } else {
+ *         printf("error[%s]: %s\n", error.code, error.text);
+ *     }
+ *     rnnx_stream_free(stream);
+ *     rnnx_close(session);
  *
  * Errors: a function that can fail takes an rnnx_error and returns NULL or false; it then holds a code, the
  * same in every language, and a line that says what was expected, what was found, and how to mend it. What
@@ -29,6 +37,7 @@
 extern "C" {
 #endif
 
+#define RNNX_VERSION "0.1.0"
 #define RNNX_MAX_RANK 8
 
 typedef enum rnnx_dtype {
@@ -60,8 +69,7 @@ typedef struct rnnx_tensor {
     void *data; /* only read where a tensor is given to a function */
 } rnnx_tensor;
 
-/* -- The contract -------------------------------------------------------------------------------------------
- */
+/* -- The contract -- */
 
 /* One dimension: factor times the size of dims[index], or factor alone where index is -1. */
 typedef struct rnnx_dim {
@@ -101,15 +109,13 @@ typedef struct rnnx_contract {
     size_t vocabulary_input, vocabulary_output; /* indices into inputs and outputs */
 } rnnx_contract;
 
-/* -- Sessions -----------------------------------------------------------------------------------------------
- */
+/* -- Sessions -- */
 
 typedef struct rnnx_session rnnx_session;
 
 /* Set all of it to zero for the defaults. */
 typedef struct rnnx_options {
-    const char
-        *provider; /* "cpu" (the default) or "cuda"; one that does not work is an error, never another */
+    const char *provider;    /* "cpu" (the default) or "cuda"; one that does not work is an error */
     const char *onnxruntime; /* path of ONNX Runtime's shared library, 1.29 or newer; the default is the
                                 environment variable RNNX_ONNXRUNTIME, else the system's usual names */
     int threads;             /* inside one operator; 0 means 1, the fastest for a step of a small network */
@@ -131,8 +137,7 @@ void rnnx_close(rnnx_session *session);
 /* What the model takes, gives and carries. Belongs to the session. */
 const rnnx_contract *rnnx_session_contract(const rnnx_session *session);
 
-/* -- Streams ------------------------------------------------------------------------------------------------
- */
+/* -- Streams -- */
 
 typedef struct rnnx_stream rnnx_stream;
 
@@ -195,8 +200,7 @@ const rnnx_tensor *rnnx_states(rnnx_stream *stream);
  * Codes: unknown-state, wrong-dtype, wrong-shape, non-finite (for NaN), stream-busy, stream-closed. */
 bool rnnx_states_set(rnnx_stream *stream, const rnnx_tensor *states, size_t count, rnnx_error *error);
 
-/* -- Sampling -----------------------------------------------------------------------------------------------
- */
+/* -- Sampling -- */
 
 /* A generator (splitmix64) and a temperature. It may be copied, and kept, as it is. */
 typedef struct rnnx_sampler {
@@ -225,8 +229,7 @@ bool rnnx_encode(const rnnx_contract *contract, const char *text, size_t size, i
 /* Write the symbol of an id as UTF-8, up to 4 bytes and a zero. Codes: not-symbols, id-outside-vocabulary. */
 bool rnnx_decode(const rnnx_contract *contract, int64_t id, char text[5], rnnx_error *error);
 
-/* -- Snapshots ----------------------------------------------------------------------------------------------
- */
+/* -- Snapshots -- */
 
 /* Where sampling from a stream stopped, a row for each row of the batch. */
 typedef struct rnnx_sampling {

@@ -1,9 +1,11 @@
 /* rnnx: networks with memory, run one time step at a time from C++17. One header over rnnx.h, the C runtime.
  *
+ *     std::vector<float> frame(257);
  *     rnnx::Session session("denoiser.onnx");
  *     rnnx::Stream stream(session);
- *     stream.step({{"x", {1, 257}, frame.data()}});          // [batch, 257]: a step has no time axis
- *     const float *y = stream.output("y").data<float>();     // [1, 257], until the next call on this stream
+ *     stream.step({{"x", {1, 257}, frame.data()}});      // [batch, 257]: a step has no time axis
+ *     const float *y = stream.output("y").data<float>(); // [1, 257], until the next call on this stream
+ *     std::printf("%g\n", y[0]);
  *
  * Errors are thrown as rnnx::Error, by this header alone: no exception crosses the library's border. What
  * fails changes nothing. Sessions and streams own what they are handles of; they move and do not copy. A
