@@ -55,6 +55,7 @@ class FormatsTest {
     }
 
     @Test
+    @WithGoldens
     void aTextGoesOnFromItsSnapshot() {
         try (Session session = Session.open(Path.of("characters.onnx"));
                 TextStream text = session.text(3, 0.8);
@@ -71,6 +72,7 @@ class FormatsTest {
     }
 
     @Test
+    @WithGoldens
     void halfFloatsRoundToNearest() {
         for (int bits = 0; bits < 1 << 16; bits++) {
             double number = Half.toDouble((short) bits);
@@ -129,6 +131,7 @@ class FormatsTest {
 
     /** ONNX Runtime would read them where the program runs. */
     @Test
+    @WithGoldens
     void aModelThatIsBytesHasNoWeightsBesideIt() throws IOException {
         for (String name : List.of("weights-missing", "weights-above", "weights-elsewhere")) {
             byte[] data = Files.readAllBytes(Path.of("faults", name + ".onnx"));
@@ -145,6 +148,7 @@ class FormatsTest {
     }
 
     @Test
+    @WithGoldens
     void tensorFilesAreReadWithCare() throws IOException {
         String header = "{'a':{'dtype':'BOOL','shape':[3],'data_offsets':[0,3]}}";
         assertArrayEquals(new double[] {0, 1, 1}, file(header, 0, 1, 7).tensors().get("a").doubles());

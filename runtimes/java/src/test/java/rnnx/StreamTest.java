@@ -24,6 +24,7 @@ import java.util.function.Consumer;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.function.Executable;
 
+@WithGoldens
 class StreamTest {
     private static Session open(String name) {
         return Session.open(Path.of(name));

@@ -23,7 +23,9 @@ import java.util.stream.StreamSupport;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import rnnx.RnnxException;
+import rnnx.WithGoldens;
 
+@WithGoldens
 class ReplayTest {
     private static JsonArray read(String path) throws IOException {
         return JsonParser.parseString(Files.readString(Path.of(path))).getAsJsonArray();
