@@ -22,6 +22,9 @@ import (
 	ort "github.com/yalue/onnxruntime_go"
 )
 
+// Version is the version of this module, which is rnnx's.
+const Version = "0.1.0"
+
 // Session is a loaded model. Goroutines may share it.
 type Session struct {
 	contract *Contract

@@ -16,3 +16,6 @@ export { Tensor, fromFloat16, toFloat16 } from "./tensor.js";
 export { readTensors } from "./tensor-file.js";
 export { TextStream } from "./text.js";
 export { Vocabulary } from "./vocabulary.js";
+
+/** The version of this package, which is rnnx's. */
+export const VERSION = "0.1.0";

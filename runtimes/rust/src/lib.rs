@@ -55,3 +55,6 @@ pub use shape::Axis;
 pub use stream::{Outputs, Stream, StreamBuilder};
 pub use tensor::{DType, Element, Tensor, View};
 pub use text::TextStream;
+
+/// The version of this crate, which is rnnx's.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
