@@ -7,12 +7,13 @@ import dataclasses
 import json
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from rnnx.engines.host_rows import HostMover
 from rnnx.engines.protocol import Device, Shape
+from rnnx.engines.state_rows import StateRows
 from rnnx.errors import ModelError, ProviderError
 from rnnx.model.contract import Axis, Contract
 from rnnx.model.onnx_file import ModelFile
@@ -205,34 +206,20 @@ class NativeEngine:
         )
 
 
-class NativeStateBuffers:
+class NativeStateBuffers(StateRows):
     """States in C's memory: a double buffer, or a single one for a table."""
 
     def __init__(self, engine: NativeEngine, states: Mapping[str, Shape], buffers: int) -> None:
+        super().__init__(engine.mover, buffers)
         self.engine = engine
         self.shapes = dict(states)
         dtypes = {state.name: state.dtype for state in engine.contract.states}
         self.buffers = tuple(
             {name: empty(shape, dtypes[name]) for name, shape in states.items()} for _ in range(buffers)
         )
-        self._moved: list[dict[str, Array] | None] = [None] * buffers
 
-    def gather(self, index: int, table: NativeStateBuffers, rows: Array) -> None:
-        """Overwrite all states of buffer `index` with those rows of `table`."""
-        self.engine.mover.gather(table.moved(0), rows, self.moved(index))
-
-    def scatter(self, index: int, table: NativeStateBuffers, rows: Array) -> None:
-        """Write all states of buffer `index` to those rows of `table`."""
-        self.engine.mover.scatter(self.moved(index), rows, table.moved(0))
-
-    def moved(self, index: int) -> Mapping[str, Array]:
-        """Return buffer `index` as the mover takes it."""
-        found = self._moved[index]
-        if found is None:
-            view = self.engine.mover.view
-            found = {name: view(name, array, array) for name, array in self.buffers[index].items()}
-            self._moved[index] = found
-        return found
+    def _states(self, index: int) -> Iterator[tuple[str, Sequence[Any]]]:
+        return ((name, (array, array)) for name, array in self.buffers[index].items())
 
     def read(self, index: int, name: str) -> Array:
         """Return a copy of a state."""

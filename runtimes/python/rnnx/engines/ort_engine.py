@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -23,6 +23,7 @@ from rnnx.engines.ort_moving import GraphMover
 from rnnx.engines.ort_options import Options, is_of_engine, session_options
 from rnnx.engines.ort_staging import Pageable, Staging, pinned
 from rnnx.engines.protocol import Device, Shape
+from rnnx.engines.state_rows import StateRows
 from rnnx.errors import ModelError, ProviderError, first_line, was_interrupted
 from rnnx.model import protobuf
 from rnnx.model.contract import Contract
@@ -124,10 +125,11 @@ class OrtEngine:
         return value
 
 
-class OrtStateBuffers:
+class OrtStateBuffers(StateRows):
     """States in ONNX Runtime's memory: a double buffer, or a single one for a table."""
 
     def __init__(self, engine: OrtEngine, states: Mapping[str, Shape], buffers: int) -> None:
+        super().__init__(engine.mover, buffers)
         self._engine = engine
         self._on_host = engine.device is None
         dtypes = {state.name: state.dtype for state in engine.contract.states}
@@ -135,24 +137,9 @@ class OrtStateBuffers:
             {name: engine.state(shape, dtypes[name]) for name, shape in states.items()}
             for _ in range(buffers)
         )
-        self._moved: list[dict[str, Any] | None] = [None] * buffers
 
-    def gather(self, index: int, table: OrtStateBuffers, rows: Array) -> None:
-        """Overwrite all states of buffer `index` with those rows of `table`."""
-        self._engine.mover.gather(table.moved(0), rows, self.moved(index))
-
-    def scatter(self, index: int, table: OrtStateBuffers, rows: Array) -> None:
-        """Write all states of buffer `index` to those rows of `table`."""
-        self._engine.mover.scatter(self.moved(index), rows, table.moved(0))
-
-    def moved(self, index: int) -> Mapping[str, Any]:
-        """Return buffer `index` as the engine's mover takes it."""
-        found = self._moved[index]
-        if found is None:
-            view = self._engine.mover.view
-            found = {name: view(name, *pair) for name, pair in self._buffers[index].items()}
-            self._moved[index] = found
-        return found
+    def _states(self, index: int) -> Iterator[tuple[str, Sequence[Any]]]:
+        yield from self._buffers[index].items()
 
     def read(self, index: int, name: str) -> Array:
         """Return a copy of a state."""
