@@ -294,3 +294,99 @@ def test_inspect_says_which_way_and_why_not_the_other(nets: Path, command: Comma
     shown = command("inspect", "out.onnx").stdout
     assert "scan" in shown
     assert "frozen" in shown or "loop" in shown
+
+
+def test_random_weights_are_warned_of_last(nets: Path, command: Command) -> None:
+    """A class alone has new weights each time; a factory that seeds, a file and a flag say more."""
+    class_alone = ("export", "nets.py:Denoiser", "--inputs", X, "-o", "out.onnx")
+    for flags in ((), ("--json",)):
+        assert (
+            command(*class_alone, *flags).stderr.strip().splitlines()[-1].startswith("warning: these weights")
+        )
+    save_file(module_of("nets.py:Denoiser").state_dict(), "w.safetensors")
+    for flags in (("--random-weights",), ("--weights", "w.safetensors"), ("--quiet",)):
+        assert "warning" not in command(*class_alone, *flags).stderr
+    assert "warning" not in command("export", "nets.py:make()", "--inputs", X, "-o", "out.onnx").stderr
+
+
+CARRIED = '''
+from torch import nn
+
+
+class Cell(nn.Module):
+    """Takes its state and gives the next one."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell, self.out = nn.GRUCell(6, 9), nn.Linear(9, 2)
+
+    def forward(self, x, h):
+        h_new = self.cell(x, h)
+        return self.out(h_new), h_new
+
+
+class Layer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.LSTM(6, 9, 2, batch_first=True)
+
+    def forward(self, x, state):
+        return self.layer(x, state)
+
+
+class Gain(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(6, 9)
+
+    def forward(self, x, gain):
+        y = self.out(x) * gain
+        return y, gain.new_ones(1)
+'''
+
+
+@pytest.mark.parametrize(
+    ("name", "flag"),
+    [("Cell", "h=float32[batch, 9]"), ("Layer", "state=(float32[2, batch, 9], float32[2, batch, 9])")],
+)
+def test_a_parameter_that_comes_back_is_offered_as_a_state(
+    name: str, flag: str, nets: Path, command: Command
+) -> None:
+    Path("carried.py").write_text(CARRIED)
+    x = "x=float32[batch, 6]" if name == "Cell" else X
+    refused = command("export", f"carried.py:{name}", "--inputs", x, "-o", "out.onnx")
+    assert refused.exit_code == 2
+    assert f"--state '{flag}'" in refused.stderr
+    assert len(export(command, f"carried.py:{name}", "--inputs", x, "--state", flag).contract.states) > 0
+
+
+def test_a_parameter_that_does_not_come_back_is_offered_as_before(nets: Path, command: Command) -> None:
+    Path("carried.py").write_text(CARRIED)
+    refused = command("export", "carried.py:Gain", "--inputs", "x=float32[batch, 6]", "-o", "out.onnx")
+    assert refused.exit_code == 2
+    assert "inputs, state or constants" in refused.stderr
+
+
+def test_a_model_without_memory_whose_input_comes_back_is_warned_of(nets: Path, command: Command) -> None:
+    Path("carried.py").write_text(CARRIED)
+    inputs = ("--inputs", "x=float32[batch, 6]", "--inputs", "h=float32[batch, 9]")
+    told = command("export", "carried.py:Cell", *inputs, "-o", "out.onnx")
+    assert told.exit_code == 0
+    assert "--state 'h=float32[batch, 9]'" in told.stderr
+    right = command(
+        "export", "carried.py:Cell", *inputs[:2], "--state", "h=float32[batch, 9]", "-o", "o.onnx"
+    )
+    assert "nothing is carried" not in right.stderr
+
+
+def test_a_state_in_a_container_is_called_by_its_path(nets: Path, command: Command) -> None:
+    Path("policy.py").write_text(
+        "from torch import nn\n\n\nclass Policy(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.cell = nn.GRUCell(6, 9)\n\n"
+        "    def forward(self, batch):\n"
+        "        batch['memory'] = self.cell(batch['obs'], batch['memory'])\n"
+        "        return batch['memory'].tanh()\n"
+    )
+    flags = ("--inputs", "batch={obs: float32[batch, 6]}", "--state", "batch.memory=float32[batch, 9]")
+    session = export(command, "policy.py:Policy", *flags)
+    assert [state.name for state in session.contract.states] == ["batch.memory"]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import importlib
 import importlib.util
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,10 +28,15 @@ _SOURCE = re.compile(r"(?P<home>.+):(?P<name>[A-Za-z_]\w*)(?P<call>\(\))?(?:\.(?
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A module that was found, in eval mode, and the method to export."""
+    """A module that was found, in eval mode, and the method to export.
+
+    Attributes:
+        make: makes it once more, without weights that were loaded; None for an instance.
+    """
 
     module: nn.Module
     method: str
+    make: Callable[[], Any] | None = None
 
 
 def open_source(text: str, *, weights: str | None = None, kwargs: Mapping[str, Any] | None = None) -> Source:
@@ -69,9 +75,10 @@ def open_source(text: str, *, weights: str | None = None, kwargs: Mapping[str, A
             fix="name one that is there",
         )
     found = getattr(home, match["name"])
-    if not isinstance(found, nn.Module):
+    make = None if isinstance(found, nn.Module) else functools.partial(found, **dict(kwargs or {}))
+    if make is not None:
         try:
-            found = found(**dict(kwargs or {}))
+            found = make()
         except (Exception, SystemExit) as error:  # the user's own code may fail in any way
             raise UsageError(
                 "source-failed",
@@ -88,7 +95,7 @@ def open_source(text: str, *, weights: str | None = None, kwargs: Mapping[str, A
         )
     if weights is not None:
         load_weights(found, weights)
-    return Source(found.eval(), match["method"] or "forward")
+    return Source(found.eval(), match["method"] or "forward", make)
 
 
 def load_weights(module: nn.Module, path: str) -> None:
@@ -129,7 +136,7 @@ def parse_specs(texts: list[str], flag: str) -> dict[str, Any]:
     for text in texts:
         for part in _split_top(text, ";"):
             name, equals, value = part.partition("=")
-            if not equals or not name.strip().isidentifier():
+            if not equals or not all(part.isidentifier() for part in name.strip().split(".")):
                 raise UsageError(
                     "bad-spec",
                     expected=f"{flag} NAME=SPEC, such as 'x=float32[batch, time, 257]'",

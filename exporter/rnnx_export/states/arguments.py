@@ -7,11 +7,7 @@ call: which parts of the result have the state's structure, and which of its ten
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import inspect
-import re
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -19,14 +15,12 @@ import torch
 from torch import Tensor
 
 from rnnx.errors import RnnxError, UsageError
+from rnnx_export.module.return_names import return_names, same_name
 from rnnx_export.module.structure import Path, children, flatten, matched_leaves
 from rnnx_export.refusals import growing_argument
 
 # A state argument and the place of one tensor in it; None for an argument that began as None.
 Part = tuple[str, Path | None]
-
-_AFFIX = re.compile(r"^(new|next|out|updated)_|_(new|next|out|n|t|1|updated)$|(?<=[a-z])(n|t|1)$")
-
 
 _FLOW = "a recurrent call starts from the one and ends with the other"
 _TIME = "two chunks then give what the whole sequence gives"
@@ -103,7 +97,7 @@ def pair(
     """
     result = results[0]
     nodes = dict(_nodes(result))
-    names = _names(result, returns, function)
+    names = result_names(result, returns, function)
     candidates = {
         name: _distinct([path for path, node in nodes.items() if _fits(seen, node, result)], nodes)
         for name, seen in arguments.items()
@@ -111,7 +105,7 @@ def pair(
     settled: dict[str, Feedback] = {}
     for name, seen in arguments.items():
         paths = candidates[name]
-        named = [path for path in paths if _same_name(names.get(path), name)]
+        named = [path for path in paths if same_name(names.get(path), name)]
         holding = [path for path in paths if seen.written and _holds(seen, results, path)]
         memory = bool(seen.written) and seen.remembers
         if len(named) == 1 and memory and named != holding and returns is None:
@@ -248,7 +242,7 @@ def _left_behind(name: str, seen: Observed, result: Any, paths: list[Path], *, n
             continue
         # It stays what it is, unless a tensor of its own comes back for it.
         alike = [path for path, node in nodes.items() if _alike(seen.passed[own], node)]
-        called = [path for path in alike if own and _same_name(_key(path), own[-1])]
+        called = [path for path in alike if own and same_name(_key(path), own[-1])]
         if len(called) == 1:
             leaves[own] = called[0]
         elif alike and not isinstance(result, Tensor):
@@ -314,53 +308,10 @@ def _nodes(value: Any, path: Path = ()) -> list[tuple[Path, Any]]:
     return [(path, value), *(node for name, part in parts for node in _nodes(part, (*path, name)))]
 
 
-def _names(result: Any, returns: Any, function: Any) -> dict[Path, str]:
-    written = {} if returns is not None else _return_names(function, result)
+def result_names(result: Any, returns: Any, function: Any) -> dict[Path, str]:
+    """Return what the parts of a result are called: by the caller, by their keys, or in `return`."""
+    written = {} if returns is not None else return_names(function, result)
     return {**written, **part_names(result, returns)}
-
-
-def _return_names(function: Any, result: Any) -> dict[Path, str]:
-    """Return the variable names in the return statements that give such a result, where all of them agree."""
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    except (OSError, TypeError, SyntaxError):
-        return {}
-    found: list[dict[Path, str]] = []
-    every = _own_returns(tree.body[0])
-    count = len(children(result) or ())
-    fitting = [node for node in every if isinstance(node.value, ast.Tuple) and len(node.value.elts) == count]
-    for node in fitting or every:
-        names: dict[Path, str] = {}
-        if node.value is not None:
-            _read_names(node.value, (), names)
-        found.append(names)
-    if not found:
-        return {}
-    return {path: name for path, name in found[0].items() if all(other.get(path) == name for other in found)}
-
-
-def _own_returns(node: ast.AST) -> list[ast.Return]:
-    inner = []
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.Return):
-            inner.append(child)
-        elif not isinstance(child, ast.FunctionDef | ast.Lambda | ast.ClassDef):
-            inner.extend(_own_returns(child))
-    return inner
-
-
-def _read_names(node: ast.expr, path: Path, names: dict[Path, str]) -> None:
-    if isinstance(node, ast.Name):
-        names[path] = node.id
-    elif isinstance(node, ast.Attribute):
-        names[path] = node.attr
-    elif isinstance(node, ast.Tuple | ast.List):
-        for index, part in enumerate(node.elts):
-            _read_names(part, (*path, str(index)), names)
-
-
-def _same_name(name: str | None, parameter: str) -> bool:
-    return name is not None and (name == parameter or _AFFIX.sub("", name) == _AFFIX.sub("", parameter))
 
 
 def _fits(seen: Observed, node: Any, whole: Any) -> bool:

@@ -17,11 +17,12 @@ from rnnx_export.calls.types import Lift, RecordedCall
 from rnnx_export.diagnostics import Because, Reason, quiet
 from rnnx_export.module import attributes
 from rnnx_export.module.attributes import Place
+from rnnx_export.module.return_names import same_name
 from rnnx_export.module.spec import TensorSpec
 from rnnx_export.module.structure import Path, copied, flatten, matched_leaves, part_at, tensors
 from rnnx_export.module.subject import Subject
 from rnnx_export.module.tensors import alike
-from rnnx_export.states.arguments import Feedback, Observed, pair, part_names
+from rnnx_export.states.arguments import Feedback, Observed, pair, part_names, result_names
 from rnnx_export.states.branches import settle
 from rnnx_export.states.buffers import constant, measured, remembered, unique
 from rnnx_export.states.causality import why_not_stepped
@@ -64,6 +65,8 @@ def discover(subject: Subject, returns: Any = None, *, fallbacks: Collection[str
         states = [*_declared(seen, origins), *remembered(seen, used)]
         lifts, lifted, loops, more = _hidden(seen, used, fallbacks)
         outputs, reason = _outputs(seen, returns, origins)
+        if not states and not lifted:
+            seen.notes += _like_states(seen, outputs, returns)
         decided = settle(seen)
         seen.notes += decided.notes
         places = [state.origin for state in states if isinstance(state.origin, Place)]
@@ -393,6 +396,33 @@ def _outputs(
             shape = _partly_named(seen, path, sizes)
         outputs.append(Output(unique(name, used), TensorSpec(seen.base.first.leaf(path).dtype, shape), path))
     return outputs, reason
+
+
+def _like_states(seen: Exploration, outputs: list[Output], returns: Any) -> list[str]:
+    """Return a note for each input that an output looks like the next value of, where nothing is carried."""
+    subject = seen.subject
+    method = getattr(type(subject.original), subject.method, None)
+    names = result_names(seen.base.first.result, returns, method)
+    timed = any(spec.has("time") for spec in subject.inputs.values())
+    notes = []
+    for name, spec in subject.inputs.items():
+        if spec.has("time") or not spec.dtype.is_floating_point:
+            continue
+        like = next(
+            (
+                output.name
+                for output in outputs
+                if (output.spec.dtype, output.spec.shape) == (spec.dtype, spec.shape)
+                and (timed or same_name(names.get(output.path), name))
+            ),
+            None,
+        )
+        if like is not None:
+            notes.append(
+                f"nothing is carried, though output {like!r} is like input {name!r}: if it is its next "
+                f"value, give it as a state: state={{{name!r}: {spec.text!r}}}, --state '{name}={spec.text}'"
+            )
+    return notes
 
 
 def _partly_named(seen: Exploration, path: Path, sizes: tuple[int, ...]) -> tuple[int | str, ...]:

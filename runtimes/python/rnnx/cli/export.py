@@ -39,6 +39,9 @@ def export(
     time: Annotated[
         bool, typer.Option("--time", help="Give a step model a time axis, for whole chunks.")
     ] = False,
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="Say nothing of weights that are new and random.")
+    ] = False,
     longest: Annotated[
         int | None,
         typer.Option(help="The most steps of a sequence that forward takes; found if left out.", min=1),
@@ -62,7 +65,7 @@ def export(
         rnnx export mymodel.py:Denoiser --weights ckpt.pt \\
             --inputs 'x=float32[batch, time, 257]' -o denoiser.onnx
     """
-    from rnnx.cli.source import files_of, open_network
+    from rnnx.cli.source import files_of, has_random_weights, open_network
 
     for path in (output, output.with_suffix(".trace.safetensors")):
         check_output(path, inputs=files_of(source, weights))
@@ -88,10 +91,12 @@ def export(
         opset=opset,
         **network.arguments,
     )
+    chance = not quiet and not random_weights and has_random_weights(network, source, weights)
     if json:
         from rnnx.model.contract import to_json
 
         typer.echo(to_json(made.contract, indent=2))
+        _warn(chance)
         return
     if quiet:
         return
@@ -109,3 +114,13 @@ def export(
         f"proved against {proof.reference}: {proof.steps} steps, batches "
         f"{' and '.join(str(batch) for batch in proof.batches)}, largest error {proof.max_error:g}"
     )
+    _warn(chance)
+
+
+def _warn(chance: bool) -> None:
+    """Say last what the file is not, so that it is read."""
+    if chance:
+        remark(
+            "warning: these weights are random, as the module was made: nothing was loaded; "
+            "give --weights, or --random-weights if that is meant"
+        )

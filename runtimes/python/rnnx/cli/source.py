@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A module in eval mode and the arguments that `rnnx.export` needs for it."""
+    """A module in eval mode and the arguments that `rnnx.export` needs for it; `make` makes it once more."""
 
     module: nn.Module
     arguments: dict[str, Any]
+    make: Callable[[], Any] | None = None
 
 
 def open_network(
@@ -70,12 +72,27 @@ def open_network(
     }
     if returns is not None:
         arguments["returns"] = parse_names(returns)
-    return Network(found.module, arguments)
+    return Network(found.module, arguments, found.make)
 
 
 def maybe_random(source: str, weights: Path | None) -> bool:
     """Whether a network may be made with new random weights each time: a module that none were given."""
     return weights is None and _is_module(source)
+
+
+def has_random_weights(network: Network, source: str, weights: Path | None) -> bool:
+    """Whether a network has other weights when it is made once more: then nobody gave it any."""
+    if not maybe_random(source, weights) or network.make is None:
+        return False
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(torch.initial_seed() + 1)
+        after = network.make().state_dict()
+    return any(
+        isinstance(value, torch.Tensor) and not torch.equal(value, after[name])
+        for name, value in network.module.state_dict().items()
+    )
 
 
 def files_of(source: str, weights: Path | None) -> tuple[Path, ...]:

@@ -1,0 +1,121 @@
+"""What a parameter that was given no spec may be: a state, if forward gives back what it took for it."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rnnx_export.diagnostics import quiet
+from rnnx_export.module.return_names import return_names, same_name
+from rnnx_export.module.spec import TensorSpec, parse_leaves
+from rnnx_export.module.structure import Leaf, Path, children, flatten, replace
+
+_MOST = 40  # calls that are tried
+_SIZES = {"batch": 3, "time": 5}
+Tree = Any
+
+
+def likely_state(
+    module: nn.Module, method: str, parameter: str, inputs: Mapping[str, Any], others: Mapping[str, Any]
+) -> str | None:
+    """Return how `rnnx.export` and the command line are told that a parameter is a state, None if it is none.
+
+    Forward is called with zeros of the sizes that the module's layers have; what it takes and gives back, in
+    the same shapes beside something else, may well be a state.
+
+    Args:
+        module, method: what is called.
+        parameter: that has no spec.
+        inputs: specs by parameter, nested.
+        others: values of further parameters.
+    """
+    if any(p.default is p.empty for p in _open(module, method, {parameter, *inputs, *others})):
+        return None
+    generator = torch.Generator().manual_seed(0)
+    try:
+        values = {name: _drawn(tree, name, generator) for name, tree in inputs.items()}
+    except Exception:  # specs that make no sense are told elsewhere
+        return None
+    for specs in itertools.islice(_candidates(module), _MOST):
+        if _comes_back(module, method, {**values, **others}, parameter, specs):
+            tuples = repr(tuple(specs)) if len(specs) > 1 else repr(specs[0])
+            line = specs[0] if len(specs) == 1 else f"({', '.join(specs)})"
+            return (
+                f"it comes back in the result, so that it may be a state: state={{{parameter!r}: {tuples}}}, "
+                f"on the command line --state '{parameter}={line}'"
+            )
+    return None
+
+
+def _open(module: nn.Module, method: str, known: set[str]) -> list[inspect.Parameter]:
+    """Return the parameters that nobody gives a value."""
+    parameters = inspect.signature(getattr(module, method)).parameters
+    rest = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [p for name, p in parameters.items() if name not in known and p.kind not in rest]
+
+
+def _drawn(tree: Tree, name: str, generator: torch.Generator) -> Tree:
+    leaves = {path: leaf for path, leaf in flatten(tree) if not isinstance(leaf, Leaf)}
+    sizes = _Sizes(_SIZES)
+    drawn = {path: spec.random(sizes, generator) for path, spec in parse_leaves(leaves, name).items() if spec}
+    return replace(tree, drawn)
+
+
+class _Sizes(dict[str, int]):
+    """A size for any name."""
+
+    def __missing__(self, name: str) -> int:
+        return 4
+
+
+def _candidates(module: nn.Module) -> Iterator[list[str]]:
+    """Yield specs of a state's tensors, those of recurrent layers first."""
+    layers = [each for each in module.modules() if isinstance(each, nn.RNNBase)]
+    for layer in layers:
+        rows = layer.num_layers * (2 if layer.bidirectional else 1)
+        specs = [f"float32[{rows}, batch, {size}]" for size in (layer.proj_size or layer.hidden_size,)]
+        yield [*specs, f"float32[{rows}, batch, {layer.hidden_size}]"] if layer.mode == "LSTM" else specs
+    widths = [each.hidden_size for each in module.modules() if isinstance(each, nn.RNNCellBase)]
+    widths += [size for value in module.state_dict().values() for size in _shape(value)]
+    for width in dict.fromkeys(size for size in widths if size > 1):
+        yield [f"float32[batch, {width}]"]
+        yield [f"float32[batch, {width}]"] * 2
+
+
+def _shape(value: object) -> tuple[int, ...]:
+    return tuple(value.shape) if isinstance(value, Tensor) else ()
+
+
+def _comes_back(
+    module: nn.Module, method: str, values: Mapping[str, Any], parameter: str, specs: list[str]
+) -> bool:
+    parsed = parse_leaves({(str(i),): spec for i, spec in enumerate(specs)}, parameter).values()
+    tensors = [torch.zeros(spec.sizes(_SIZES)) for spec in parsed if isinstance(spec, TensorSpec)]
+    given = tensors[0] if len(tensors) == 1 else tuple(tensors)
+    try:
+        with quiet(), torch.no_grad():
+            result = getattr(copy.deepcopy(module).eval(), method)(**values, **{parameter: given})
+    except Exception:  # forward refuses what it does not take in any way it likes
+        return False
+    called = return_names(getattr(type(module), method), result)
+    parts = [(path, part) for path, part in _parts(result) if path]
+    names = {path: called.get(path, path[-1] if not path[-1].isdigit() else None) for path, _ in parts}
+    shapes = [tuple(tensor.shape) for tensor in tensors]
+    fitting = [path for path, part in parts if _shapes(part) == shapes]
+    named = [path for path in fitting if same_name(names[path], parameter)]
+    return bool(named or (fitting and not any(names[path] for path in fitting)))
+
+
+def _parts(value: Any, path: Path = ()) -> list[tuple[Path, Any]]:
+    inner = children(value) or ()
+    return [(path, value), *(part for name, child in inner for part in _parts(child, (*path, name)))]
+
+
+def _shapes(value: Any) -> list[tuple[int, ...]]:
+    return [tuple(leaf.shape) for _, leaf in flatten(value) if isinstance(leaf, Tensor)]
