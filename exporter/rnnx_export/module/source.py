@@ -75,7 +75,7 @@ def open_source(text: str, *, weights: str | None = None, kwargs: Mapping[str, A
             fix="name one that is there",
         )
     found = getattr(home, match["name"])
-    make = None if isinstance(found, nn.Module) else functools.partial(found, **dict(kwargs or {}))
+    make = None if isinstance(found, nn.Module) else functools.partial(_made, found, dict(kwargs or {}))
     if make is not None:
         try:
             found = make()
@@ -96,6 +96,10 @@ def open_source(text: str, *, weights: str | None = None, kwargs: Mapping[str, A
     if weights is not None:
         load_weights(found, weights)
     return Source(found.eval(), match["method"] or "forward", make)
+
+
+def _made(factory: Any, kwargs: dict[str, Any]) -> Any:
+    return factory(**kwargs)
 
 
 def load_weights(module: nn.Module, path: str) -> None:
