@@ -391,3 +391,53 @@ def test_a_state_in_a_container_is_called_by_its_path(nets: Path, command: Comma
     flags = ("--inputs", "batch={obs: float32[batch, 6]}", "--state", "batch.memory=float32[batch, 9]")
     session = export(command, "policy.py:Policy", *flags)
     assert [state.name for state in session.contract.states] == ["batch.memory"]
+
+
+def trained() -> dict[str, torch.Tensor]:
+    module = module_of("nets.py:Denoiser")
+    with torch.no_grad():
+        module.out.bias.fill_(3.0)
+    return module.state_dict()
+
+
+def assert_has_weights(session: rnnx.Session, state: dict[str, torch.Tensor]) -> None:
+    module = module_of("nets.py:Denoiser")
+    module.load_state_dict(state)
+    x = np.random.default_rng(0).normal(size=(1, 9, 6)).astype("f4")
+    with torch.no_grad():
+        np.testing.assert_allclose(session.stream().run(x)["y"], module(torch.from_numpy(x)), atol=1e-5)
+
+
+@pytest.mark.parametrize("key", ["model", "nets.ema"])
+def test_a_state_dict_under_a_key_of_a_checkpoint(key: str, nets: Path, command: Command) -> None:
+    state = trained()
+    held: dict[str, Any] = {"model": state} if key == "model" else {"nets": {"ema": state, "raw": {}}}
+    torch.save({**held, "epoch": 3, "optimizer": {"lr": 0.1}}, "ck.pt")
+    flags = ("nets.py:Denoiser", "--inputs", X, "--weights", f"ck.pt:{key}")
+    assert_has_weights(export(command, *flags), state)
+    compared = command("parity", "out.onnx", "--against", flags[0], "--weights", flags[4], "--steps", "8")
+    assert compared.exit_code == 0, compared.output
+
+
+def test_what_a_checkpoint_holds_is_named(nets: Path, command: Command) -> None:
+    torch.save({"model": trained(), "epoch": 3}, "ck.pt")
+    for name, part in (("ck.pt", "name it: ck.pt:model"), ("ck.pt:modle", "under 'modle'")):
+        told = command("export", "nets.py:Denoiser", "--inputs", X, "--weights", name, "-o", "out.onnx")
+        assert told.exit_code == 2
+        assert "error[not-weights]" in told.stderr
+        assert part in told.stderr
+        assert "ck.pt:model" in told.stderr
+
+
+@pytest.mark.parametrize("front", ["module.", "_orig_mod.", "net."])
+def test_what_wrappers_put_before_names_is_left_out(front: str, nets: Path, command: Command) -> None:
+    state = trained()
+    torch.save({front + name: value for name, value in state.items()}, "w.pt")
+    assert_has_weights(export(command, "nets.py:Denoiser", "--inputs", X, "--weights", "w.pt"), state)
+
+
+def test_a_checkpoint_is_not_written_over(nets: Path, command: Command) -> None:
+    torch.save({"model": trained()}, "ck.onnx")
+    told = command("export", "nets.py:Denoiser", "--inputs", X, "--weights", "ck.onnx:model", "-o", "ck.onnx")
+    assert told.exit_code == 2
+    assert "output-is-input" in told.stderr

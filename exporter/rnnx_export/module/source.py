@@ -20,7 +20,7 @@ from safetensors.torch import load as load_safetensors
 from torch import nn
 
 from rnnx.errors import FileError, ModelError, UsageError
-from rnnx.files import read_bytes
+from rnnx.files import file_and_key, read_bytes
 from rnnx_export.diagnostics import one_line
 
 _SOURCE = re.compile(r"(?P<home>.+):(?P<name>[A-Za-z_]\w*)(?P<call>\(\))?(?:\.(?P<method>[A-Za-z_]\w*))?")
@@ -105,12 +105,18 @@ def _made(factory: Any, kwargs: dict[str, Any]) -> Any:
 def load_weights(module: nn.Module, path: str) -> None:
     """Load a state dict, .safetensors or what `torch.save` wrote, checking names, shapes and values.
 
+    Args:
+        module: takes them. What a wrapper put before every name, such as `module.`, is left out.
+        path: of the file; `ck.pt:model` is the state dict under a key of what it holds.
+
     Raises:
         FileError: `file-missing`, `cannot-read`, `not-safetensors` or `not-weights`.
         ModelError: `weights-mismatch` or `weights-not-finite`.
     """
+    path, key = file_and_key(path)
     data = read_bytes(path, what="weights")
-    tensors = _safetensors(data, path) if path.endswith(".safetensors") else _torch_file(path)
+    tensors = _safetensors(data, path) if path.endswith(".safetensors") else _torch_file(path, key)
+    tensors = _without_prefix(tensors, module.state_dict())
     broken = [name for name, tensor in tensors.items() if tensor.is_floating_point() and tensor.isnan().any()]
     if broken:
         raise ModelError(
@@ -266,7 +272,8 @@ def _safetensors(data: bytes, path: str) -> dict[str, torch.Tensor]:
         ) from error
 
 
-def _torch_file(path: str) -> dict[str, torch.Tensor]:
+def _torch_file(path: str, key: str) -> dict[str, torch.Tensor]:
+    """Return the state dict in a file, or that which lies under a key in it, `model.ema`."""
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load fails on bad files in many ways
@@ -280,15 +287,50 @@ def _torch_file(path: str) -> dict[str, torch.Tensor]:
             else f"a file that is none ({type(error).__name__})",
             fix="save it with torch.save(module.state_dict(), path), or as safetensors",
         ) from error
-    state = found.get("state_dict", found) if isinstance(found, dict) else found
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    held = (
+        _inside(found, key) if key else found.get("state_dict", found) if isinstance(found, dict) else found
+    )
+    if not _is_state_dict(held):
         raise FileError(
             "not-weights",
-            expected=f"a state dict in {path}",
-            found=f"a {type(found).__name__}",
-            fix="save module.state_dict()",
+            expected=f"a state dict in {path}" + (f" under {key!r}" if key else ""),
+            found=_described(held),
+            fix=_fix(path, found),
         )
-    return state
+    return dict(held)
+
+
+def _inside(found: Any, key: str) -> Any:
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
+
+
+def _is_state_dict(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(part, torch.Tensor) for part in value.values())
+
+
+def _described(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    keys = f" with {', '.join(map(repr, list(value)[:6]))}" if isinstance(value, dict) and value else ""
+    return f"a {type(value).__name__}{keys}"
+
+
+def _fix(path: str, found: Any) -> str:
+    """Return how to name the state dict that lies in what a file holds, if there is one."""
+    parts = found.items() if isinstance(found, dict) else ()
+    keys = [str(key) for key, part in parts if isinstance(part, dict) and part and _is_state_dict(part)]
+    return f"name it: {' or '.join(f'{path}:{key}' for key in keys)}" if keys else "save module.state_dict()"
+
+
+def _without_prefix(tensors: dict[str, torch.Tensor], wanted: Iterable[str]) -> dict[str, torch.Tensor]:
+    """Return a state dict without what wrappers put before each name (`module.`), if the names then fit."""
+    fronts = {name.partition(".")[0] for name in tensors}
+    if len(fronts) != 1 or set(tensors) == set(wanted):
+        return tensors
+    stripped = {name.partition(".")[2]: value for name, value in tensors.items()}
+    return stripped if set(stripped) == set(wanted) else tensors
 
 
 def parse_names(text: str) -> Any:

@@ -195,6 +195,12 @@ def write_all(files: Mapping[Path, bytes]) -> None:
             stack.enter_context(writing(path)).write_bytes(data)
 
 
+def file_and_key(path: str) -> tuple[str, str]:
+    """Return a file of weights and the key in it, "" for all of it: `ck.pt:model`."""
+    home, colon, key = path.rpartition(":")
+    return (home, key) if colon and not os.path.exists(path) and os.path.isfile(home) else (path, "")
+
+
 def read_bytes(path: str | os.PathLike[str], *, what: str) -> bytes:
     """Return the content of the file at `path`.
 

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 
 # How the network was exported: flags that every command has which takes the network itself.
-Weights = Annotated[Path | None, typer.Option(help="A state dict for file.py:Name.")]
+Weights = Annotated[
+    Path | None, typer.Option(help="A state dict for file.py:Name; ck.pt:model takes one under a key.")
+]
 Kwargs = Annotated[
     list[str] | None, typer.Option(metavar="NAME=VALUE", help="Arguments of its class or factory.")
 ]

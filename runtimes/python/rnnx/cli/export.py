@@ -17,7 +17,8 @@ def export(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file to write.")],
     weights: Annotated[
-        Path | None, typer.Option(help="A state dict for the module: .safetensors or .pt.")
+        Path | None,
+        typer.Option(help="A state dict, .safetensors or .pt; ck.pt:model takes one under a key."),
     ] = None,
     kwargs: Annotated[
         list[str] | None,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rnnx.errors import UsageError
+from rnnx.files import file_and_key
 from rnnx.model.contract import Contract
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def has_random_weights(network: Network, source: str, weights: Path | None) -> b
 def files_of(source: str, weights: Path | None) -> tuple[Path, ...]:
     """Return the files that a network is read from, which no command may overwrite."""
     home = Path(source.rpartition(":")[0]) if _is_module(source) else Path(source)
-    return (home,) if weights is None else (home, weights)
+    return (home,) if weights is None else (home, Path(file_and_key(str(weights))[0]))
 
 
 def _is_module(source: str) -> bool:
