@@ -99,19 +99,9 @@ def state_shape(subject: Subject, name: str, why: str) -> RefusedError:
         "state-shape",
         expected=f"state {name!r} of {location(subject)} to have one shape, of numbers and names",
         found=why,
-        fix=_fixed_sizes(subject)
+        fix=ADVICE[Reason.SIZE_FOLLOWS]
         if reason_of(why) is Reason.SIZE_FOLLOWS
         else "give the state the same shape at every step, such as float32[batch, 64]",
-    )
-
-
-def _fixed_sizes(subject: Subject) -> str:
-    """Return the mend of a state whose size is computed from an input's: the input's is no free one."""
-    free = [axis.name for spec in subject.inputs.values() for axis in spec.axes()]
-    names = [name for name in dict.fromkeys(free) if name not in ("", "batch", "time")]
-    return (
-        "a state's size that forward computes from an input's cannot be free: write numbers for "
-        f"{' and '.join(names)}, and export a file for each size that you need"
     )
 
 
@@ -208,6 +198,8 @@ def list_grows(subject: Subject, place: Place) -> RefusedError:
 
 # What to do about a reason; of several the first counts.
 ADVICE: dict[Reason, str] = {
+    Reason.SIZE_FOLLOWS: "a state's size that forward computes from an input's cannot be free: write numbers "
+    "for that input's sizes, 'float32[batch, 3, 32, 48]', and export a file for each that you need",
     Reason.DATA_DEPENDENT: "compute both and choose: for `if keep: h = h * 0.5` write "
     "`h = torch.where(keep, h * 0.5, h)`",
     Reason.NO_TENSOR: "keep it as a tensor: `self.register_buffer('count', torch.zeros(()))` "

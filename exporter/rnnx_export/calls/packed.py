@@ -10,11 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from rnnx_export.calls.types import Tracer
 
 
 def pack(tracer: Tracer, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """torch._C._VariableFunctions._pack_padded_sequence."""
+    """torch._C._VariableFunctions._pack_padded_sequence. Raises RuntimeError for unsorted lengths."""
+    lengths = args[1]
+    if not torch.compiler.is_exporting() and bool((lengths[:-1] < lengths[1:]).any()):
+        raise RuntimeError(
+            "lengths that are not sorted are packed with enforce_sorted=False, or sorted before"
+        )
     return tracer.packing.pack(*args, **kwargs)
 
 

@@ -38,11 +38,7 @@ class Packing:
         return result
 
     def pack(self, x: Tensor, lengths: Tensor, batch_first: bool) -> tuple[Tensor, Tensor]:
-        """Return (data, stand-in for the batch sizes). Raises RuntimeError for unsorted lengths, as torch."""
-        if not torch.compiler.is_exporting() and bool((lengths[:-1] < lengths[1:]).any()):
-            raise RuntimeError(
-                "lengths that are not sorted are packed with enforce_sorted=False, or sorted before"
-            )
+        """Return (data, stand-in for the batch sizes)."""
         # Rows that were put in order by hand, for a packing that wants them sorted: the lengths tell how.
         order = next(
             (self.selected[id(value)][1] for value in (x, lengths) if id(value) in self.selected), None
