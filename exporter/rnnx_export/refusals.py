@@ -261,6 +261,17 @@ def scripted(subject: Subject, path: str) -> RefusedError:
     )
 
 
+def quantised(subject: Subject, path: str, part: object) -> RefusedError:
+    """Return the refusal of a module that PyTorch has quantised."""
+    return RefusedError(
+        "not-exported",
+        expected=f"{location(subject)} to compute in floating point",
+        found=f"{path!r} is PyTorch's quantised {type(part).__name__}, whose weights only PyTorch can read",
+        fix="export the network as it was before it was quantised; "
+        "`rnnx compile --weights int8` stores the weights of the file in bytes",
+    )
+
+
 def shape_varies(subject: Subject, name: str, first: object, second: object) -> RefusedError:
     """Return the refusal of a result whose size depends on values."""
     return RefusedError(

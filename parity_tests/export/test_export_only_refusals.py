@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import rnnx
-from rnnx.errors import RnnxError
+from rnnx.errors import RefusedError, RnnxError
 from rnnx_export import api, pipeline
 
 X = {"x": "float32[batch, time, 6]"}
@@ -202,3 +202,24 @@ class Only32(Layer):
 def test_a_module_that_refuses_float64_is_held_to_float32(error: type[Exception], tmp_path: Path) -> None:
     made = rnnx.export(Only32(error).eval(), tmp_path / "m.onnx", inputs=X)
     assert any("does not run in float64" in note for note in made.notes)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("which", [nn.LSTM, nn.Linear])
+def test_a_quantised_module_is_refused_with_what_to_do_instead(
+    which: type[nn.Module], tmp_path: Path
+) -> None:
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.out = nn.LSTM(6, 8, batch_first=True), nn.Linear(8, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.out(self.layer(x)[0])
+
+    made = torch.ao.quantization.quantize_dynamic(Network().eval(), {which}, dtype=torch.qint8)
+    with pytest.raises(RefusedError, match="quantised") as refusal:
+        rnnx.export(made, tmp_path / "m.onnx", inputs={"x": "float32[batch, time, 6]"})
+    assert refusal.value.code == "not-exported"
+    assert "before it was quantised" in refusal.value.fix
+    assert not list(tmp_path.iterdir())

@@ -32,6 +32,7 @@ from rnnx_export.states.observations import Exploration, Run, narrow_start
 from rnnx_export.states.pairing import ShownByRuns
 from rnnx_export.states.program import Program
 
+_QUANTISED = ("torch.ao.nn.quantized.", "torch.ao.nn.intrinsic.quantized.")
 _FROM_INPUT = "starts from a state computed from an input"
 
 
@@ -51,6 +52,8 @@ def discover(subject: Subject, returns: Any = None, *, fallbacks: Collection[str
     for path, part in subject.original.named_modules():
         if isinstance(part, torch.jit.ScriptModule):
             raise refusals.scripted(subject, path)
+        if type(part).__module__.startswith(_QUANTISED):
+            raise refusals.quantised(subject, path, part)
     with quiet():
         seen = _explored(subject)
         pairs = _pairs(seen, returns)
