@@ -159,21 +159,29 @@ def test_arguments_of_the_class(kwargs: list[str], nets: Path, command: Command)
     assert session.contract.states[0].shape == [2, "batch", 12]
 
 
-@pytest.mark.parametrize("form", ["weights.safetensors", "weights.pt", "checkpoint.pt"])
-def test_weights_are_those_of_the_file(form: str, nets: Path, command: Command) -> None:
+def trained() -> dict[str, torch.Tensor]:
     module = module_of("nets.py:Denoiser")
     with torch.no_grad():
         module.out.bias.fill_(3.0)
-    state = module.state_dict()
+    return module.state_dict()
+
+
+def assert_has_weights(session: rnnx.Session, state: dict[str, torch.Tensor]) -> None:
+    module = module_of("nets.py:Denoiser")
+    module.load_state_dict(state)
+    x = np.random.default_rng(0).normal(size=(1, 9, 6)).astype("f4")
+    with torch.no_grad():
+        np.testing.assert_allclose(session.stream().run(x)["y"], module(torch.from_numpy(x)), atol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["weights.safetensors", "weights.pt", "checkpoint.pt"])
+def test_weights_are_those_of_the_file(form: str, nets: Path, command: Command) -> None:
+    state = trained()
     if form.endswith(".safetensors"):
         save_file(state, form)
     else:
         torch.save({"state_dict": state, "epoch": 3} if form.startswith("checkpoint") else state, form)
-    session = export(command, "nets.py:Denoiser", "--inputs", X, "--weights", form)
-    x = np.random.default_rng(0).normal(size=(1, 9, 6)).astype("f4")
-    with torch.no_grad():
-        expected = module(torch.from_numpy(x)).numpy()
-    assert np.allclose(session.stream().run(x)["y"], expected, atol=1e-5)
+    assert_has_weights(export(command, "nets.py:Denoiser", "--inputs", X, "--weights", form), state)
 
 
 def test_a_method_with_states_and_constants(nets: Path, command: Command) -> None:
@@ -391,21 +399,6 @@ def test_a_state_in_a_container_is_called_by_its_path(nets: Path, command: Comma
     flags = ("--inputs", "batch={obs: float32[batch, 6]}", "--state", "batch.memory=float32[batch, 9]")
     session = export(command, "policy.py:Policy", *flags)
     assert [state.name for state in session.contract.states] == ["batch.memory"]
-
-
-def trained() -> dict[str, torch.Tensor]:
-    module = module_of("nets.py:Denoiser")
-    with torch.no_grad():
-        module.out.bias.fill_(3.0)
-    return module.state_dict()
-
-
-def assert_has_weights(session: rnnx.Session, state: dict[str, torch.Tensor]) -> None:
-    module = module_of("nets.py:Denoiser")
-    module.load_state_dict(state)
-    x = np.random.default_rng(0).normal(size=(1, 9, 6)).astype("f4")
-    with torch.no_grad():
-        np.testing.assert_allclose(session.stream().run(x)["y"], module(torch.from_numpy(x)), atol=1e-5)
 
 
 @pytest.mark.parametrize("key", ["model", "nets.ema"])

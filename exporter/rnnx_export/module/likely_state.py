@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from rnnx_export.diagnostics import quiet
 from rnnx_export.module.return_names import return_names, same_name
-from rnnx_export.module.spec import TensorSpec, parse_leaves
-from rnnx_export.module.structure import Leaf, Path, children, flatten, replace
+from rnnx_export.module.slots import Slot
+from rnnx_export.module.spec import parse, parse_leaves
+from rnnx_export.module.structure import every_part, flatten, replace, tensors
 
 _MOST = 40  # calls that are tried
 _SIZES = {"batch": 3, "time": 5}
-Tree = Any
 
 
 def likely_state(
@@ -60,8 +60,8 @@ def _open(module: nn.Module, method: str, known: set[str]) -> list[inspect.Param
     return [p for name, p in parameters.items() if name not in known and p.kind not in rest]
 
 
-def _drawn(tree: Tree, name: str, generator: torch.Generator) -> Tree:
-    leaves = {path: leaf for path, leaf in flatten(tree) if not isinstance(leaf, Leaf)}
+def _drawn(tree: Any, name: str, generator: torch.Generator) -> Any:
+    leaves = {path: leaf for path, leaf in flatten(tree) if not isinstance(leaf, Slot)}
     sizes = _Sizes(_SIZES)
     drawn = {path: spec.random(sizes, generator) for path, spec in parse_leaves(leaves, name).items() if spec}
     return replace(tree, drawn)
@@ -76,11 +76,10 @@ class _Sizes(dict[str, int]):
 
 def _candidates(module: nn.Module) -> Iterator[list[str]]:
     """Yield specs of a state's tensors, those of recurrent layers first."""
-    layers = [each for each in module.modules() if isinstance(each, nn.RNNBase)]
-    for layer in layers:
+    for layer in (each for each in module.modules() if isinstance(each, nn.RNNBase)):
         rows = layer.num_layers * (2 if layer.bidirectional else 1)
-        specs = [f"float32[{rows}, batch, {size}]" for size in (layer.proj_size or layer.hidden_size,)]
-        yield [*specs, f"float32[{rows}, batch, {layer.hidden_size}]"] if layer.mode == "LSTM" else specs
+        h = f"float32[{rows}, batch, {layer.proj_size or layer.hidden_size}]"
+        yield [h, f"float32[{rows}, batch, {layer.hidden_size}]"] if layer.mode == "LSTM" else [h]
     widths = [each.hidden_size for each in module.modules() if isinstance(each, nn.RNNCellBase)]
     widths += [size for value in module.state_dict().values() for size in _shape(value)]
     for width in dict.fromkeys(size for size in widths if size > 1):
@@ -95,27 +94,21 @@ def _shape(value: object) -> tuple[int, ...]:
 def _comes_back(
     module: nn.Module, method: str, values: Mapping[str, Any], parameter: str, specs: list[str]
 ) -> bool:
-    parsed = parse_leaves({(str(i),): spec for i, spec in enumerate(specs)}, parameter).values()
-    tensors = [torch.zeros(spec.sizes(_SIZES)) for spec in parsed if isinstance(spec, TensorSpec)]
-    given = tensors[0] if len(tensors) == 1 else tuple(tensors)
+    zeros = [torch.zeros(parse(spec, parameter).sizes(_SIZES)) for spec in specs]
+    given = zeros[0] if len(zeros) == 1 else tuple(zeros)
     try:
         with quiet(), torch.no_grad():
             result = getattr(copy.deepcopy(module).eval(), method)(**values, **{parameter: given})
     except Exception:  # forward refuses what it does not take in any way it likes
         return False
     called = return_names(getattr(type(module), method), result)
-    parts = [(path, part) for path, part in _parts(result) if path]
+    parts = [(path, part) for path, part in every_part(result) if path]
     names = {path: called.get(path, path[-1] if not path[-1].isdigit() else None) for path, _ in parts}
-    shapes = [tuple(tensor.shape) for tensor in tensors]
+    shapes = [tuple(value.shape) for value in zeros]
     fitting = [path for path, part in parts if _shapes(part) == shapes]
     named = [path for path in fitting if same_name(names[path], parameter)]
     return bool(named or (fitting and not any(names[path] for path in fitting)))
 
 
-def _parts(value: Any, path: Path = ()) -> list[tuple[Path, Any]]:
-    inner = children(value) or ()
-    return [(path, value), *(part for name, child in inner for part in _parts(child, (*path, name)))]
-
-
 def _shapes(value: Any) -> list[tuple[int, ...]]:
-    return [tuple(leaf.shape) for _, leaf in flatten(value) if isinstance(leaf, Tensor)]
+    return [tuple(leaf.shape) for _, leaf in tensors(value)]

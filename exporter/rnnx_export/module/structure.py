@@ -109,6 +109,12 @@ def flatten(value: Any, path: Path = ()) -> list[tuple[Path, Any]]:
     return [leaf for name, part in parts for leaf in flatten(part, (*path, name))]
 
 
+def every_part(value: Any, path: Path = ()) -> list[tuple[Path, Any]]:
+    """Return (path, part) for `value` itself and each part of it, whole structures before what is in them."""
+    parts = children(value) or []
+    return [(path, value), *(part for name, child in parts for part in every_part(child, (*path, name)))]
+
+
 def replace(value: Any, leaves: Mapping[Path, Any], path: Path = ()) -> Any:
     """Return `value` with the leaves at the given paths replaced."""
     parts = children(value)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rnnx.errors import RnnxError, UsageError
 from rnnx_export.module.return_names import return_names, same_name
-from rnnx_export.module.structure import Path, children, flatten, matched_leaves
+from rnnx_export.module.structure import Path, children, every_part, flatten, matched_leaves
 from rnnx_export.refusals import growing_argument
 
 # A state argument and the place of one tensor in it; None for an argument that began as None.
@@ -96,7 +96,7 @@ def pair(
         UsageError: `state-ambiguous` lists the candidates, `state-without-next` says there is none.
     """
     result = results[0]
-    nodes = dict(_nodes(result))
+    nodes = dict(every_part(result))
     names = result_names(result, returns, function)
     candidates = {
         name: _distinct([path for path, node in nodes.items() if _fits(seen, node, result)], nodes)
@@ -215,7 +215,7 @@ def _holds(seen: Observed, results: Sequence[Any], path: Path) -> bool:
     """Whether a part of each result has, in its own place, all that was written to the argument."""
     for result, left in zip(results, seen.left, strict=True):
         leaves = dict(flatten(result))
-        pairs = matched_leaves(seen.tree, dict(_nodes(result)).get(path)) or {}
+        pairs = matched_leaves(seen.tree, dict(every_part(result)).get(path)) or {}
         for own in seen.written:
             theirs = leaves.get((*path, *pairs.get(own, ("",))))
             if not isinstance(theirs, Tensor) or not _same(theirs, left[own]):
@@ -233,7 +233,7 @@ def _left_behind(name: str, seen: Observed, result: Any, paths: list[Path], *, n
     Raises:
         UsageError: `state-ambiguous`.
     """
-    nodes = dict(_nodes(result))
+    nodes = dict(every_part(result))
     if paths and not named_all and not isinstance(result, Tensor):
         raise _two_readings(name, paths, nodes)
     leaves: dict[Path, Path] = {}
@@ -268,14 +268,14 @@ def _same(left: Tensor, right: Any) -> bool:
 
 def part_names(result: Any, returns: Any) -> dict[Path, str]:
     """Return names for parts of a result: from `returns`, and from its own keys and fields."""
-    names = {path: path[-1] for path, _ in _nodes(result) if path and not path[-1].isdigit()}
+    names = {path: path[-1] for path, _ in every_part(result) if path and not path[-1].isdigit()}
     if returns is None:
         return names
     if isinstance(returns, str):
         return {**names, (): returns}
     described = dict(_walk(returns))
     for path, name in described.items():
-        if path not in dict(_nodes(result)):
+        if path not in dict(every_part(result)):
             raise UsageError(
                 "bad-returns",
                 expected=_parts(result),
@@ -301,11 +301,6 @@ def _walk(returns: Any, path: Path = ()) -> list[tuple[Path, Any]]:
     if isinstance(returns, dict):
         return [pair for key, part in returns.items() for pair in _walk(part, (*path, str(key)))]
     return [(path, returns)]
-
-
-def _nodes(value: Any, path: Path = ()) -> list[tuple[Path, Any]]:
-    parts = children(value) or []
-    return [(path, value), *(node for name, part in parts for node in _nodes(part, (*path, name)))]
 
 
 def result_names(result: Any, returns: Any, function: Any) -> dict[Path, str]:

@@ -17,18 +17,18 @@ from rnnx_export.calls.types import Lift, RecordedCall
 from rnnx_export.diagnostics import Because, Reason, quiet
 from rnnx_export.module import attributes
 from rnnx_export.module.attributes import Place
-from rnnx_export.module.return_names import same_name
 from rnnx_export.module.spec import TensorSpec
 from rnnx_export.module.structure import Path, copied, flatten, matched_leaves, part_at, tensors
 from rnnx_export.module.subject import Subject
 from rnnx_export.module.tensors import alike
-from rnnx_export.states.arguments import Feedback, Observed, pair, part_names, result_names
+from rnnx_export.states.arguments import Feedback, Observed, pair, part_names
 from rnnx_export.states.branches import settle
 from rnnx_export.states.buffers import constant, measured, remembered, unique
 from rnnx_export.states.causality import why_not_stepped
-from rnnx_export.states.export_plan import Argument, Convention, Output, Plan, State
+from rnnx_export.states.export_plan import Argument, Convention, Plan, State
 from rnnx_export.states.layouts import AnyFold, split
 from rnnx_export.states.observations import Exploration, Run, narrow_start
+from rnnx_export.states.outputs import find_outputs, like_states, returned
 from rnnx_export.states.pairing import ShownByRuns
 from rnnx_export.states.program import Program
 
@@ -67,9 +67,9 @@ def discover(subject: Subject, returns: Any = None, *, fallbacks: Collection[str
         used = {*subject.inputs, *subject.states}
         states = [*_declared(seen, origins), *remembered(seen, used)]
         lifts, lifted, loops, more = _hidden(seen, used, fallbacks)
-        outputs, reason = _outputs(seen, returns, origins)
+        outputs, reason = find_outputs(seen, returns, origins)
         if not states and not lifted:
-            seen.notes += _like_states(seen, outputs, returns)
+            seen.notes += like_states(seen, outputs, returns)
         decided = settle(seen)
         seen.notes += decided.notes
         places = [state.origin for state in states if isinstance(state.origin, Place)]
@@ -169,9 +169,7 @@ def _put_into_containers(seen: Exploration) -> list[str]:
     """Return the state arguments that began as None in a container, and that forward put something in for."""
     subject, call = seen.subject, seen.base.first
     return [
-        name
-        for name in subject.slots
-        if subject.state_trees()[name] is None and any(True for _ in tensors(call.held[name]))
+        name for name in subject.slots if subject.state_trees()[name] is None and tensors(call.held[name])
     ]
 
 
@@ -186,10 +184,10 @@ def _observed(seen: Exploration, parameter: str) -> Observed:
         for name, path in paths.items()
         if any(name in call.written for run in runs for call in (run.first, run.second))
     )
+    empty = {subject.place(name) for name in subject.empty}
     for run in runs:
         found = run.first.left[parameter]
         gone = [path for path in passed if not isinstance(found.get(path), Tensor)]
-        empty = {subject.place(name) for name in subject.empty}
         count = sum(
             isinstance(leaf, Tensor) and (parameter, path) not in empty for path, leaf in found.items()
         )
@@ -244,7 +242,7 @@ def _takes(seen: Exploration) -> Callable[[str, Path], bool]:
         result = seen.base.first.result
         leaves = _leaves(result, path)
         for leaf in leaves:
-            shape = seen.shape(_returned(leaf))
+            shape = seen.shape(returned(leaf))
             if isinstance(shape, str) or TensorSpec(torch.float32, shape).has("time"):
                 return False
         inputs, passed = seen.draw(0)
@@ -370,84 +368,6 @@ def _site_state(seen: Exploration, recorded: RecordedCall, lift: Lift, slot: int
     return State(name, spec, narrow_start(name, full, spec), lift.key, fold)
 
 
-def _outputs(
-    seen: Exploration, returns: Any, origins: Mapping[str, Path | Argument]
-) -> tuple[list[Output], str | None]:
-    """Return the outputs, and why they cannot be given step by step if so."""
-    result = seen.base.first.result
-    names = part_names(result, returns)
-    states = {origin: name for name, origin in origins.items() if isinstance(origin, tuple)}
-    every = [(path, leaf) for path, leaf in flatten(result) if isinstance(leaf, Tensor)]
-    leaves = [(path, leaf) for path, leaf in every if leaf.numel()]  # the others tell nothing
-    if not leaves:
-        raise refusals.no_outputs(seen.subject, result)
-    for path, leaf in leaves:
-        if leaf.is_complex():
-            raise refusals.complex_output(seen.subject, ".".join(("result", *path)), leaf)
-    free = [path for path, _ in leaves if path not in states] or [path for path, _ in leaves]
-    reserved = set(seen.subject.inputs) | {
-        f"{name}_{side}" for name in seen.subject.states for side in ("in", "out")
-    }
-    outputs, reason = [], None
-    used: set[str] = set(reserved)
-    for path in free:
-        shape = seen.shape(_returned(path))
-        name = _output_name(path, names, states, alone=len(free) == 1)
-        if isinstance(shape, str):
-            reason = f"output {name!r}: {shape}"
-            sizes = tuple(seen.base.first.leaf(path).shape)
-            shape = _partly_named(seen, path, sizes)
-        outputs.append(Output(unique(name, used), TensorSpec(seen.base.first.leaf(path).dtype, shape), path))
-    return outputs, reason
-
-
-def _like_states(seen: Exploration, outputs: list[Output], returns: Any) -> list[str]:
-    """Return a note for each input that an output looks like the next value of, where nothing is carried."""
-    subject = seen.subject
-    method = getattr(type(subject.original), subject.method, None)
-    names = result_names(seen.base.first.result, returns, method)
-    timed = any(spec.has("time") for spec in subject.inputs.values())
-    notes = []
-    for name, spec in subject.inputs.items():
-        if spec.has("time") or not spec.dtype.is_floating_point:
-            continue
-        like = next(
-            (
-                output.name
-                for output in outputs
-                if (output.spec.dtype, output.spec.shape) == (spec.dtype, spec.shape)
-                and (timed or same_name(names.get(output.path), name))
-            ),
-            None,
-        )
-        if like is not None:
-            notes.append(
-                f"nothing is carried, though output {like!r} is like input {name!r}: if it is its next "
-                f"value, give it as a state: state={{{name!r}: {spec.text!r}}}, --state '{name}={spec.text}'"
-            )
-    return notes
-
-
-def _partly_named(seen: Exploration, path: Path, sizes: tuple[int, ...]) -> tuple[int | str, ...]:
-    """Return an output's shape where an axis is no dimension of the contract: it gets a name of its own."""
-
-    def one_axis(axis: int) -> Callable[[Run], Tensor]:
-        return lambda run: torch.empty(run.first.leaf(path).shape[axis])
-
-    alone = [seen.shape(one_axis(axis)) for axis in range(len(sizes))]
-    return tuple(f"entries_{axis}" if isinstance(one, str) else one[0] for axis, one in enumerate(alone))
-
-
-def _output_name(path: Path, names: Mapping[Path, str], states: Mapping[Path, str], *, alone: bool) -> str:
-    if path in names and all(path[:i] not in names for i in range(len(path)) if i):
-        return names[path]
-    if path in states:
-        return "y" if alone else states[path]
-    if alone:
-        return names.get((), "y")
-    return ".".join(("y", *path))
-
-
 def _looks_everywhere(seen: Exploration, states: list[State]) -> str | None:
     """Return why the model needs the whole sequence at once, if a call says so by itself."""
     for recorded in seen.base.first.recordings:
@@ -475,8 +395,3 @@ def _start_in_loop(seen: Exploration) -> str | None:
 def _rows_alike(start: tuple[Tensor, ...]) -> bool:
     """Whether all rows of a cell's start, [batch, units], are one: else it is computed, and no state's."""
     return all(alike(value[:1], value) for value in start if value.dim())
-
-
-def _returned(path: Path) -> Callable[[Run], Tensor]:
-    """Return what picks the part of a run's first result at `path`."""
-    return lambda run: run.first.leaf(path)

@@ -25,7 +25,7 @@ from rnnx_export.states.layouts import Fold, sizes_of_rows, split
 
 _FREE = (5, 11, 13, 17, 19, 23)
 # How much larger a size is in the run that varies it; free ones by so much that a part of one grows too.
-_VARIED = {"batch": 1, "time": 4}
+_VARIED, _FREE_VARIED = {"batch": 1, "time": 4}, 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Exploration:
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
         self.sizes = example_sizes(subject)
-        self._varied = {name: size + _VARIED.get(name, 8) for name, size in self.sizes.items()}
+        self._varied = {name: size + _VARIED.get(name, _FREE_VARIED) for name, size in self.sizes.items()}
         self.notes: list[str] = []
         self._first_row: Run | None = None
         self.base = self._run(self.sizes, 0)
@@ -295,7 +295,7 @@ def example_sizes(subject: Subject) -> dict[str, int]:
     for name in names:
         wanted = {"batch": (3, 5, 9), "time": (7, 9, 11, 13)}.get(name, _FREE)
         sizes[name] = next(size for size in (*wanted, *range(29, 10_000)) if size not in used)
-        used |= {sizes[name], sizes[name] + 1, sizes[name] + 4, sizes[name] + 8}
+        used |= {sizes[name] + more for more in (0, *_VARIED.values(), _FREE_VARIED)}
     return sizes
 
 

@@ -25,7 +25,10 @@ _INCLUDED = re.compile(r'"(\w+\.h)"')
 
 def used(lines: Iterable[str]) -> list[str]:
     """Return the kernels that lines of C call and that vector instructions make faster, in a fixed order."""
-    named = _called(lines)
+    return _dispatched(_called(lines))
+
+
+def _dispatched(named: set[str]) -> list[str]:
     return [kernel for kernel in DISPATCHED if kernel in named]
 
 
@@ -36,7 +39,7 @@ def _called(lines: Iterable[str]) -> set[str]:
 def includes(lines: Iterable[str]) -> list[str]:
     """Return the lines that include all kernels that `lines` call, portable ones first."""
     named = _called(lines)
-    dispatched = [kernel for kernel in DISPATCHED if kernel in named]
+    dispatched = _dispatched(named)
     plain = [name for name in _PLAIN if named & set(_CALL.findall((FOLDER / name).read_text()))]
     if dispatched and "activations.h" not in plain:
         plain.insert(0, "activations.h")

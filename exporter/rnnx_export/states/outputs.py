@@ -1,0 +1,100 @@
+"""Which parts of forward's result are outputs, what they are called, and which look like states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rnnx_export import refusals
+from rnnx_export.module.return_names import same_name
+from rnnx_export.module.spec import TensorSpec
+from rnnx_export.module.structure import Path, tensors
+from rnnx_export.states.arguments import part_names, result_names
+from rnnx_export.states.buffers import unique
+from rnnx_export.states.export_plan import Argument, Output
+from rnnx_export.states.observations import Exploration, Run
+
+
+def find_outputs(
+    seen: Exploration, returns: Any, origins: Mapping[str, Path | Argument]
+) -> tuple[list[Output], str | None]:
+    """Return the outputs, and why they cannot be given step by step if so."""
+    result = seen.base.first.result
+    names = part_names(result, returns)
+    states = {origin: name for name, origin in origins.items() if isinstance(origin, tuple)}
+    leaves = [(path, leaf) for path, leaf in tensors(result) if leaf.numel()]  # the others tell nothing
+    if not leaves:
+        raise refusals.no_outputs(seen.subject, result)
+    for path, leaf in leaves:
+        if leaf.is_complex():
+            raise refusals.complex_output(seen.subject, ".".join(("result", *path)), leaf)
+    free = [path for path, _ in leaves if path not in states] or [path for path, _ in leaves]
+    reserved = set(seen.subject.inputs) | {
+        f"{name}_{side}" for name in seen.subject.states for side in ("in", "out")
+    }
+    outputs, reason = [], None
+    used: set[str] = set(reserved)
+    for path in free:
+        shape = seen.shape(returned(path))
+        name = _output_name(path, names, states, alone=len(free) == 1)
+        if isinstance(shape, str):
+            reason = f"output {name!r}: {shape}"
+            sizes = tuple(seen.base.first.leaf(path).shape)
+            shape = _partly_named(seen, path, sizes)
+        outputs.append(Output(unique(name, used), TensorSpec(seen.base.first.leaf(path).dtype, shape), path))
+    return outputs, reason
+
+
+def like_states(seen: Exploration, outputs: list[Output], returns: Any) -> list[str]:
+    """Return a note for each input that an output looks like the next value of, where nothing is carried."""
+    subject = seen.subject
+    method = getattr(type(subject.original), subject.method, None)
+    names = result_names(seen.base.first.result, returns, method)
+    timed = any(spec.has("time") for spec in subject.inputs.values())
+    notes = []
+    for name, spec in subject.inputs.items():
+        if spec.has("time") or not spec.dtype.is_floating_point:
+            continue
+        like = next(
+            (
+                output.name
+                for output in outputs
+                if (output.spec.dtype, output.spec.shape) == (spec.dtype, spec.shape)
+                and (timed or same_name(names.get(output.path), name))
+            ),
+            None,
+        )
+        if like is not None:
+            notes.append(
+                f"nothing is carried, though output {like!r} is like input {name!r}: if it is its next "
+                f"value, give it as a state: state={{{name!r}: {spec.text!r}}}, --state '{name}={spec.text}'"
+            )
+    return notes
+
+
+def _partly_named(seen: Exploration, path: Path, sizes: tuple[int, ...]) -> tuple[int | str, ...]:
+    """Return an output's shape where an axis is no dimension of the contract: it gets a name of its own."""
+
+    def one_axis(axis: int) -> Callable[[Run], Tensor]:
+        return lambda run: torch.empty(run.first.leaf(path).shape[axis])
+
+    alone = [seen.shape(one_axis(axis)) for axis in range(len(sizes))]
+    return tuple(f"entries_{axis}" if isinstance(one, str) else one[0] for axis, one in enumerate(alone))
+
+
+def _output_name(path: Path, names: Mapping[Path, str], states: Mapping[Path, str], *, alone: bool) -> str:
+    if path in names and all(path[:i] not in names for i in range(len(path)) if i):
+        return names[path]
+    if path in states:
+        return "y" if alone else states[path]
+    if alone:
+        return names.get((), "y")
+    return ".".join(("y", *path))
+
+
+def returned(path: Path) -> Callable[[Run], Tensor]:
+    """Return what picks the part of a run's first result at `path`."""
+    return lambda run: run.first.leaf(path)
