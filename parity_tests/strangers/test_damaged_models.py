@@ -24,7 +24,7 @@ from cases.leak import leak_model
 from conftest import REPOSITORY
 from rnnx import scaffold, trial
 from rnnx.cli.group import as_rnnx_error
-from rnnx.engines import ort_engine
+from rnnx.engines import node_rules, ort_engine
 from rnnx.engines.node_rules import broken_rule, read_node, require_rules
 from rnnx.errors import FileError, ModelError, ProviderError, RnnxError
 from rnnx.limits import bounded
@@ -238,6 +238,34 @@ def test_a_node_that_would_end_an_engine_breaks_a_rule(
     named = [name or "given" for name in outputs]
     kept = {name: right[name] for name in numbers if name in right}
     assert broken_rule(operator, [name or "bias" for name in inputs], named, kept) is None
+
+
+def test_what_decides_on_a_graph_holds_a_value() -> None:
+    """ONNX Runtime takes the first element of a count or a condition, also where there is none."""
+    for operator, place in (("Loop", 0), ("Loop", 1), ("If", 0)):
+        inputs = ["count", "condition", "state"][: 3 if operator == "Loop" else 1]
+        found = broken_rule(operator, inputs, ["y"], {}, {inputs[place]})
+        assert found is not None
+        assert found[1] == f"input {place} has no element"
+        assert broken_rule(operator, inputs, ["y"], {}, {"state", "other"}) is None
+
+
+def test_rules_know_the_constants_without_an_element() -> None:
+    none, some = (numpy_helper.from_array(np.zeros(size, np.int64)) for size in (0, 1))
+
+    def add(model: Any) -> None:
+        for name, tensor in (("none", none), ("some", some)):
+            held = model.graph.initializer.add()
+            held.CopyFrom(tensor)
+            held.name = f"{name}_there"
+            inside = helper.make_node("Constant", [], [f"{name}_inside"], value=tensor)
+            body = helper.make_graph([inside], "body", [], [])
+            model.graph.node.append(helper.make_node("If", ["c"], [], then_branch=body))
+        model.graph.node.append(helper.make_node("Loop", ["some_there", "", "x"], ["z"], body=body))
+
+    data = leak(add)
+    assert node_rules.empty_constants(memoryview(data)) == {"none_there", "none_inside"}
+    require_rules(read_model(data))
 
 
 def test_rules_read_what_a_file_says_of_a_node() -> None:

@@ -2,19 +2,19 @@
 
 ONNX Runtime checks a graph, and says what is wrong with it. Where it does not, and goes on with what is not
 there, the process ends. The rules below were found by running nodes of every operator with attributes,
-shapes and numbers of inputs and outputs drawn at random. Field numbers are those of onnx.proto (NodeProto,
-AttributeProto).
+shapes, numbers of inputs and outputs, and graphs drawn at random. Field numbers are those of onnx.proto
+(NodeProto, AttributeProto).
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from rnnx.errors import ModelError
 from rnnx.model import protobuf
 from rnnx.model.onnx_file import ModelFile
-from rnnx.model.onnx_messages import walk
+from rnnx.model.onnx_messages import element_count, walk
 
 Names = Sequence[str]
 Attributes = Mapping[str, float]
@@ -26,9 +26,11 @@ def require_rules(model: ModelFile) -> None:
     Raises:
         ModelError: `engine-refused`.
     """
-    for node in walk(memoryview(model.data), "model", "node"):
+    data = memoryview(model.data)
+    empty = empty_constants(data)
+    for node in walk(data, "model", "node"):
         operator, inputs, outputs, attributes = read_node(node)
-        broken = broken_rule(operator, inputs, outputs, attributes)
+        broken = broken_rule(operator, inputs, outputs, attributes, empty)
         if broken is not None:
             raise ModelError(
                 "engine-refused",
@@ -39,7 +41,7 @@ def require_rules(model: ModelFile) -> None:
 
 
 def broken_rule(
-    operator: str, inputs: Names, outputs: Names, attributes: Attributes
+    operator: str, inputs: Names, outputs: Names, attributes: Attributes, empty: Collection[str] = ()
 ) -> tuple[str, str] | None:
     """Return the rule that a node breaks, and what is wrong with the node; None if it keeps them all.
 
@@ -47,7 +49,11 @@ def broken_rule(
         operator: its name.
         inputs, outputs: names of values, "" for one left out.
         attributes: those that are numbers, by name.
+        empty: names of constants without an element.
     """
+    for place in _DECIDED_BY.get(operator, ()):
+        if place < len(inputs) and inputs[place] in empty:
+            return f"a {operator} is told what to run by values", f"input {place} has no element"
     rule = _RULES.get(operator)
     wrong = None if rule is None else rule[1](inputs, outputs, attributes)
     return None if rule is None or wrong is None else (rule[0], wrong)
@@ -85,6 +91,10 @@ def _normal(inputs: Names, outputs: Names, attributes: Attributes) -> str | None
     return None if scale > 0 else f"scale is {scale:g}"
 
 
+# Places of the inputs that say which graph of a node runs, and how often. ONNX Runtime takes their first
+# element, also where there is none.
+_DECIDED_BY: Mapping[str, Sequence[int]] = {"Loop": (0, 1), "If": (0,)}
+
 _RULES: Mapping[str, tuple[str, Callable[[Names, Names, Attributes], str | None]]] = {
     "Split": ("a Split has the outputs that num_outputs says, each with a name", _split),
     "GatherND": ("a GatherND has no negative batch_dims", _gather_nd),
@@ -96,6 +106,25 @@ _RULES: Mapping[str, tuple[str, Callable[[Names, Names, Attributes], str | None]
     "RandomNormal": ("random values have a scale above 0", _normal),
     "RandomNormalLike": ("random values have a scale above 0", _normal),
 }
+
+
+def empty_constants(data: memoryview) -> set[str]:
+    """Return the names of initializers, and of results of Constant nodes, that hold no element."""
+    names = {_field(tensor, 8) for tensor in walk(data, "model", "tensor") if element_count(tensor) == 0}
+    for node in walk(data, "model", "node"):
+        operator, _, outputs, _ = read_node(node)
+        if operator == "Constant" and any(not element_count(held) for held in walk(node, "node", "tensor")):
+            names.update(outputs)
+    return names - {""}
+
+
+def _field(message: memoryview, wanted: int) -> str:
+    """Return a field of a message that is text, "" if it is not there."""
+    found = ""
+    for number, value, _, _ in protobuf.fields(message):
+        if number == wanted and isinstance(value, memoryview):
+            found = _text(value)
+    return found
 
 
 def read_node(node: memoryview) -> tuple[str, list[str], list[str], dict[str, float]]:
