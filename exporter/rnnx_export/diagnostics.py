@@ -58,17 +58,22 @@ class CaptureError(Exception):
     """The program cannot be captured in this way; its one argument is a line, fit for a contract."""
 
 
+def is_own(file: str) -> bool:
+    """Return whether a source file is neither torch's nor ours."""
+    return not file.startswith((_TORCH, _HERE))
+
+
 def user_line(error: Exception) -> str:
     """Return " at file.py:12" for the innermost line of the user's own code that led to an error."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not frame.filename.startswith((_TORCH, _HERE)) and frame.line]
+    own = [frame for frame in frames if is_own(frame.filename) and frame.line]
     return f" at {os.path.basename(own[-1].filename)}:{own[-1].lineno}: `{own[-1].line}`" if own else ""
 
 
 def recorded_line(trace: str) -> str:
     """Return the same for a trace in text, as a captured node has it."""
     frames = re.findall(r'File "([^"]+)", line (\d+), in .*\n +(.+)', trace)
-    own = [frame for frame in frames if not frame[0].startswith((_TORCH, _HERE))]
+    own = [frame for frame in frames if is_own(frame[0])]
     return f" at {os.path.basename(own[-1][0])}:{own[-1][1]}: `{own[-1][2].strip()}`" if own else ""
 
 
@@ -108,7 +113,7 @@ def silent() -> Iterator[None]:
 def calling_frame() -> types.FrameType | None:
     """Return the innermost frame that is neither torch's nor ours."""
     frame: types.FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith((_TORCH, _HERE)):
+    while frame is not None and not is_own(frame.f_code.co_filename):
         frame = frame.f_back
     return frame
 

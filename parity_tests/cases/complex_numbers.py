@@ -23,7 +23,7 @@ class Rotating(nn.Module):
         return torch.cat([self.z.abs(), self.z.angle().cos()], -1)
 
 
-@case("complex_in_loop", "loops", states=["carried", "carried_2"], route="scan", inputs=X)
+@case("complex_in_loop", "loops", states=["h", "h_2"], route="scan", inputs=X)
 class LinearRecurrent(nn.Module):
     """A diagonal linear recurrence, its eigenvalues inside the unit circle (Orvieto et al. 2023)."""
 

@@ -12,11 +12,13 @@ from cases.registry import case
 X = {"x": "float32[batch, time, 2]"}
 
 
-def carried(count: int) -> list[str]:
-    return ["carried", *(f"carried_{index}" for index in range(2, count + 1))]
-
-
-@case("loop_biquads", "loops", states=carried(8), route="scan", inputs=X)
+@case(
+    "loop_biquads",
+    "loops",
+    states=["carried", "x_1", "y_2", "x_1_2", "y_3", "x_1_3", "y_4", "x_1_4"],
+    route="scan",
+    inputs=X,
+)
 class Biquads(nn.Module):
     """Two filters of second order, one after the other."""
 
@@ -36,7 +38,7 @@ class Biquads(nn.Module):
         return x
 
 
-@case("loop_fourth_order", "loops", states=carried(4), route="scan", inputs=X)
+@case("loop_fourth_order", "loops", states=["y_2", "old", "old_2", "old_3"], route="scan", inputs=X)
 class FourthOrder(nn.Module):
     """The oldest output shows in the fifth step first."""
 
@@ -50,7 +52,7 @@ class FourthOrder(nn.Module):
         return torch.stack(ys, 1)
 
 
-@case("loop_narx", "loops", states=carried(4), route="scan", inputs=X)
+@case("loop_narx", "loops", states=["carried", "xs", "xs_2", "y_2"], route="scan", inputs=X)
 class Narx(nn.Module):
     """A network of this and two earlier inputs, and two earlier outputs (Lin et al. 1996)."""
 
@@ -68,7 +70,13 @@ class Narx(nn.Module):
         return torch.stack(ys[2:], 1)
 
 
-@case("loop_window", "loops", states=carried(7), route="scan", inputs=X)
+@case(
+    "loop_window",
+    "loops",
+    states=["frames", "frames_2", "frames_3", "frames_4", "frames_5", "frames_6", "carried"],
+    route="scan",
+    inputs=X,
+)
 class Window(nn.Module):
     """The last eight frames in a deque."""
 

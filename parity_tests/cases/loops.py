@@ -213,7 +213,7 @@ class OwnLstm(nn.Module):
         return self.out(h)
 
 
-@case("loop_steps_between_cells", "loops", states=["carried"], route="scan", inputs=X)
+@case("loop_steps_between_cells", "loops", states=["h"], route="scan", inputs=X)
 class StepsBetweenCells(nn.Module):
     """A state that moves on by itself between a cell's steps (De Brouwer et al. 2019, GRU-ODE)."""
 

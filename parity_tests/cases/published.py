@@ -68,7 +68,7 @@ class InDeque(nn.Module):
         return self.out(torch.cat(list(self.frames), -1))
 
 
-@case("loop_after_convolution", "loops", states=["conv.past", "carried"], route="scan", inputs=X)
+@case("loop_after_convolution", "loops", states=["conv.past", "h"], route="scan", inputs=X)
 class AfterConvolution(nn.Module):
     """A causal convolution over the whole chunk, cut to its length, then a gated sum in a loop (Mamba)."""
 
@@ -103,7 +103,7 @@ class TwoLayers(nn.Module):
         return x
 
 
-@case("loop_with_keys_of_length_one", "loops", states=["carried"], route="scan", inputs=X)
+@case("loop_with_keys_of_length_one", "loops", states=["weights"], route="scan", inputs=X)
 class DeltaRule(nn.Module):
     """Fast weights written by the delta rule, with keys normalised over the chunk (Schlag et al. 2021)."""
 
@@ -167,7 +167,7 @@ class Clockwork(nn.Module):
 @case(
     "lengths_end_of_masked_loop",
     "lengths",
-    states=["carried"],
+    states=["h"],
     route="scan",
     inputs={**X, "lengths": "int64[batch] in 1..time"},
 )
@@ -289,7 +289,7 @@ class Scripted(nn.Module):
         return self.h
 
 
-@case("loop_after_gru", "loops", states=["rnn.h", "carried"], route="scan", inputs=X)
+@case("loop_after_gru", "loops", states=["rnn.h", "h"], route="scan", inputs=X)
 class AfterGru(nn.Module):
     """A layer over the whole chunk, normalised, then smoothed in a loop."""
 

@@ -50,7 +50,7 @@ class TableMadeAnew(nn.Module):
         return x @ self.table
 
 
-@case("hold_in_loop", "loops", states=["carried"], route="scan", inputs=X)
+@case("hold_in_loop", "loops", states=["tripped"], route="scan", inputs=X)
 class HoldInLoop(nn.Module):
     def forward(self, x):
         tripped = torch.zeros_like(x[:, 0])
@@ -61,7 +61,7 @@ class HoldInLoop(nn.Module):
         return torch.stack(ys, 1)
 
 
-@case("loop_that_forgets_fast", "loops", states=["conv.past", "carried"], route="scan", inputs=X)
+@case("loop_that_forgets_fast", "loops", states=["conv.past", "h"], route="scan", inputs=X)
 class ForgetsFast(nn.Module):
     """A gated recurrence of which a step keeps less than a thousandth (De et al. 2024): nearly rounding."""
 
@@ -81,7 +81,7 @@ class ForgetsFast(nn.Module):
         return torch.stack(ys, 1)
 
 
-@case("hold_beside_cell", "loops", states=["carried", "carried_2"], route="scan", inputs=X)
+@case("hold_beside_cell", "loops", states=["h", "tripped"], route="scan", inputs=X)
 class HoldBesideCell(nn.Module):
     """Where a cell carries what a random input moves, hold state is easily overlooked."""
 

@@ -11,7 +11,7 @@ from cases.registry import case
 X = {"x": "float32[batch, time, 6]"}
 
 
-@case("loop_after_cumsum", "loops", states=["carried", "carried_2"], route="scan", inputs=X)
+@case("loop_after_cumsum", "loops", states=["carried", "h"], route="scan", inputs=X)
 class AfterCumsum(nn.Module):
     def __init__(self):
         super().__init__()
@@ -27,7 +27,7 @@ class AfterCumsum(nn.Module):
         return torch.stack(ys, 1)
 
 
-@case("loop_after_filter_and_shift", "loops", states=["past", "past_2", "carried"], route="scan", inputs=X)
+@case("loop_after_filter_and_shift", "loops", states=["past", "past_2", "h"], route="scan", inputs=X)
 class AfterFilterAndShift(nn.Module):
     """What is shifted by a step came out of a convolution, which lets no single step through."""
 
@@ -46,7 +46,7 @@ class AfterFilterAndShift(nn.Module):
         return torch.stack(ys, 1)
 
 
-@case("loop_after_running_maximum", "loops", states=["max", "carried"], route="scan", inputs=X)
+@case("loop_after_running_maximum", "loops", states=["max", "h"], route="scan", inputs=X)
 class AfterRunningMaximum(nn.Module):
     def forward(self, x):
         below = x - torch.cummax(x, 1).values
@@ -78,7 +78,7 @@ class AfterCarriedSum(nn.Module):
         return torch.stack(ys, 1), sums[:, -1], level
 
 
-@case("loop_from_a_number", "loops", states=["past", "layer.h", "carried"], route="scan", inputs=X)
+@case("loop_from_a_number", "loops", states=["past", "layer.h", "h"], route="scan", inputs=X)
 class FromANumber(nn.Module):
     """A start whose product with the decay has no exact float32."""
 
@@ -154,7 +154,7 @@ class AfterShift(nn.Module):
         return torch.stack(ys, 1).sqrt()
 
 
-@case("loop_without_say", "loops", states=["carried", "carried_2"], route="scan", inputs=X)
+@case("loop_without_say", "loops", states=["mean", "variance"], route="scan", inputs=X)
 class Filter(nn.Module):
     """A Kalman filter: no input has a say in how sure it is."""
 
@@ -207,7 +207,7 @@ class Delays(nn.Module):
 @case(
     "loop_looks_two_back",
     "loops",
-    states=["carried", "carried_2"],
+    states=["hs", "hs_2"],
     route="scan",
     inputs={"x": "float32[time, 6]"},
 )

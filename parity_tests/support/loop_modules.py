@@ -157,15 +157,15 @@ class OwnWeights(nn.Module):
 
 # What is carried, beside what calls carry.
 CARRIED: dict[type[nn.Module], list[str]] = {
-    Leak: ["carried"],
-    Growing: ["carried"],
-    TwoValues: ["carried", "carried_2"],
-    Taps: ["carried", "carried_2"],
-    Counted: ["carried", "position"],
-    BehindFilter: ["carried"],
-    KeptAndLost: ["carried"],
-    AfterShift: ["carried"],
-    TwoBack: ["carried", "carried_2"],
+    Leak: ["h"],
+    Growing: ["h"],
+    TwoValues: ["b", "a"],
+    Taps: ["carried", "past"],
+    Counted: ["h", "position"],
+    BehindFilter: ["h"],
+    KeptAndLost: ["h"],
+    AfterShift: ["h"],
+    TwoBack: ["rows", "rows_2"],
 }
 # Kinds of calls that have to be lifted for it, as a fallback.
 FALLBACKS: dict[type[nn.Module], tuple[str, ...]] = {AfterShift: SHIFTS}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from rnnx_export.diagnostics import quiet
+from rnnx_export.loops.names import author_name
 from rnnx_export.loops.prefixes import (
     Twins,
     are_counts,
@@ -126,19 +129,25 @@ class Matcher:
         seen = [other for other in self._built if other[: len(nodes)] == nodes]
         return max([nodes, *seen], key=len)
 
+    def carried(self) -> tuple[int, int]:
+        """Return how many values are carried, and how many elements they have at the example sizes."""
+        shapes = [self._spec(slot.later[0]).sizes(self.plan.sizes) for slot in self.slots.values()]
+        return len(shapes), sum(math.prod(shape) for shape in shapes)
+
     def new_states(self) -> list[State]:
-        """Return the carried values as states."""
+        """Return the carried values as states, by the names that their author gave them."""
         used = {state.name for state in self.plan.states} | set(self.plan.subject.inputs)
+        used |= {output.name for output in self.plan.outputs}
         states = []
         for slot in self.slots.values():
-            name = next(n for n in ("carried", *(f"carried_{i}" for i in range(2, 99))) if n not in used)
+            name = _unused(author_name(slot.later[0], self.plan.subject.original) or "carried", used)
             used.add(name)
             spec = self._spec(slot.later[0])
             with quiet():
                 start = self._evaluate(slot.start).to(spec.dtype).expand(spec.sizes(self.plan.sizes))
             states.append(State(name, spec, narrow_start(name, start, spec), f"loop:{name}"))
         if self.position is not None:
-            name = next(n for n in ("position", "position_2", "position_3") if n not in used)
+            name = _unused("position", used)
             states.append(State(name, TensorSpec(torch.int64, ()), np.array(0), f"loop:{name}"))
         return states
 
@@ -374,6 +383,13 @@ class Matcher:
         result = value_of(node)
         assert isinstance(result, Tensor)
         return result.detach()
+
+
+def _unused(name: str, used: Collection[str]) -> str:
+    """Return a name that is not used yet: it, or it with a number."""
+    return next(
+        n for n in itertools.chain([name], (f"{name}_{i}" for i in itertools.count(2))) if n not in used
+    )
 
 
 def _number(size: Any) -> int:

@@ -146,11 +146,11 @@ def _matched(plan: Plan, exported: torch.export.ExportedProgram, examples: Seque
     What is carried is taken as it is used (a value times its weight), or as it is before that: a value that
     is used in several ways is then carried once.
     """
-    found: dict[int, Matcher] = {}
-    for descends in (False, True):
+    found: dict[tuple[int, int], Matcher] = {}
+    for descends in (True, False):
         matcher = Matcher(plan, exported, examples, descends=descends)
         with contextlib.suppress(MismatchError, RecursionError):  # a graph may be deeper than Python's stack
             matcher.match()
             if matcher.slots or matcher.position:
-                found.setdefault(len(matcher.slots), matcher)
-    return [found[count] for count in sorted(found)]
+                found.setdefault(matcher.carried(), matcher)
+    return [found[size] for size in sorted(found)]

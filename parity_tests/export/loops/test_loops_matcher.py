@@ -95,12 +95,12 @@ def test_steps_that_are_not_alike_are_a_mismatch() -> None:
 class Named(nn.Module):
     """Its input has the name that a state would have."""
 
-    def forward(self, carried: Tensor) -> Tensor:
-        return Leak.forward(self, carried)
+    def forward(self, h: Tensor) -> Tensor:
+        return Leak.forward(self, h)
 
 
 def test_names_that_others_have_are_not_taken_again() -> None:
-    plan = discover(Subject(Named(), {"carried": X["x"]}))
+    plan = discover(Subject(Named(), {"h": X["x"]}))
     matcher = Matcher(plan, *_captured(plan, STEPS), descends=False)
     matcher.match()
-    assert [state.name for state in matcher.new_states()] == ["carried_2"]
+    assert [state.name for state in matcher.new_states()] == ["h_2"]

@@ -97,7 +97,7 @@ def test_a_module_whose_steps_differ_stays_as_it_is() -> None:
 
 def test_what_calls_carry_stays_beside_what_the_loop_does() -> None:
     found = lift_loop(plan_of(BehindFilter()))
-    assert [state.name for state in found.states] == ["past", "carried"]
+    assert [state.name for state in found.states] == ["past", "h"]
     assert [lift.kind for lift in found.lifts.values()] == ["pad"]
 
 
@@ -117,7 +117,7 @@ def test_a_running_sum_is_found_as_part_of_the_loop_and_not_twice() -> None:
     assert [lift.kind for lift in plan.lifts.values()] == ["cumsum"]
     found = lift_loop(plan)
     assert not found.lifts
-    assert [state.name for state in found.states] == ["carried", "carried_2"]
+    assert [state.name for state in found.states] == ["h", "carried"]
     x = normal(2, 11, 3)
     (got,) = in_steps(found, {"x": x}, {"batch": 2, "time": 11})
     torch.testing.assert_close(got, found.subject.fresh()(x), rtol=1e-9, atol=1e-9)
