@@ -220,6 +220,9 @@ def test_a_split_that_disagrees_with_its_outputs_is_refused_before_an_engine_see
     ("operator", "inputs", "outputs", "numbers", "wrong"),
     [
         ("Split", ["x"], ["a", ""], {"num_outputs": 2}, "outputs are left out"),
+        ("If", ["c"], ["a", ""], {}, "outputs are left out"),
+        ("Loop", ["n", "", "h"], ["", "z"], {}, "outputs are left out"),
+        ("Scan", ["h", "x"], ["a", ""], {}, "outputs are left out"),
         ("GatherND", ["x", "i"], ["y"], {"batch_dims": -1}, "batch_dims is -1"),
         ("LayerNormalization", ["x", "scale", ""], ["y"], {}, "third input has no name"),
         ("DFT", ["x", "length", ""], ["y"], {}, "third input has no name"),

@@ -65,6 +65,10 @@ def _split(inputs: Names, outputs: Names, attributes: Attributes) -> str | None:
         return None
     if stated != len(outputs):
         return f"num_outputs is {stated:g}, and it has {len(outputs)}"
+    return _named(inputs, outputs, attributes)
+
+
+def _named(inputs: Names, outputs: Names, attributes: Attributes) -> str | None:
     return None if all(outputs) else "outputs are left out"
 
 
@@ -97,6 +101,9 @@ _DECIDED_BY: Mapping[str, Sequence[int]] = {"Loop": (0, 1), "If": (0,)}
 
 _RULES: Mapping[str, tuple[str, Callable[[Names, Names, Attributes], str | None]]] = {
     "Split": ("a Split has the outputs that num_outputs says, each with a name", _split),
+    "If": ("what a graph inside gives has a name", _named),
+    "Loop": ("what a graph inside gives has a name", _named),
+    "Scan": ("what a graph inside gives has a name", _named),
     "GatherND": ("a GatherND has no negative batch_dims", _gather_nd),
     "LayerNormalization": ("a third input that is left out is not there at all", _third_input),
     "DFT": ("a third input that is left out is not there at all", _third_input),
