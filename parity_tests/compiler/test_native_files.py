@@ -265,10 +265,44 @@ def test_text_becomes_a_c_literal() -> None:
     assert c_literal('a"\\?é\n') == '"a\\"\\\\\\?\\303\\251\\012"'
 
 
+GOLDEN = REPOSITORY / "parity_tests/golden"
+
+
+@pytest.mark.parametrize(
+    ("source", "options"),
+    [
+        ("lstm", {}),
+        ("lstm", {"batch": 3, "chunk": 1}),
+        ("lstm", {"weights": "int8", "accept": True}),
+        ("gru", {"chunk": 7}),
+        ("half", {}),
+        ("integer", {}),
+        ("counter", {}),
+        ("hops", {"chunk": 2}),
+        ("scalars", {}),
+    ],
+)
+def test_the_sizes_that_are_said_are_those_of_the_structures(
+    source: str, options: dict[str, Any], tmp_path: Path, tool: Callable[[str], str]
+) -> None:
+    made = compile_model(GOLDEN / f"{source}.onnx", tmp_path, **options)
+    name = made.name
+    macros = f"{name.upper()}_STATE_BYTES, {name.upper()}_WORK_BYTES, {name.upper()}_RNNX_VERSION"
+    (tmp_path / "sizes.c").write_text(
+        f'#include "{name}.h"\n#include <stdio.h>\nint main(void) {{\n  printf("%zu %zu %d %d %s\\n", '
+        f"sizeof({name}_state), sizeof({name}_work), {macros});\n  return 0;\n}}\n"
+    )
+    subprocess.run([tool("gcc"), "sizes.c", "-o", "sizes"], cwd=tmp_path, check=True)
+    said = subprocess.run([tmp_path / "sizes"], capture_output=True, text=True, check=True).stdout.split()
+    sizes = [str(made.state_bytes), str(made.scratch_bytes)]
+    assert said == [*sizes, *sizes, rnnx.__version__]
+
+
 def test_the_command(command: Any, model: Path, tmp_path: Path) -> None:
     result = command("compile", model, "-o", tmp_path / "c", "--name", "amp", "--json")
     assert result.exit_code == 0, result.stderr
     facts = json.loads(result.stdout)
+    assert facts["state_bytes"] > facts["scratch_bytes"] > 0
     assert set(facts["files"]) == {
         path.relative_to(tmp_path / "c").as_posix() for path in (tmp_path / "c").rglob("*") if path.is_file()
     }

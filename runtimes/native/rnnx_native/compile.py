@@ -18,6 +18,7 @@ from rnnx.model.lengths import RECURRENT, GraphNode, lengths_of, sources
 from rnnx.model.onnx_file import ModelFile, read_contract, read_model
 from rnnx.tolerance import Bound
 from rnnx_native.c_source.folder import write_files
+from rnnx_native.c_source.struct_sizes import struct_sizes
 from rnnx_native.lowering.compiled_model import Unit, make_unit
 from rnnx_native.onnx_graph.fuse_bias import fuse
 from rnnx_native.onnx_graph.read import Graph, read_graph
@@ -48,7 +49,10 @@ class Compiled:
         folder: where.
         files: their paths within it.
         name: prefix of all names in C.
-        weight_bytes, state_bytes: of the parameters, and of the states of one stream without its room.
+        weight_bytes: of the parameters.
+        state_bytes: of the C structure that is a stream's state, on a processor of 64 bits, with its room
+            for intermediate results.
+        scratch_bytes: of that room alone.
         has_trace: whether there was one to copy.
         cost: what weights of fewer bits cost, None for float32.
     """
@@ -58,6 +62,7 @@ class Compiled:
     name: str
     weight_bytes: int
     state_bytes: int
+    scratch_bytes: int
     has_trace: bool
     cost: Cost | None = None
 
@@ -122,7 +127,7 @@ def compile_model(
         tuple(files),
         unit.name,
         len(files[f"{unit.name}.weights"]) - 192,
-        sum(port.start.nbytes for port in unit.signature.states if port.start is not None),
+        *struct_sizes(unit),
         trace is not None,
         cost,
     )

@@ -6,9 +6,9 @@ import math
 
 from rnnx.model.contract import Axis, axis_index
 from rnnx_native.c_source import kernels, step_functions
-from rnnx_native.c_source.files import header, program_lines, source_text
+from rnnx_native.c_source.files import header, source_text
 from rnnx_native.c_source.templates import fill
-from rnnx_native.lowering.compiled_model import Unit
+from rnnx_native.lowering.compiled_model import Unit, program_lines
 from rnnx_native.program.memory_plan import WIDTHS
 from rnnx_native.program.ports import Port
 from rnnx_native.program.program import ODD_STEP

@@ -8,10 +8,12 @@ import numpy as np
 
 from rnnx.foreign_text import in_source
 from rnnx.formats.snapshot import Snapshot, encode_snapshot
+from rnnx.version import __version__
 from rnnx_native.c_source import kernels, step_functions
 from rnnx_native.c_source.function import float_words, function, numbers, packed
+from rnnx_native.c_source.struct_sizes import struct_sizes
 from rnnx_native.c_source.templates import fill
-from rnnx_native.lowering.compiled_model import Unit, padded_size, parameter_lines
+from rnnx_native.lowering.compiled_model import Unit, padded_size, parameter_lines, program_lines
 from rnnx_native.program.memory_plan import WIDTHS
 from rnnx_native.program.ports import Port
 from rnnx_native.program.values import Array
@@ -48,6 +50,8 @@ def header(unit: Unit, source: str) -> str:
         batch=unit.batch,
         chunk=unit.chunk,
         snapshot_bytes=len(_snapshot(unit)) + 32,
+        version=__version__,
+        **struct_sizes(unit)._asdict(),
         parameter_count=f"{sum(array.size for array in unit.weights.values()):,}",
         parameters=parameter_lines(unit),
         inputs=[_member(port) for port in sig.inputs] or ["  char none; /* this network takes nothing */"],
@@ -118,17 +122,6 @@ def source_text(unit: Unit, source: str) -> str:
         load_declarations=[f"  const unsigned char *{_from(port)};" for port in states],
         load=_load(states, unit.name.upper()),
     )
-
-
-def program_lines(unit: Unit) -> list[str]:
-    """Return all lines of all programs, remarks left out."""
-    return [
-        line
-        for built in unit.programs.values()
-        for each in built.program.statements
-        if not each.is_comment
-        for line in each.lines
-    ]
 
 
 def _reset(port: Port) -> list[str]:

@@ -139,13 +139,16 @@ def _one_chunk(unit: Unit, dispatched: Iterable[str]) -> list[str]:
 
 def chunk_members(unit: Unit) -> list[str]:
     """Return the members of model_work that hold a chunk as the graph has it."""
+    return [f"  {ctype} {name}[{count}];" for name, ctype, count in chunk_arrays(unit)]
+
+
+def chunk_arrays(unit: Unit) -> list[tuple[str, str, int]]:
+    """Return name, C type and number of elements of each of them."""
     if unit.chunk == 1:
         return []
     moved = [("in", port) for port in unit.signature.inputs if not held(port, unit)]
     moved += [("out", port) for port in unit.signature.outputs if port.has_time]
-    return [
-        f"  {port.ctype} {direction}_{port.c_name}[{port.size * unit.chunk}];" for direction, port in moved
-    ]
+    return [(f"{direction}_{port.c_name}", port.ctype, port.size * unit.chunk) for direction, port in moved]
 
 
 def _of_state(unit: Unit, place: Callable[[Port, str], str]) -> Callable[[str], str]:

@@ -135,6 +135,17 @@ def padded_size(array: Array) -> int:
     return -(-max(array.size, 1) // step) * step
 
 
+def program_lines(unit: Unit) -> list[str]:
+    """Return all lines of all programs, remarks left out."""
+    return [
+        line
+        for built in unit.programs.values()
+        for each in built.program.statements
+        if not each.is_comment
+        for line in each.lines
+    ]
+
+
 def parameter_lines(unit: Unit) -> list[str]:
     """Return the members of the struct of parameters."""
     lines = [

@@ -7,6 +7,9 @@
 
 #include "kernels/json.h"
 
+/* A compiler that lays out structures in another way than model.h says stops here. */
+typedef char model_state_has_the_size_said[sizeof(model_state) <= MODEL_STATE_BYTES ? 1 : -1];
+
 /* ---- Kernels: what layers are made of. ---- */
 
 @kernels@

@@ -21,6 +21,12 @@ extern "C" {
 #define MODEL_CHUNK @chunk@
 /* Bytes that model_save needs at most. */
 #define MODEL_SNAPSHOT_BYTES @snapshot_bytes@
+/* Bytes of a model_state, the room for intermediate results among them, and of that room, the model_work alone;
+ * at most: where a pointer has fewer than 64 bits, a state is a little smaller. */
+#define MODEL_STATE_BYTES @state@
+#define MODEL_WORK_BYTES @scratch@
+/* The version of rnnx that wrote this. */
+#define MODEL_RNNX_VERSION "@version@"
 
 enum {
   MODEL_OK = 0,

@@ -61,7 +61,7 @@ def compile(
     )
     if json:
         facts = {"folder": str(made.folder), "name": made.name, "files": list(made.files)}
-        sizes = {"weight_bytes": made.weight_bytes, "state_bytes": made.state_bytes}
+        sizes = {name: getattr(made, name) for name in ("weight_bytes", "state_bytes", "scratch_bytes")}
         cost = None if made.cost is None else {**asdict(made.cost), "largest": made.cost.largest}
         typer.echo(json_module.dumps({**facts, **sizes, "cost": cost}))
         return
@@ -69,7 +69,8 @@ def compile(
         return
     shown = dict.fromkeys("kernels/" if name.startswith("kernels/") else name for name in made.files)
     typer.echo(f"wrote {made.folder}: {', '.join(shown)}")
-    typer.echo(f"weights: {made.weight_bytes:,} bytes; states of one stream: {made.state_bytes:,} bytes")
+    room = f"{made.scratch_bytes:,} of them room for intermediate results"
+    typer.echo(f"weights: {made.weight_bytes:,} bytes; a stream's state: {made.state_bytes:,} bytes, {room}")
     if made.cost is not None:
         typer.echo(str(made.cost))
     if not made.has_trace:
