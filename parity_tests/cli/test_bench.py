@@ -206,6 +206,12 @@ def test_a_provider_named_twice_is_measured_once(command: Command, model: Path) 
     assert [first["contender"] for first in found["first"]] == ["rnnx cpu", "onnxruntime run()"]
 
 
+def test_candidates_are_left_out_by_name(command: Command, model: Path) -> None:
+    arguments = ("--without", "onnxruntime run()", "--streams", "1", "--seconds", "0.01", "--json", "-q")
+    found = json.loads(command("bench", str(model), *arguments).stdout)
+    assert [first["contender"] for first in found["first"]] == ["rnnx cpu"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
@@ -213,6 +219,8 @@ def test_a_provider_named_twice_is_measured_once(command: Command, model: Path) 
         (["--streams", "1,x"], "arguments"),
         (["--plot", "a.gif"], "arguments"),
         (["--runtimes", "tpu"], "provider-unknown"),
+        (["--without", "torch.compile"], "arguments"),  # which is no candidate unless --against is there
+        (["--without", "rnnx cpu,onnxruntime run()"], "arguments"),
     ],
 )
 def test_wrong_flags_are_refused(command: Command, model: Path, arguments: list[str], code: str) -> None:

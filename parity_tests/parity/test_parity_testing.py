@@ -42,8 +42,11 @@ def test_it_fails_with_step_tensor_index_and_values(tmp_path: Path) -> None:
     value[0, 1, 1] += 0.3
     tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
     onnx.save(model, path)
-    with pytest.raises(AssertionError, match=r"step \d+, .*\(fed\): expected .*, got .*, max error"):
+    with pytest.raises(
+        AssertionError, match=r"step \d+, .*\(fed\): expected .*, got .*, max error"
+    ) as caught:
         assert_parity(path, network, steps=30)
+    assert caught.traceback[-1].ishidden(caught), "pytest shows the caller's line, not ours"
 
 
 def test_good_networks_give_no_alarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

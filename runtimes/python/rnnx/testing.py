@@ -51,6 +51,7 @@ def assert_parity(
         RnnxError: they cannot be compared.
         TypeError: an argument that does not exist, or is of another kind than it should be.
     """
+    __tracebackhide__ = True  # pytest then shows the caller's line, and the message
     for name in exported_with.keys() - _EXPORTED_WITH:
         raise TypeError(f"assert_parity() got an unexpected keyword argument {name!r}")
     session = model if isinstance(model, Session) else load(model, provider)

@@ -36,6 +36,10 @@ def bench(
     constants: Constants = None,
     returns: Returns = None,
     runtimes: Annotated[str, typer.Option(metavar="LIST", help="Providers: cpu,cuda,native.")] = "cpu",
+    without: Annotated[
+        str | None,
+        typer.Option(metavar="LIST", help="Candidates to leave out, such as torch.compile, by their names."),
+    ] = None,
     streams: Annotated[
         str, typer.Option(metavar="LIST", help="Numbers of streams to advance by a step.")
     ] = "1,16,64,256",
@@ -59,7 +63,7 @@ def bench(
 
     Example:
 
-        rnnx bench poet.onnx --against poet.safetensors
+        rnnx bench poet.onnx --against poet.safetensors --without torch.compile
         rnnx bench poet.onnx --runtimes native,cpu --floor
         rnnx bench poet.onnx --streams 1,8 --seconds 0.1 --json
     """
@@ -96,6 +100,7 @@ def bench(
         from rnnx_native.roofline import RooflineCandidate
 
         candidates.append(RooflineCandidate(model))
+    candidates = _left(candidates, without)
     with progress("measuring", parts(candidates, counts), unit="parts", quiet=quiet) as bar:
         found = measure(model, candidates, streams=counts, seconds=seconds, advanced=bar.update)
     if plot is not None:
@@ -117,6 +122,22 @@ def _candidates(model: Path, names: list[str], network: Source | None) -> list[C
         candidates.append(TorchCandidate(model, network.open))
         candidates.append(TorchCandidate(model, network.open, "torch.compile", compiled=True, optional=True))
     return candidates
+
+
+def _left(candidates: list[Candidate], without: str | None) -> list[Candidate]:
+    """Return the candidates but those in a list of names."""
+    names = [name.strip() for name in (without or "").split(",") if name.strip()]
+    known = [candidate.name for candidate in candidates]
+    unknown = [name for name in names if name not in known]
+    left = [candidate for candidate in candidates if candidate.name not in names]
+    if unknown or not left:
+        raise UsageError(
+            "arguments",
+            expected=f"--without as some of {', '.join(known)}",
+            found=", ".join(unknown or names),
+            fix="leave out one of these; PyTorch is measured with --against",
+        )
+    return left
 
 
 def _counts(text: str) -> list[int]:
