@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import linecache
 import logging
 import os
 import re
@@ -31,6 +32,8 @@ class Reason(enum.Enum):
     OUTSIDE_TABLE = enum.auto()
     NO_KERNEL = enum.auto()
     SIZE_FOLLOWS = enum.auto()
+    SINGLE_STEP = enum.auto()
+    FROZEN = enum.auto()
 
 
 class Because(str):
@@ -68,6 +71,15 @@ def user_line(error: Exception) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if is_own(frame.filename) and frame.line]
     return f" at {os.path.basename(own[-1].filename)}:{own[-1].lineno}: `{own[-1].line}`" if own else ""
+
+
+def calling_line() -> str:
+    """Return " at file.py:12: `code`" of the innermost frame that is neither torch's nor ours, if one is."""
+    frame = calling_frame()
+    if frame is None:
+        return ""
+    code = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+    return f" at {caller()}: `{code}`"
 
 
 def recorded_line(trace: str) -> str:

@@ -213,6 +213,10 @@ ADVICE: dict[Reason, str] = {
     Reason.OUTSIDE_TABLE: "keep an index that is made of the step's number inside its table, as a tensor: "
     "`table[torch.clamp(position, max=n - 1)]`",
     Reason.NO_KERNEL: "compute there in float32",
+    Reason.SINGLE_STEP: "let the line that fails take one step; if it needs several at once, let a step hold "
+    "them: 'float32[batch, 3*time, 8]'",
+    Reason.FROZEN: "let that line take any number of steps: `x.shape[1]`, slices and calls of torch keep a "
+    "size free, `range(x.shape[1])`, `int(...)` and sizes written as numbers do not",
 }
 
 
@@ -220,7 +224,7 @@ def advice(said: Iterable[str]) -> str:
     """Return the fix for what stands in the way, with a sample of it."""
     found = {reason_of(text) for text in said}
     fixes = (fix for reason, fix in ADVICE.items() if reason in found)
-    return next(fixes, "see docs/support.md for what can be exported and how to write it")
+    return next(fixes, "write that part with other operations; docs/support.md shows how others are written")
 
 
 def engine_says(text: str, what: str = "") -> Because:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.fx.experimental import _config
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from rnnx.model.contract import Axis, Dimension
 from rnnx_export.capture.complex_pairs import ComplexError, RealProgram, has_complex
@@ -17,6 +18,7 @@ from rnnx_export.diagnostics import (
     Because,
     CaptureError,
     Reason,
+    calling_line,
     first_line,
     levels_restored,
     quiet,
@@ -47,11 +49,30 @@ def capture(
         {axis: torch.export.Dim.AUTO for axis, dimension in enumerate(shape) if Axis.parse(dimension).name}
         for shape in shapes
     )
-    exported = _export(program, examples, dynamic)
+    with _lines_that_freeze() as lines:
+        exported = _export(program, examples, dynamic)
     if has_complex(exported):
         exported = _export(RealProgram(exported), examples, dynamic)
-    _check_free(exported, shapes, names)
+    _check_free(exported, shapes, names, lines)
     return exported
+
+
+@contextlib.contextmanager
+def _lines_that_freeze() -> Iterator[dict[int, str]]:
+    """Note the line of the user's code at which a free size was found to be a number, by that number."""
+    lines: dict[int, str] = {}
+    replace = ShapeEnv._set_replacement
+
+    def noting(env: ShapeEnv, symbol: Any, value: Any, why: str) -> None:
+        if getattr(value, "is_number", False):
+            lines.setdefault(int(value), calling_line())
+        replace(env, symbol, value, why)
+
+    ShapeEnv._set_replacement = noting  # type: ignore[assignment, method-assign]
+    try:
+        yield lines
+    finally:
+        ShapeEnv._set_replacement = replace  # type: ignore[method-assign]
 
 
 def _export(
@@ -80,7 +101,10 @@ def _export(
 
 
 def _check_free(
-    exported: torch.export.ExportedProgram, shapes: Sequence[Sequence[Dimension]], names: Sequence[str]
+    exported: torch.export.ExportedProgram,
+    shapes: Sequence[Sequence[Dimension]],
+    names: Sequence[str],
+    lines: Mapping[int, str],
 ) -> None:
     user = set(exported.graph_signature.user_inputs)
     placeholders = [n for n in exported.graph.nodes if n.op == "placeholder" and n.name in user]
@@ -89,4 +113,6 @@ def _check_free(
             size = node.meta["val"].shape[axis]
             # A size that was frozen can be a SymInt that prints as a number.
             if Axis.parse(dimension).name and str(size).isdigit():
-                raise CaptureError(f"{dimension} of {name!r} was frozen to the example's size {size}")
+                line = lines.get(int(str(size)), "")
+                said = f"{dimension} of {name!r} was frozen to the example's size {size}{line}"
+                raise CaptureError(Because(said, Reason.FROZEN))

@@ -8,6 +8,7 @@ state of fixed size carries.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from rnnx_export.module.spec import TensorSpec, time_axis
 from rnnx_export.module.structure import flatten
 from rnnx_export.module.subject import Subject, precision
 from rnnx_export.states.export_plan import Plan
+from rnnx_export.states.first_ahead import first_call_ahead
 from rnnx_export.states.program import step_program
 
 UNCARRIED = Because(
@@ -36,17 +38,16 @@ def why_not_stepped(plan: Plan) -> str | None:
     if not plan.has_time:
         return None
     with quiet():
-        ahead = look_ahead(plan)
-        if ahead == plan.sizes["time"] - 1:
-            return "needs the whole sequence: its first step depends on the last"
-        if ahead:
-            return f"looks {ahead} step{'s' if ahead > 1 else ''} ahead"
+        found = look_ahead(plan)
+        if found is not None:
+            return _ahead(plan, found)
         try:
             agree = _steps_agree(plan, *draw(plan, 5))
         except RnnxError:
             raise
         except Exception as error:  # the user's own code may refuse a single step in any way
-            return user_error(error, "does not run on a single step: ")
+            said = user_error(error, "does not run on a single step: ")
+            return Because(said, said.reason or Reason.SINGLE_STEP)
         usual, rare = draw(plan, 5), _rare(plan, *draw(plan, 6))
         return (
             None
@@ -90,22 +91,47 @@ def call_fresh(
     return [leaves[output.path] for output in plan.outputs]
 
 
-def look_ahead(plan: Plan) -> int:
-    """Return how many steps before an input's step an output already depends on it."""
+class Ahead(NamedTuple):
+    """An output that depends on an input's step before that step: by how many, which output, which step."""
+
+    steps: int
+    output: str
+    step: int
+
+
+def look_ahead(plan: Plan) -> Ahead | None:
+    """Return what looks ahead the furthest, None if nothing does."""
     inputs, states = draw(plan, 3)
     before = call_fresh(plan, inputs, states)
     steps = plan.sizes["time"]
-    furthest = 0
+    furthest: Ahead | None = None
     for step in range(1, steps):
-        changed = {
-            name: _disturb(value, plan.subject.inputs[name], step, steps) for name, value in inputs.items()
-        }
-        after = call_fresh(plan, changed, states)
+        after = call_fresh(plan, _disturbed(plan, inputs, step), states)
         for output, old, new in zip(plan.outputs, before, after, strict=True):
             first = _first_change(old, new, output.spec, steps)
-            if first is not None and first < step:
-                furthest = max(furthest, step - first)
+            if first is not None and first < step - (furthest.steps if furthest else 0):
+                furthest = Ahead(step - first, output.name, step)
     return furthest
+
+
+def _ahead(plan: Plan, found: Ahead) -> str:
+    """Return how far the module looks ahead, at which call, and in which output it shows."""
+    inputs, states = draw(plan, 3)
+    steps = plan.sizes["time"]
+    runs = {False: inputs, True: _disturbed(plan, inputs, found.step)}
+    call = first_call_ahead(lambda changed: call_fresh(plan, runs[changed], states), found.step, steps)
+    where = f"{call}, seen in {found.output!r}" if call else f"seen in {found.output!r}"
+    if found.steps == steps - 1:
+        return f"needs the whole sequence: its first step depends on the last: {where}"
+    return f"looks {found.steps} step{'s' if found.steps > 1 else ''} ahead: {where}"
+
+
+def _disturbed(plan: Plan, inputs: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
+    """Return inputs that have other values at one step."""
+    return {
+        name: _disturb(value, plan.subject.inputs[name], step, plan.sizes["time"])
+        for name, value in inputs.items()
+    }
 
 
 def _disturb(value: Tensor, spec: TensorSpec, step: int, steps: int) -> Tensor:
