@@ -57,7 +57,8 @@ def _chart(
     values = [error for points in (*lines.values(), band) for _, error in points]
     finite = [error for error in (*values, bound) if 0 < error < math.inf] or [1e-8]
     low, high = math.floor(math.log10(min(finite))), math.ceil(math.log10(max(finite)))
-    scale = _Scale(max(steps - 1, 1), low, max(high, low + 1))
+    exact = 0.0 in values
+    scale = _Scale(max(steps - 1, 1), low - exact, max(high, low + 1), exact)
     parts = [
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">',
         *(_band(scale, band) if band else []),
@@ -76,8 +77,10 @@ def _chart(
 
 
 class _Scale:
-    def __init__(self, steps: int, low: int, high: int) -> None:
-        self.steps, self.low, self.high = steps, low, high
+    """Where steps and errors lie; where there is no error at all, 0 has a line of its own, the lowest."""
+
+    def __init__(self, steps: int, low: int, high: int, exact: bool) -> None:
+        self.steps, self.low, self.high, self.exact = steps, low, high, exact
 
     def x(self, step: float) -> float:
         return round(_LEFT + (_RIGHT - _LEFT) * min(step / self.steps, 1), 1)
@@ -107,7 +110,8 @@ def _grid(scale: _Scale, steps: int) -> list[str]:
     for power in range(scale.low, scale.high + 1, every):
         y = scale.y(10.0**power)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_RIGHT}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">1e{power}</text>')
+        label = "0" if scale.exact and power == scale.low else f"1e{power}"
+        parts.append(f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{label}</text>')
     last = steps - 1
     for step, anchor in ((0, "start"), (last // 2, "middle"), (last, "end")):
         if step or anchor == "start":
