@@ -11,6 +11,7 @@ import pytest
 import rnnx
 from cases import onnx_models
 from rnnx.errors import InputError
+from rnnx.runtime.chunks import input_sizes
 
 SESSIONS = {name: rnnx.load(make()) for name, make in onnx_models.STREAMING.items()}
 OPEN: dict[str, dict[str, Any]] = {
@@ -168,3 +169,25 @@ def test_without_checks_values_pass_but_not_what_an_engine_cannot_survive() -> N
     top.run(np.full((1, 2, 3), np.inf, "f4"))
     lengths = SESSIONS["gained"].stream(check=False)
     refused(lambda: lengths.step({"x": np.zeros((1, 3), F4), "lengths": [2]}), "length-range", "2")
+
+
+def test_an_axis_that_is_missing_is_named_and_the_shape_that_is_right() -> None:
+    """Steps without a batch, one step of it, and a step of a batch where a chunk belongs."""
+    stream = SESSIONS["lstm"].stream()
+    for call, shape, found, fix in (
+        (stream.run, (600, 3), "no batch axis", "reshape it to [1, 600, 3], a batch of one row"),
+        (stream.step, (3,), "no batch axis", "reshape it to [1, 3], a batch of one row"),
+        (stream.run, (1, 3), "one axis less than a chunk", "use step for one step"),
+        (stream.run, (600, 4), "[600, 4]", "reshape it, or open the stream with the batch"),
+        (SESSIONS["lstm"].stream(batch=2).run, (600, 3), "[600, 3]", "reshape it, or open the stream"),
+    ):
+        with pytest.raises(InputError) as caught:
+            call(np.zeros(shape, F4))
+        assert (caught.value.code, found in caught.value.found) == ("wrong-shape", True)
+        assert caught.value.fix.startswith(fix)
+
+
+def test_steps_without_a_batch_are_no_rows_where_the_batch_is_open() -> None:
+    with pytest.raises(InputError) as caught:
+        input_sizes(SESSIONS["lstm"].contract, {"x": np.zeros((600, 3), F4)})
+    assert caught.value.fix == "reshape it to [1, 600, 3], a batch of one row"

@@ -318,11 +318,24 @@ func misfit(spec Spec, shape []Axis, actual []int, known sizes, whole bool) erro
 		}
 	}
 	problem := wrongShape(spec, shape, known, found)
-	switch {
-	case len(actual) == len(shape)+1 && !whole:
+	if len(actual) == len(shape)+1 && !whole {
 		problem.Found, problem.Fix = found+", which has one axis more than a step", "use run for chunks"
-	case len(actual) == len(shape)-1 && whole:
+	} else if _, ok := withAxis("time", shape, actual, known); ok && whole {
 		problem.Found, problem.Fix = found+", which has one axis less than a chunk", "use step for one step"
+	} else if batched, ok := withAxis("batch", shape, actual, known); ok {
+		problem.Found = found + ", which has no batch axis"
+		problem.Fix = "reshape it to [" + list(batched) + "], a batch of one row"
 	}
 	return problem
+}
+
+// withAxis returns sizes with a 1 for the axis called name; false where they do not fit shape and known so.
+func withAxis(name string, shape []Axis, actual []int, known sizes) ([]int, bool) {
+	axis := axisIndex(shape, name)
+	if axis < 0 || len(actual) != len(shape)-1 {
+		return nil, false
+	}
+	more := slices.Insert(slices.Clone(actual), axis, 1)
+	_, ok := fit(shape, more, known)
+	return more, ok
 }

@@ -23,6 +23,21 @@ static bool wrong_dtype(const rnnx_spec *spec, const rnnx_tensor *given, rnnx_er
                    rx_dtype_name(spec->dtype), found.text, rx_dtype_name(spec->dtype));
 }
 
+/* Whether an input fits `shape` with a 1 for the axis of the dimension `index`; it is in `more` then. */
+static bool with_axis(const rnnx_stream *stream, int index, int rank, const rnnx_dim *shape,
+                      const rnnx_tensor *given, rnnx_tensor *more)
+{
+    int axis = rx_axis_of(rank, shape, index);
+    if (axis < 0 || given->rank != rank - 1)
+        return false;
+    *more = *given;
+    more->rank = rank;
+    memmove(&more->shape[axis + 1], &given->shape[axis], (size_t)(rank - 1 - axis) * sizeof *more->shape);
+    more->shape[axis] = 1;
+    memcpy(stream->wanted, stream->before, stream->session->contract.dim_count * sizeof *stream->wanted);
+    return rx_fit(rank, shape, more, stream->wanted);
+}
+
 /* Says how an input does not fit `shape`, where `sizes` are known. */
 static bool misfit(const rnnx_stream *stream, const rnnx_spec *spec, int rank, const rnnx_dim *shape,
                    const rnnx_tensor *given, bool whole, rnnx_error *error)
@@ -40,13 +55,21 @@ static bool misfit(const rnnx_stream *stream, const rnnx_spec *spec, int rank, c
                            "call out when there is nothing to run",
                            spec->name, wanted.text, found.text, dims[index]);
     }
+    rnnx_tensor more;
+    line batched = {.used = 0};
     const char *fix = NULL;
     if (given->rank == rank + 1 && !whole) {
         rx_add(&found, ", which has one axis more than a step");
         fix = "use run for chunks";
-    } else if (given->rank == rank - 1 && whole) {
+    } else if (whole && with_axis(stream, TIME, rank, shape, given, &more)) {
         rx_add(&found, ", which has one axis less than a chunk");
         fix = "use step for one step";
+    } else if (with_axis(stream, BATCH, rank, shape, given, &more)) {
+        rx_add(&found, ", which has no batch axis");
+        rx_add(&batched, "reshape it to ");
+        rx_add_shape(&batched, rank, more.shape);
+        rx_add(&batched, ", a batch of one row");
+        fix = batched.text;
     }
     return wrong_shape(spec, rank, shape, stream->before, found.text, fix, error);
 }

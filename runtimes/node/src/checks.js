@@ -405,8 +405,27 @@ function misfit(spec, shape, actual, known, isChunk) {
   if (actual.length === shape.length + 1 && !isChunk) {
     return wrongShape(spec, shape, known, `${found}, which has one axis more than a step`, "use run for chunks");
   }
-  if (actual.length === shape.length - 1 && isChunk) {
+  if (isChunk && withAxis("time", shape, actual, known) !== null) {
     return wrongShape(spec, shape, known, `${found}, which has one axis less than a chunk`, "use step for one step");
   }
+  const batched = withAxis("batch", shape, actual, known);
+  if (batched !== null) {
+    const fix = `reshape it to [${batched.join(", ")}], a batch of one row`;
+    return wrongShape(spec, shape, known, `${found}, which has no batch axis`, fix);
+  }
   return wrongShape(spec, shape, known, found);
+}
+
+/**
+ * Sizes with a 1 for the axis called name, null where they do not fit shape and known so.
+ * @param {string} name
+ * @param {readonly Axis[]} shape
+ * @param {readonly number[]} actual
+ * @param {Sizes} known
+ */
+function withAxis(name, shape, actual, known) {
+  const axis = axisIndex(shape, name);
+  if (axis < 0 || actual.length !== shape.length - 1) return null;
+  const sizes = [...actual.slice(0, axis), 1, ...actual.slice(axis)];
+  return fit(shape, sizes, known) === null ? null : sizes;
 }

@@ -344,9 +344,22 @@ fn misfit(spec: &Spec, shape: &[Axis], view: &View, sizes: &Sizes, whole: bool) 
         let found = format!("{actual:?}, which has one axis more than a step");
         return wrong_shape(spec, shape, sizes, found).with_fix("use run for chunks");
     }
-    if actual.len() + 1 == shape.len() && whole {
+    if whole && with_axis("time", shape, actual, sizes).is_some() {
         let found = format!("{actual:?}, which has one axis less than a chunk");
         return wrong_shape(spec, shape, sizes, found).with_fix("use step for one step");
     }
+    if let Some(batched) = with_axis("batch", shape, actual, sizes) {
+        let found = format!("{actual:?}, which has no batch axis");
+        let fix = format!("reshape it to {batched:?}, a batch of one row");
+        return wrong_shape(spec, shape, sizes, found).with_fix(&fix);
+    }
     wrong_shape(spec, shape, sizes, format!("{actual:?}"))
+}
+
+/// Sizes with a 1 for the axis called `name`; None where they do not fit `shape` and `sizes` so.
+fn with_axis(name: &str, shape: &[Axis], actual: &[usize], sizes: &Sizes) -> Option<Vec<usize>> {
+    let axis = axis_index(shape, name).filter(|_| actual.len() + 1 == shape.len())?;
+    let mut more = actual.to_vec();
+    more.insert(axis, 1);
+    fit(shape, &more, sizes).map(|_| more)
 }

@@ -15,7 +15,7 @@ import numpy as np
 from rnnx.errors import InputError, first_line
 from rnnx.model.contract import Dimension, InputSpec, OutputSpec, StateSpec, axis_index, describe
 from rnnx.model.index_ranges import Bounds
-from rnnx.model.shapes import Array, filled
+from rnnx.model.shapes import Array, filled, fit
 
 if TYPE_CHECKING:
     from rnnx.engines.protocol import Call, Device
@@ -258,14 +258,15 @@ def wrong_value(spec: InputSpec, array: Array, bounds: Bounds | None) -> InputEr
 
 
 def wrong_shape(
-    spec: InputSpec | StateSpec | OutputSpec, shape: Sequence[Dimension], dims: Mapping[str, int], found: str
+    spec: InputSpec | StateSpec | OutputSpec,
+    shape: Sequence[Dimension],
+    dims: Mapping[str, int],
+    found: str,
+    fix: str = "reshape it, or open the stream with the batch and dims that you mean",
 ) -> InputError:
     """Return the error for a tensor whose shape does not fit."""
     return InputError(
-        "wrong-shape",
-        expected=f"{spec.name!r} as {spec.dtype}{filled(shape, dims)}",
-        found=found,
-        fix="reshape it, or open the stream with the batch and dims that you mean",
+        "wrong-shape", expected=f"{spec.name!r} as {spec.dtype}{filled(shape, dims)}", found=found, fix=fix
     )
 
 
@@ -287,16 +288,32 @@ def misfit(
                 found=f"{list(actual)}: a {name} of 0",
                 fix="leave the call out when there is nothing to run",
             )
-    error = wrong_shape(spec, shape, dims, f"{list(actual)}")
+    found = f"{list(actual)}"
     if len(actual) == len(shape) + 1 and not whole:
-        error = wrong_shape(spec, shape, dims, f"{list(actual)}, which has one axis more than a step")
-        error = InputError(error.code, expected=error.expected, found=error.found, fix="use run for chunks")
-    elif len(actual) == len(shape) - 1 and whole:
-        error = wrong_shape(spec, shape, dims, f"{list(actual)}, which has one axis less than a chunk")
-        error = InputError(
-            error.code, expected=error.expected, found=error.found, fix="use step for one step"
+        return wrong_shape(
+            spec, shape, dims, f"{found}, which has one axis more than a step", "use run for chunks"
         )
-    return error
+    batched = with_axis("batch", shape, actual, dims)
+    one_step = whole and with_axis("time", shape, actual, dims) is not None
+    if one_step and (batched is None or "batch" in dims):  # else any number of steps would be so many rows
+        return wrong_shape(
+            spec, shape, dims, f"{found}, which has one axis less than a chunk", "use step for one step"
+        )
+    if batched is not None:
+        fix = f"reshape it to {batched}, a batch of one row"
+        return wrong_shape(spec, shape, dims, f"{found}, which has no batch axis", fix)
+    return wrong_shape(spec, shape, dims, found)
+
+
+def with_axis(
+    name: str, shape: Sequence[Dimension], actual: Sequence[int], dims: Mapping[str, int]
+) -> list[int] | None:
+    """Return sizes with a 1 for the axis called `name`, None where they do not fit `shape` and `dims` so."""
+    index = axis_index(shape, name)
+    if index is None or len(actual) != len(shape) - 1:
+        return None
+    sizes = [*actual[:index], 1, *actual[index:]]
+    return sizes if fit(shape, sizes, dims) is not None else None
 
 
 def _wrong_dtype(spec: InputSpec | StateSpec, found: str, fix: str) -> InputError:

@@ -321,10 +321,28 @@ final class Checks {
             found += ", which has one axis more than a step";
             return wrongShape(spec, shape, sizes, found, "use run for chunks");
         }
-        if (actual.length == shape.size() - 1 && whole) {
+        if (whole && withAxis("time", shape, actual, sizes) != null) {
             found += ", which has one axis less than a chunk";
             return wrongShape(spec, shape, sizes, found, "use step for one step");
         }
+        int[] batched = withAxis("batch", shape, actual, sizes);
+        if (batched != null) {
+            String fix = "reshape it to " + Arrays.toString(batched) + ", a batch of one row";
+            return wrongShape(spec, shape, sizes, found + ", which has no batch axis", fix);
+        }
         return wrongShape(spec, shape, sizes, found, null);
+    }
+
+    /** Sizes with a 1 for the axis called {@code name}; null where they do not fit shape and sizes so. */
+    private static int[] withAxis(String name, List<Axis> shape, int[] actual, Map<String, Integer> sizes) {
+        int axis = Shapes.axisIndex(shape, name);
+        if (axis < 0 || actual.length != shape.size() - 1) {
+            return null;
+        }
+        int[] more = new int[shape.size()];
+        System.arraycopy(actual, 0, more, 0, axis);
+        more[axis] = 1;
+        System.arraycopy(actual, axis, more, axis + 1, actual.length - axis);
+        return Shapes.fit(shape, more, sizes) != null ? more : null;
     }
 }
