@@ -76,6 +76,31 @@ def test_memory_that_was_used_before_is_the_start_and_not_a_constant(tmp_path: P
     assert not np.allclose(got[0], expected[0], atol=1e-3), "the start does not matter: nothing was tested"
 
 
+class KeepsDistribution(nn.Module):
+    """Keeps its last distribution, as policies do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.GRUCell(6, 8)
+        self.choice: torch.distributions.Normal | None = None
+
+    def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.cell(x, h)
+        self.choice = torch.distributions.Normal(h, 1.0)
+        return self.choice.mode, h
+
+
+def test_a_module_that_keeps_gradients_in_an_object_of_its_own_is_exported(tmp_path: Path) -> None:
+    module = KeepsDistribution()
+    module(torch.randn(3, 6), torch.zeros(3, 8))
+    kept = module.choice
+    made = rnnx.export(module, tmp_path / "m.onnx", inputs=STEP, state={"h": "float32[batch, 8]"})
+    assert [state.name for state in made.contract.states] == ["h"]
+    assert module.choice is kept
+    assert kept is not None
+    assert not kept.loc.is_leaf
+
+
 def test_memory_that_was_used_at_some_batch_is_refused_or_reset(tmp_path: Path) -> None:
     """A lazy attribute filled by three rows is the start of no other batch."""
     torch.manual_seed(0)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import copy
 import dataclasses
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -31,13 +33,27 @@ class Place:
 
 def copy_module(module: nn.Module) -> nn.Module:
     """Return a deep copy; tensors that carry gradients' history are copied without it."""
-    memo: dict[int, Any] = {}
-    for part in module.modules():
-        for value in (*part.__dict__.values(), *part._buffers.values()):
-            for _, leaf in _leaves(value):
-                if isinstance(leaf, Tensor) and not leaf.is_leaf:
-                    memo[id(leaf)] = leaf.detach().clone()
+    memo = {id(leaf): leaf.detach().clone() for leaf in _with_history(module)}
     return copy.deepcopy(module, memo)
+
+
+def _with_history(module: nn.Module) -> list[Tensor]:
+    """Return the tensors with gradients' history, in any object that the module holds."""
+    found, seen, left = [], set[int](), [module]
+    while left:
+        value: Any = left.pop()
+        if id(value) in seen or isinstance(value, (type, types.ModuleType, types.FunctionType)):
+            continue
+        seen.add(id(value))
+        if isinstance(value, Tensor):
+            if not value.is_leaf:
+                found.append(value)
+        elif isinstance(value, dict):
+            left += value.values()
+        elif isinstance(value, (list, tuple, set, frozenset, collections.deque)):
+            left += value
+        left += getattr(value, "__dict__", {}).values()
+    return found
 
 
 def snapshot(module: nn.Module) -> dict[Place, Any]:
