@@ -176,11 +176,11 @@ def page(rows: list[str], rounds: int) -> str:
 
 {machine()}; torch {torch.__version__}.
 
-`rnnx.export` over `torch.onnx.export(dynamo=True)` of the same network, batch and time free, each in
-fresh processes after importing: the median of the ratios of {rounds} rounds, and the medians in
-seconds. The first proves the file against the network, the second does not. `torch.onnx.export` does
-not take the loop with its time free; it is held to the time for the TCN. Processor time is that of
-all threads.
+`rnnx.export` over `torch.onnx.export(dynamo=True)` of the same network, batch and time free, each
+in fresh processes after importing: the median of the ratios of {rounds} rounds, and the medians in
+seconds. The first proves the file against the network, the second does not. `torch.onnx.export`
+does not take the loop with its time free; it is held to the time for the TCN. Processor time is
+that of all threads.
 
 | network | first: wall | processor | second: wall | processor |
 |---|---|---|---|---|
