@@ -41,20 +41,28 @@ class Because(str):
 
     Attributes:
         reason: for programs; the text is for people alone.
+        where: the user's line that led to it, for a refusal; files say nothing of it.
     """
 
     reason: Reason | None
+    where: str
 
-    def __new__(cls, text: str, reason: Reason | None = None) -> Because:
+    def __new__(cls, text: str, reason: Reason | None = None, where: str = "") -> Because:
         """Return the text with its reason."""
         made = super().__new__(cls, text)
         made.reason = reason
+        made.where = where
         return made
 
 
 def reason_of(text: object) -> Reason | None:
     """Return the reason that a text carries, None if it carries none."""
     return text.reason if isinstance(text, Because) else None
+
+
+def with_line(text: object) -> str:
+    """Return a text behind which the user's line stands that led to it, if it carries one."""
+    return f"{text}{text.where}" if isinstance(text, Because) else str(text)
 
 
 class CaptureError(Exception):

@@ -19,7 +19,7 @@ from rnnx.errors import RefusedError, RnnxError
 from rnnx.files import write_bytes
 from rnnx.model.contract import Contract
 from rnnx.model.onnx_file import model_id, write_contract
-from rnnx_export.diagnostics import CaptureError, levels_restored, user_error
+from rnnx_export.diagnostics import CaptureError, levels_restored, user_error, with_line
 from rnnx_export.graph.build import captured, computed_dtype, to_graph, without_unused
 from rnnx_export.graph.external_weights import move_weights_out, to_bytes
 from rnnx_export.graph.index_ranges import found_ranges
@@ -227,7 +227,7 @@ def _finished(attempt: Attempt, failed: Mapping[str, str]) -> Made:
 
 
 def _refused(plan: Plan, failed: Mapping[str, str]) -> RefusedError:
-    said = [*(f"{route}: {why}" for route, why in failed.items()), *plan.notes]
+    said = [*(f"{route}: {with_line(why)}" for route, why in failed.items()), *plan.notes]
     return RefusedError(
         "not-exported",
         expected=f"{location(plan.subject)} to be captured with free batch and time, or step by step",

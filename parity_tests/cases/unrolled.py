@@ -207,7 +207,7 @@ class Delays(nn.Module):
 @case(
     "loop_looks_two_back",
     "loops",
-    states=["hs", "hs_2"],
+    states=["carried", "carried_2"],
     route="scan",
     inputs={"x": "float32[time, 6]"},
 )

@@ -20,7 +20,8 @@ HEAD = """# What can be exported
 <!-- Rendered by scripts/write_support from the cases in parity_tests/cases; a test keeps it up to date. -->
 
 Each line is a module in [`parity_tests/cases`](../parity_tests/cases), exported by the tests as it stands.
-[Exporting](exporting.md) says how to write the call.
+[Exporting](exporting.md) says how to write the call; [other people's networks](recipes/README.md), what
+happened to those of packages.
 
 - **direct**: one graph with free batch and time, recurrent layers as ONNX's own operators.
 - **scan**: one captured step in an ONNX `Scan` over time.

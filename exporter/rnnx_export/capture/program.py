@@ -113,6 +113,5 @@ def _check_free(
             size = node.meta["val"].shape[axis]
             # A size that was frozen can be a SymInt that prints as a number.
             if Axis.parse(dimension).name and str(size).isdigit():
-                line = lines.get(int(str(size)), "")
-                said = f"{dimension} of {name!r} was frozen to the example's size {size}{line}"
-                raise CaptureError(Because(said, Reason.FROZEN))
+                said = f"{dimension} of {name!r} was frozen to the example's size {size}"
+                raise CaptureError(Because(said, Reason.FROZEN, lines.get(int(str(size)), "")))
