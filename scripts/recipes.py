@@ -116,7 +116,10 @@ def run_blocks(page: Path) -> dict[str, Any]:
         for block in re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S):
             exec(compile(block, str(page), "exec"), space)
     except RnnxError as error:
-        return {**known, "good": False, "said": f"refused, `{error.code}`: {' '.join(str(error).split())}"}
+        text = re.sub(
+            r"( at \S+\.py:\d+): `.*?`(?=;)", r"\1", " ".join(str(error).split())
+        )  # lines of others
+        return {**known, "good": False, "said": f"refused, `{error.code}`: {text}"}
     expected, got = (np.asarray(space[name], np.float64) for name in ("expected", "got"))
     if expected.shape != got.shape or len(expected) < STEPS or not expected.std() > 0:
         raise SystemExit(f"expected {STEPS} steps of both; found {expected.shape} and {got.shape}")
