@@ -1,7 +1,7 @@
 """What an export costs beside `torch.onnx.export` of the same network, the first and the second in a process.
 
 Each export runs in a fresh process, after importing; the two take turns, and ratios are taken within rounds.
-The one proves its file against the network; the other does not.
+rnnx proves its file against the network; torch does not.
 """
 
 from __future__ import annotations
@@ -178,9 +178,8 @@ def page(rows: list[str], rounds: int) -> str:
 
 `rnnx.export` over `torch.onnx.export(dynamo=True)` of the same network, batch and time free, each
 in fresh processes after importing: the median of the ratios of {rounds} rounds, and the medians in
-seconds. The first proves the file against the network, the second does not. `torch.onnx.export`
-does not take the loop with its time free; it is held to the time for the TCN. Processor time is
-that of all threads.
+seconds. rnnx proves its file against the network; torch does not, and does not take the loop with
+its time free, which is held to its time for the TCN. Processor time is that of all threads.
 
 | network | first: wall | processor | second: wall | processor |
 |---|---|---|---|---|
