@@ -78,7 +78,7 @@ def user_line(error: Exception) -> str:
     """Return " at file.py:12" for the innermost line of the user's own code that led to an error."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if is_own(frame.filename) and frame.line]
-    return f" at {os.path.basename(own[-1].filename)}:{own[-1].lineno}: `{own[-1].line}`" if own else ""
+    return _at(own[-1].filename, own[-1].lineno, own[-1].line) if own else ""
 
 
 def calling_line() -> str:
@@ -86,15 +86,19 @@ def calling_line() -> str:
     frame = calling_frame()
     if frame is None:
         return ""
-    code = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
-    return f" at {caller()}: `{code}`"
+    file, line = frame.f_code.co_filename, frame.f_lineno
+    return _at(file, line, linecache.getline(file, line))
 
 
 def recorded_line(trace: str) -> str:
     """Return the same for a trace in text, as a captured node has it."""
     frames = re.findall(r'File "([^"]+)", line (\d+), in .*\n +(.+)', trace)
     own = [frame for frame in frames if is_own(frame[0])]
-    return f" at {os.path.basename(own[-1][0])}:{own[-1][1]}: `{own[-1][2].strip()}`" if own else ""
+    return _at(*own[-1]) if own else ""
+
+
+def _at(file: str, line: int | str | None, code: str | None) -> str:
+    return f" at {os.path.basename(file)}:{line}: `{(code or '').strip()}`"
 
 
 def one_line(text: str) -> str:

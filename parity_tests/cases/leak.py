@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -10,6 +11,8 @@ from onnx import TensorProto, helper
 
 from rnnx.model.contract import Contract, InputSpec, OutputSpec, Proof, StateSpec
 from rnnx.model.onnx_file import model_id, write_contract
+
+Edit = Callable[[Any], object]
 
 
 def leak_contract(**changes: Any) -> Contract:
@@ -76,3 +79,15 @@ def leak_model(contract: Contract | None = None) -> bytes:
     if not contract.id:
         contract = msgspec.structs.replace(contract, id=model_id(graph, None))
     return write_contract(graph, contract)
+
+
+def edited_leak(edit: Edit) -> bytes:
+    """Return the example with its graph edited."""
+    return edited(leak_model(), edit)
+
+
+def edited(data: bytes, edit: Edit) -> bytes:
+    """Return a model that was edited as protobuf."""
+    model = onnx.load_model_from_string(data)
+    edit(model)
+    return bytes(model.SerializeToString())

@@ -27,9 +27,10 @@ def require_rules(model: ModelFile) -> None:
         ModelError: `engine-refused`.
     """
     data = memoryview(model.data)
-    empty = empty_constants(data)
-    for node in walk(data, "model", "node"):
-        operator, inputs, outputs, attributes = read_node(node)
+    nodes = [read_node(node) for node in walk(data, "model", "node")]
+    decided = any(operator in _DECIDED_BY for operator, *_ in nodes)
+    empty = empty_constants(data) if decided else ()
+    for operator, inputs, outputs, attributes in nodes:
         broken = broken_rule(operator, inputs, outputs, attributes, empty)
         if broken is not None:
             raise ModelError(
