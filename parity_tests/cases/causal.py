@@ -295,6 +295,25 @@ class MaskByLength(nn.Module):
 
 
 @case(
+    "returned_lengths",
+    "causal",
+    states=["past", "gru.h"],
+    route="direct",
+    inputs={"x": "float32[batch, time, 6]", "lengths": "int64[batch] in 1..time"},
+)
+class ReturnedLengths(nn.Module):
+    """The lengths come back as they are and as shares: no output of a step, and the caller has them."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.gru = nn.Conv1d(6, 6, 3), nn.GRU(6, 4, batch_first=True)
+
+    def forward(self, x, lengths):
+        seen = self.conv(F.pad(x.transpose(1, 2), (2, 0))).transpose(1, 2)
+        return {"y": self.gru(seen)[0], "lengths": lengths, "shares": lengths / x.shape[1]}
+
+
+@case(
     "quasi_recurrent",
     "causal",
     states=["c", "past"],

@@ -230,3 +230,31 @@ class StepsBetweenCells(nn.Module):
             h = self.cell(x[:, t], h)
             ys.append(self.out(h))
         return torch.stack(ys, 1)
+
+
+@case(
+    "loop_fresh_constants",
+    "loops",
+    states=["carried"],
+    route="scan",
+    inputs={"x": "float32[time, batch, 6]"},
+)
+class FreshConstants(nn.Module):
+    """A spiking neuron that makes its threshold and its rest anew at each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.into = nn.Linear(6, 6)
+
+    def fire(self, frame, v, z):
+        threshold, rest = torch.tensor(0.5), torch.as_tensor(-0.25)
+        v = 0.75 * v * (1 - z) + rest * z + frame
+        return v, (v > threshold).to(v.dtype)
+
+    def forward(self, x):
+        v = z = torch.zeros_like(x[0])
+        ys = []
+        for step in range(x.shape[0]):
+            v, z = self.fire(self.into(x[step]), v, z)
+            ys.append(z + 0.1 * v)
+        return torch.stack(ys)

@@ -15,6 +15,8 @@ from rnnx.errors import ModelError
 from rnnx.model.contract import from_json, to_json
 from rnnx.parity.lazy_inputs import drawn_inputs
 from rnnx.testing import assert_parity
+from rnnx_export.module.subject import Subject
+from rnnx_export.states.discover import discover
 
 INPUTS = {"x": "float32[batch, time, 6]", "lengths": "int64[batch] in 1..time"}
 
@@ -66,3 +68,19 @@ def test_an_order_belongs_to_lengths(tmp_path: Path) -> None:
     assert from_json(text) == contract
     with pytest.raises(ModelError, match="is no length"):
         from_json(text.replace('"role":"length",', ""))
+
+
+class Returned(nn.Module):
+    """Gives the lengths back, and how many steps count in all."""
+
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        valid = torch.arange(x.shape[1]) < lengths[:, None]
+        return torch.cumsum(x, 1) * valid[..., None], lengths, x.mean() + lengths
+
+
+def test_lengths_that_come_back_are_no_output_of_a_step() -> None:
+    """What also says of the values stays: whoever returns it means it."""
+    plan = discover(Subject(Returned(), INPUTS))
+    assert [output.path for output in plan.outputs] == [("0",), ("2",)]
+    assert plan.whole_only is not None
+    assert any("result.1 says how long the rows are" in note for note in plan.notes)

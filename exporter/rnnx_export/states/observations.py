@@ -109,6 +109,13 @@ class Exploration:
             return "its number of axes depends on a size"
         return infer_shape(base, others, self.sizes, self._varied)
 
+    def has_time_axis(self, path: Path) -> bool:
+        """Whether an axis of a part of forward's result follows the model's time."""
+        longer = self.variants.get("time")
+        if longer is None:
+            return False
+        return bool(longer.first.leaf(path).shape != self.base.first.leaf(path).shape)
+
     def folded(
         self, pick: Callable[[Run], Tensor], shown: Callable[[Run], Tensor]
     ) -> tuple[tuple[Dimension, ...], Fold] | None:

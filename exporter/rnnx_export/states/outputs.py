@@ -11,7 +11,8 @@ from torch import Tensor
 from rnnx_export import refusals
 from rnnx_export.module.return_names import same_name
 from rnnx_export.module.spec import TensorSpec
-from rnnx_export.module.structure import Path, tensors
+from rnnx_export.module.structure import Path, flatten, tensors
+from rnnx_export.module.tensors import same_values
 from rnnx_export.states.arguments import part_names, result_names
 from rnnx_export.states.buffers import unique
 from rnnx_export.states.export_plan import Argument, Output
@@ -32,6 +33,7 @@ def find_outputs(
         if leaf.is_complex():
             raise refusals.complex_output(seen.subject, ".".join(("result", *path)), leaf)
     free = [path for path, _ in leaves if path not in states] or [path for path, _ in leaves]
+    free = _without_lengths(seen, free)
     reserved = set(seen.subject.inputs) | {
         f"{name}_{side}" for name in seen.subject.states for side in ("in", "out")
     }
@@ -46,6 +48,38 @@ def find_outputs(
             shape = _partly_named(seen, path, sizes)
         outputs.append(Output(unique(name, used), TensorSpec(seen.base.first.leaf(path).dtype, shape), path))
     return outputs, reason
+
+
+def _without_lengths(seen: Exploration, paths: list[Path]) -> list[Path]:
+    """Return the parts of a result that say more than how long the rows are, and note the others.
+
+    How many steps of a whole call are valid is no value at its last step: the caller has it already.
+    """
+    subject = seen.subject
+    lengths = [name for name, spec in subject.inputs.items() if spec.is_length]
+    plain = [path for path in paths if not seen.has_time_axis(path)]
+    if not lengths or not plain or len(plain) == len(paths):
+        return paths
+    base, other = seen.base, seen.other
+    swapped = {name: other.first.inputs[name] for name in lengths}
+    same = {name: base.first.inputs[name] for name in lengths}
+    results = [
+        dict(flatten(subject.call(subject.fresh(), inputs, dict(passed))))
+        for inputs, passed in (
+            ({**other.first.inputs, **same}, other.passed),  # all but the lengths differ
+            ({**base.first.inputs, **swapped}, base.passed),  # only they do
+        )
+    ]
+    echoes = []
+    for path in plain:
+        first = base.first.leaf(path)
+        if same_values(results[0][path], first) and not same_values(results[1][path], first):
+            echoes.append(path)
+            seen.notes.append(
+                f"{'.'.join(('result', *path))} says how long the rows are and nothing else: "
+                "it is no output of a step"
+            )
+    return [path for path in paths if path not in echoes]
 
 
 def like_states(seen: Exploration, outputs: list[Output], returns: Any) -> list[str]:
