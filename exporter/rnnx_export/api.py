@@ -25,6 +25,7 @@ from rnnx_export.graph.passes.table import NEWEST_OPSET, OPSET
 from rnnx_export.module.spec import boundary_dtype
 from rnnx_export.module.subject import Subject, one_thread
 from rnnx_export.pipeline import Order, run
+from rnnx_export.states.delay import with_delay
 from rnnx_export.states.discover import discover
 from rnnx_export.states.export_plan import Plan
 from rnnx_export.states.longest import with_longest
@@ -61,6 +62,7 @@ def export(
     time: bool = False,
     vocabulary: Sequence[str] | None = None,
     longest: int | None = None,
+    delay: int | str | None = None,
     steps_per_second: float | None = None,
     name: str | None = None,
     user: Mapping[str, Any] | None = None,
@@ -87,6 +89,8 @@ def export(
         vocabulary: for a model over symbols with one int64 input and logits: what each id stands for.
         longest: the most steps that forward takes from the start of a sequence, such as the size of a mask;
             None has it found, up to 256.
+        delay: by how many steps outputs may come late where forward looks ahead, so that it can be stepped:
+            a number, or "auto" for as few as it takes. None: such a module takes whole sequences only.
         steps_per_second: how fast time runs, for people.
         name: the model's name; the file's by default.
         user: anything JSON can hold, passed through untouched.
@@ -101,7 +105,7 @@ def export(
         TypeError: one is of another kind than it should be.
         FileError: the files cannot be written.
     """
-    _check(opset, longest, steps_per_second, vocabulary)
+    _check(opset, longest, delay, steps_per_second, vocabulary)
     user = mapping("user", user, "what JSON can hold")
     for kind, trees in (("inputs", inputs), ("state", state), ("constants", constants)):
         mapping(kind, trees, "specs by parameter" if kind != "constants" else "values by parameter")
@@ -114,7 +118,9 @@ def export(
         plan = discover(subject, returns)
         if time and not plan.has_time:
             plan = with_time(plan)
-        if plan.whole_only is None:
+        if delay is not None:
+            plan = with_delay(plan, returns, delay)
+        if plan.whole_only is None and plan.delay is None:
             plan = made_to_step(plan, returns)
         plan = with_longest(plan, longest)
         details = {
@@ -147,7 +153,7 @@ def _only_refusals(module: Any, method: str) -> Iterator[None]:
         ) from error
 
 
-def _check(opset: Any, longest: Any, steps_per_second: Any, vocabulary: Any) -> None:
+def _check(opset: Any, longest: Any, delay: Any, steps_per_second: Any, vocabulary: Any) -> None:
     if longest is not None:
         number(longest, "the most steps of a sequence, 1 or more", least=1, code="bad-longest")
     number(
@@ -158,6 +164,8 @@ def _check(opset: Any, longest: Any, steps_per_second: Any, vocabulary: Any) -> 
         code="bad-opset",
         fix=f"leave it out: {OPSET} is what the oldest runtimes open",
     )
+    if delay is not None and delay != "auto":
+        number(delay, "a delay in steps, 0 or more, or 'auto'", least=0, code="bad-delay")
     is_number = isinstance(steps_per_second, (int, float)) and not isinstance(steps_per_second, bool)
     if steps_per_second is not None and not (is_number and 0 < steps_per_second < float("inf")):
         raise UsageError(
@@ -191,7 +199,12 @@ def _contract(details: Mapping[str, Any], plan: Plan, identity: str) -> Contract
         for name, spec in plan.subject.inputs.items()
     ]
     outputs = [
-        OutputSpec(name=o.name, dtype=boundary_dtype(o.spec.dtype), shape=list(o.spec.shape))  # type: ignore[arg-type]
+        OutputSpec(
+            name=o.name,
+            dtype=boundary_dtype(o.spec.dtype),  # type: ignore[arg-type]
+            shape=list(o.spec.shape),
+            delay=plan.convention.delay,
+        )
         for o in plan.outputs
     ]
     symbols = details["vocabulary"]

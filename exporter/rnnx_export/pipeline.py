@@ -145,6 +145,8 @@ STAGES: tuple[Callable[[Attempt], Attempt], ...] = (
 
 def _not_direct(plan: Plan) -> str | None:
     """Return why a plan cannot be captured with its time axis, None if it may be."""
+    if plan.delay is not None:
+        return "outputs that come late are computed a step at a time"
     looped = plan.loops or plan.step_graph is not None
     return "memory lies in a Python loop over time" if looped else None
 
@@ -156,7 +158,8 @@ def _not_scan(plan: Plan) -> str | None:
 
 def _with_hold_states(plan: Plan) -> Plan:
     """Return the plan with what no random input moves, such as hold state: its loop shows it all the same."""
-    return lift_loop(plan) if plan.step_graph is None and not plan.loops else plan
+    closed = plan.step_graph is not None or plan.loops or plan.delay is not None
+    return plan if closed else lift_loop(plan)
 
 
 @dataclasses.dataclass(frozen=True)

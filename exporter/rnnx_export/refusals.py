@@ -39,6 +39,17 @@ def location(subject: Subject, path: str = "") -> str:
         return name
 
 
+def not_delayed(subject: Subject, steps: int | None, why: str) -> RefusedError:
+    """Return the refusal of a module whose outputs cannot come late."""
+    late = "" if steps is None else f" with a delay of {steps} step{'s' if steps > 1 else ''}"
+    return RefusedError(
+        "not-delayed",
+        expected=f"{location(subject)} to be stepped{late}",
+        found=f"{why}",
+        fix="leave delay out: the file then takes whole sequences, and says why",
+    )
+
+
 def growing(subject: Subject, place: Place, first: Tensor, second: Tensor) -> RefusedError:
     """Return the refusal of a cache that grows."""
     return RefusedError(

@@ -26,6 +26,20 @@ def with_past(tracer: Tracer, lift: Lift, x: Tensor, frames: int) -> Tensor:
     return joined
 
 
+def windowed(tracer: Tracer, lift: Lift, x: Tensor, frames: int, fill: float) -> Tensor:
+    """Return [past, x] along time; of a call that looks ahead, the frames around a step that is late."""
+    if lift.ahead is None:
+        return with_past(tracer, lift, x, frames)
+    ahead = lift.ahead
+    if tracer.delays is not None:
+        late = tracer.delays.now or 0
+        x = torch.where(tracer.delays.exists(late, ahead.batch, x.dim()), x, torch.full_like(x, fill))
+        tracer.delays.now = late + ahead.steps
+    if lift.names:
+        x = with_past(tracer, lift, x, tracer.states[lift.names[0]].shape[lift.axis])
+    return x.narrow(lift.axis, 0, x.shape[lift.axis] - ahead.spare)
+
+
 def delayed(tracer: Tracer, lift: Lift, x: Tensor) -> Tensor:
     """Return a chunk that is late by as many frames as its state holds."""
     frames = tracer.states[lift.names[0]].shape[lift.axis]

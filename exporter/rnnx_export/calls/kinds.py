@@ -44,7 +44,7 @@ POSITIONS = ("arange", "first")
 SHIFTS = ("later", "earlier", "roll", "front", "repeat")
 
 
-PASTS = ("pad", "cat", "conv", "conv_transpose", "fold", "earlier", "roll", "repeat")
+PASTS = ("pad", "cat", "conv", "pool", "conv_transpose", "fold", "mirror", "earlier", "roll", "repeat")
 
 
 SLOTS: dict[str, tuple[str, ...]] = {

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from rnnx_export.calls.helpers import each, named, slices, with_past
+from rnnx_export.calls.helpers import each, named, slices, windowed, with_past
 from rnnx_export.calls.types import Call, Tracer
 
 
@@ -23,20 +23,29 @@ def transposed_convolution(
     )
     spatial = weight.dim() - 2
     strides, sides, dilations = (each(value, spatial) for value in (stride, padding, dilation))
-    first, frames = x.dim() - spatial, {}
+    first, frames, after = x.dim() - spatial, {}, {}
     for index in range(spatial):
         count = _earlier(weight.shape[2 + index], dilations[index], strides[index])
-        # Padding cuts elements off the front as well: what comes out then waits for frames to come.
-        if count and sides[index] == 0:
+        if count:
             frames[first + index] = count
-    lift = tracer.record("conv_transpose", like=x, axes=frames) if frames else None
+            # Padding cuts elements off the front as well: what comes out then waits for frames to come.
+            after[first + index] = -(-sides[index] // strides[index])
+    lift = tracer.record("conv_transpose", like=x, axes=frames, after=after) if frames else None
     if lift is None:
         return func(*args, **kwargs)
-    count = frames[lift.axis]
-    joined = with_past(tracer, lift, x, count)
-    y = func(joined, weight, bias, stride, padding, extra, groups, dilation)
+    count, place = frames[lift.axis], lift.axis - first
+    size, cut = x.shape[lift.axis], sides[place]
+    sides[place] = 0
+    joined = windowed(tracer, lift, x, count, 0.0)
+    y = func(joined, weight, bias, stride, sides, extra, groups, dilation)
     # The elements behind the last frame stay: the model cuts them off, or adds them to what comes.
-    return y[slices(y, lift.axis, count * strides[lift.axis - first], None)]
+    begin = count * strides[place] + cut
+    if lift.ahead is None:
+        return y[slices(y, lift.axis, begin, None)]
+    behind = dilations[place] * (weight.shape[2 + place] - 1) + 1 - strides[place] - 2 * cut
+    return y[
+        slices(y, lift.axis, begin, begin + size * strides[place] + behind + each(extra, spatial)[place])
+    ]
 
 
 def _earlier(kernel: int, dilation: int, stride: int) -> int:

@@ -10,6 +10,7 @@ from rnnx_export.calls import (
     branches,
     cumulative,
     decompositions,
+    mirrors,
     non_causal,
     overlap_add,
     packed,
@@ -22,16 +23,18 @@ from rnnx_export.calls import (
 from rnnx_export.calls.kinds import LOOKS_EVERYWHERE, RANDOM, RUNNING
 from rnnx_export.calls.types import Handler
 
+_POOLS = tuple(f"{kind}_pool{axes}d" for kind in ("avg", "max") for axes in (1, 2, 3))
 _JOINS = ("cat", "concat", "concatenate")
 _FAMILIES: tuple[tuple[tuple[str, ...], tuple[Handler, ...]], ...] = (
     (("lstm", "gru", "rnn_tanh", "rnn_relu"), (recurrent.layer,)),
     (("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"), (recurrent.cell,)),
     (("conv1d", "conv2d", "conv3d"), (padding.convolution,)),
     (("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), (overlap_add.transposed_convolution,)),
+    (_POOLS, (padding.pooling,)),
     (("fold",), (overlap_add.overlap_add,)),
     (RUNNING, (cumulative.cumulative,)),
     (_JOINS, (shifts.join, padding.cat)),
-    (("pad",), (shifts.pad, padding.pad)),
+    (("pad",), (mirrors.pad, shifts.pad, padding.pad)),
     (("__getitem__",), (shifts.index,)),
     (("__setitem__",), (shifts.assign,)),
     (("roll",), (shifts.roll,)),

@@ -16,10 +16,13 @@ from typing import Any
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from rnnx_export.calls.delays import Delays
 from rnnx_export.calls.packing import Packing
 from rnnx_export.calls.table import HANDLERS
 from rnnx_export.calls.types import Decision, Lift, RecordedCall
 from rnnx_export.diagnostics import caller
+
+_NOTHING: Mapping[int, int] = {}
 
 
 class CallTracer(TorchFunctionMode):
@@ -49,6 +52,7 @@ class CallTracer(TorchFunctionMode):
         self.forced = forced
         self.decisions: list[Decision] = []
         self.conditions: dict[str, Tensor] = {}
+        self.delays: Delays | None = None
         self.next_states: dict[str, Tensor] = {}
         self.recordings: list[RecordedCall] = []
         self.packing = Packing()
@@ -82,6 +86,12 @@ class CallTracer(TorchFunctionMode):
     ) -> Any:
         """Hand the call to the first handler that takes it, or through."""
         kwargs = kwargs or {}
+        if self.delays is None:
+            return self._handled(func, args, kwargs)
+        args, kwargs = self.delays.together(func, args, kwargs)
+        return self.delays.mark(func, args, self._handled(func, args, kwargs))
+
+    def _handled(self, func: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
         for handler in HANDLERS.get(getattr(func, "__name__", ""), ()):
             result = handler(self, func, args, kwargs)
             if result is not NotImplemented:
@@ -96,6 +106,7 @@ class CallTracer(TorchFunctionMode):
         like: Tensor,
         axes: Mapping[int, int],
         fill: float = 0.0,
+        after: Mapping[int, int] = _NOTHING,
     ) -> Lift | None:
         """Record one call; return its lift if it has one."""
         path = self._paths[-1]
@@ -104,9 +115,12 @@ class CallTracer(TorchFunctionMode):
         key = f"{pair}:{count}"
         if not self.lifts:
             start = tuple(value.clone() for value in start)  # forward may write to them later
-        recorded = RecordedCall(key, kind, path, start, like, dict(axes), fill, caller())
+        recorded = RecordedCall(key, kind, path, start, like, dict(axes), fill, caller(), after)
         self.recordings.append(recorded)
-        return self.lifts.get(key)
+        lift = self.lifts.get(key)
+        if lift is not None and self.delays is not None and lift.ahead is None:
+            self.delays.at |= dict.fromkeys(lift.names, self.delays.now or 0)
+        return lift
 
     def ended(self, ends: Sequence[Tensor]) -> None:
         """Note what the call that was recorded last ended with, in the order of its start."""

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from rnnx_export.calls.delays import Ahead, Delays
 from rnnx_export.calls.packing import Packing
 
 Call = tuple[Any, ...]
@@ -27,6 +28,7 @@ class RecordedCall:
         like: shape and dtype stand for the tensor whose past is carried.
         axes: the axes that could be time, each with the frames of memory it would take.
         fill: the number a padding or running value starts from.
+        after: by axis, the frames behind the end that it looks at.
         where: "file:line" of the call outside torch.
     """
 
@@ -38,6 +40,7 @@ class RecordedCall:
     axes: dict[int, int]
     fill: float
     where: str
+    after: Mapping[int, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,12 +61,16 @@ class Decision:
 
 @dataclasses.dataclass(frozen=True)
 class Lift:
-    """A recorded call whose memory becomes states: their names, and the axis that is time."""
+    """A recorded call whose memory becomes states: their names, and the axis that is time.
+
+    `ahead` is how it looks ahead, where its result is to be late for that.
+    """
 
     key: str
     kind: str
     axis: int
     names: tuple[str, ...]
+    ahead: Ahead | None = None
 
 
 class Tracer(Protocol):
@@ -78,6 +85,7 @@ class Tracer(Protocol):
         sides: by key, what decisions on values are settled to be.
         forced: whether they are so outside of a capture too.
         decisions: those that were made; in a capture only `conditions`, the tensors that decide, by key.
+        delays: which values are late, where outputs are to be.
     """
 
     states: dict[str, Tensor]
@@ -90,6 +98,7 @@ class Tracer(Protocol):
     forced: bool
     decisions: list[Decision]
     conditions: dict[str, Tensor]
+    delays: Delays | None
 
     def record(
         self,
@@ -99,6 +108,7 @@ class Tracer(Protocol):
         like: Tensor,
         axes: Mapping[int, int],
         fill: float = ...,
+        after: Mapping[int, int] = ...,
     ) -> Lift | None:
         """Record one call; return its lift if it has one."""
 

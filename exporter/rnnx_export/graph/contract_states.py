@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from rnnx.model.contract import StateSpec
 from rnnx.model.contract_values import encode_initial
 from rnnx_export.module.spec import boundary_dtype
@@ -28,6 +30,7 @@ def state_specs(plan: Plan) -> list[StateSpec]:
                 dtype=boundary_dtype(state.spec.dtype),  # type: ignore[arg-type]
                 shape=list(state.spec.shape),
                 initial=encode_initial(state.initial),
+                role="ended" if plan.delay is not None and state.name == plan.delay.ended else msgspec.UNSET,
             )
         )
     return entries

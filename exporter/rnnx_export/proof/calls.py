@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -71,6 +72,53 @@ def compare_ends(setting: ProofSetting, inputs: Mapping[str, Any], sizes: Mappin
         _compare(
             setting, spec.name, expected[spec.name], got[spec.name], "after rows of unequal lengths", None
         )
+
+
+def compare_flush(setting: ProofSetting, batch: int) -> None:
+    """Compare what a sequence that is over still gives with the last outputs of the module's whole call.
+
+    Of a sequence that is shorter than the delay a module may make something else, which is noted.
+
+    Raises:
+        ProofError: they differ.
+    """
+    delay = setting.plan.delay
+    if delay is None or delay.ended is None:
+        return
+    _compare_end(setting, batch, 2 * delay.steps + 3)
+    short = max(1, delay.steps // 2)
+    try:
+        _compare_end(setting, batch, short)
+    except InputError:  # forward does not run on a sequence as short as this
+        pass
+    except ProofError:
+        setting.note(f"a sequence of {short} steps, less than the delay, ends otherwise than forward ends it")
+
+
+def _compare_end(setting: ProofSetting, batch: int, steps: int) -> None:
+    """Compare a sequence of so many steps and what comes after it. Raises ProofError, InputError."""
+    plan, contract = setting.plan, setting.contract
+    assert plan.delay is not None
+    assert plan.delay.ended is not None
+    sizes = setting.sizes(batch, steps, 5)
+    inputs = setting.inputs(sizes, 5)
+    convention = dataclasses.replace(plan.convention, delay=0)
+    driven = DrivenReference(dataclasses.replace(plan, convention=convention))
+    expected = [outputs for outputs, _ in driven.steps(inputs, driven.start(sizes))]
+    stream = setting.stream(sizes)
+    before = stream.run(chunk_inputs(contract, inputs, 0, steps))
+    stream.state[plan.delay.ended] = np.ones_like(stream.state[plan.delay.ended])
+    nothing = {
+        name: np.zeros((plan.delay.steps, *rows.shape[1:]), rows.dtype) if setting.stepped(name) else rows
+        for name, rows in inputs.items()
+    }
+    after = stream.run(chunk_inputs(contract, nothing, 0, plan.delay.steps))
+    for spec in contract.outputs:
+        shape = chunk_shape(contract, spec)
+        rows = np.concatenate([to_steps(part[spec.name], shape) for part in (before, after)])
+        for step, row in enumerate(rows[plan.delay.steps :]):
+            where = f"a sequence of {steps} steps and its end: step {step}"
+            _compare(setting, spec.name, expected[step][spec.name], row, where, None)
 
 
 def _rows(

@@ -121,17 +121,20 @@ class DrivenReference(ModuleReference):
         self, module: nn.Module, result: Any, arguments: Mapping[str, Any], length: int
     ) -> list[tuple[Arrays, Arrays]]:
         """Return what one call gave: outputs step by step, and at its end the states that can be seen."""
+        convention = self.convention
         leaves = dict(flatten(result))
         rows, last = {}, {}
-        for output in self.convention.outputs:
+        for output in convention.outputs:
             value = to_numpy(leaves[output.path])
             if output.spec.has("time"):
-                rows[output.name] = _rows(value, output.spec, length)
+                rows[output.name] = _late(_rows(value, output.spec, length), convention.delay)
             else:
                 last[output.name] = value
-        ends = {}
+        ends: dict[str, np.ndarray[Any, Any]] = {}
+        if convention.delay:  # the model is not as far as the module
+            return [({name: each[step] for name, each in rows.items()}, ends) for step in range(length)]
         held = {name: dict(flatten(value)) for name, value in arguments.items()}
-        subject = self.convention.subject
+        subject = convention.subject
         for state in self.plan.states:
             if state.name in subject.states:
                 parameter, path = subject.place(state.name)
@@ -164,6 +167,12 @@ def _rows(chunk: np.ndarray[Any, Any], spec: TensorSpec, steps: int) -> np.ndarr
     rows = to_steps(chunk, spec.shape)
     missing = steps - len(rows)
     return np.concatenate([rows, np.zeros((missing, *rows.shape[1:]), rows.dtype)]) if missing > 0 else rows
+
+
+def _late(rows: np.ndarray[Any, Any], delay: int) -> np.ndarray[Any, Any]:
+    """Return [step, ...] rows that come some steps later, zeros before them."""
+    first = np.zeros_like(rows[: min(delay, len(rows))])
+    return np.concatenate([first, rows[: len(rows) - len(first)]])
 
 
 class _Resuming:

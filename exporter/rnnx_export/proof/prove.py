@@ -28,7 +28,7 @@ from rnnx.parity.rounding import WINDOW
 from rnnx.session import load
 from rnnx_export import refusals
 from rnnx_export.module.tensors import to_numpy
-from rnnx_export.proof.calls import compare_calls, compare_ends
+from rnnx_export.proof.calls import compare_calls, compare_ends, compare_flush
 from rnnx_export.proof.driven_reference import DrivenReference, check_explained
 from rnnx_export.proof.float64_file import compare_in_float64
 from rnnx_export.proof.float64_reference import open_reference64
@@ -86,11 +86,12 @@ def prove(plan: Plan, model: bytes, contract: Contract, computed: str, folder: P
     prover = _Prover(setting, onnx.load_model_from_string(model) if folder is None else None)
     batches = [1, 4] if contract.has_batch else [1]
     for seed, batch in enumerate(batches):
-        prover.compare(batch, 9 + seed * 4, seed)
+        prover.compare(batch, 9 + seed * 4 + plan.convention.delay, seed)
     prover.compare_long(batches[-1])
     if plan.sides or plan.both:
         prover.compare_decisions(batches[-1])
     compare_calls(setting, batches[-1])
+    compare_flush(setting, batches[-1])
     if not plan.whole_only:
         prover.look_ahead()
         explain_states(setting)
@@ -136,7 +137,7 @@ class _Prover:
     def compare_decisions(self, batch: int) -> None:
         """Compare on inputs that take the other sides of decisions on values."""
         for seed in range(_DECISION_SEEDS):
-            sizes = self.setting.sizes(batch, 6, seed % 2)
+            sizes = self.setting.sizes(batch, 6 + self.plan.convention.delay, seed % 2)
             inputs = self.setting.inputs(sizes, 40 + seed, odd=True)
             for reference in self._references(None):
                 self._compare(reference, inputs, sizes, seed, "inputs that decide otherwise")
@@ -258,8 +259,8 @@ class _Prover:
 
     def look_ahead(self) -> None:
         """Fill the future with other values: the past must not change by a bit."""
-        contract = self.session.contract
-        steps, cut = 10, 5
+        contract, delay = self.session.contract, self.plan.convention.delay
+        steps, cut = 10 + 2 * delay, 5 + delay
         sizes = self.setting.sizes(2 if contract.has_batch else 1, steps, 3)
         inputs = self.setting.inputs(sizes, 3)
         other = self.setting.inputs(sizes, 4)
@@ -279,7 +280,8 @@ class _Prover:
     def trace(self) -> bytes:
         """Return a small trace of the module."""
         contract = self.session.contract
-        sizes = self.setting.sizes(2 if contract.has_batch else 1, _TRACE_STEPS, 6)
+        steps = _TRACE_STEPS + self.plan.convention.delay
+        sizes = self.setting.sizes(2 if contract.has_batch else 1, steps, 6)
         inputs = self.setting.inputs(sizes, 6)
         whole = self.plan.whole_only
         reference: Reference = DrivenReference(self.plan) if whole else StepReference(self.plan)

@@ -15,6 +15,7 @@ from rnnx_export.loops.unroll import lift_loop
 from rnnx_export.module.subject import Subject, require_method, require_module
 from rnnx_export.proof.driven_reference import DrivenReference, check_driven
 from rnnx_export.proof.module_reference import ModuleReference, StepReference
+from rnnx_export.states.delay import with_delay
 from rnnx_export.states.discover import discover
 from rnnx_export.states.export_plan import Plan
 from rnnx_export.states.time_loop import with_time
@@ -88,8 +89,11 @@ def _plan_like(
     plan = discover(subject, arguments.get("returns"))
     if contract.has_time and not plan.has_time:
         plan = with_time(plan)
+    late = max(output.delay for output in contract.outputs)
+    if late:
+        plan = with_delay(plan, arguments.get("returns"), late)
     wanted = {spec.name for spec in contract.states}
-    if not contract.whole_only and wanted - {spec.name for spec in plan.states}:
+    if not contract.whole_only and not late and wanted - {spec.name for spec in plan.states}:
         # What only a fallback rule finds, and what a loop of the module's own carries, as the export did.
         plan = made_to_step(plan, arguments.get("returns"))
         if wanted - {spec.name for spec in plan.states}:

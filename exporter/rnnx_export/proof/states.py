@@ -24,7 +24,8 @@ def explain_states(setting: ProofSetting) -> None:
     Raises:
         ProofError: another value in a state changes nothing in the file, and something in the module.
     """
-    sizes = setting.sizes(2 if setting.contract.has_batch else 1, _WARM_STEPS + _MOVED_STEPS, 5)
+    steps = _warm_steps(setting) + _MOVED_STEPS
+    sizes = setting.sizes(2 if setting.contract.has_batch else 1, steps, 5)
     # One draw of inputs may begin with what makes all states anew, such as a mask.
     draws = [setting.inputs(sizes, seed) for seed in _SEEDS]
     bases = [_run(setting, inputs, sizes, {}) for inputs in draws[:1]]
@@ -52,11 +53,17 @@ def _run(
 ) -> _Ends:
     """Run the first steps, put `states` in, run the rest."""
     stream, contract = setting.stream(sizes), setting.contract
-    stream.run(chunk_inputs(contract, inputs, 0, _WARM_STEPS))
+    warm = _warm_steps(setting)
+    stream.run(chunk_inputs(contract, inputs, 0, warm))
     middle = dict(stream.state)
     stream.state.update(states)
-    outputs = stream.run(chunk_inputs(contract, inputs, _WARM_STEPS, sizes["time"]))
+    outputs = stream.run(chunk_inputs(contract, inputs, warm, sizes["time"]))
     return middle, outputs, dict(stream.state)
+
+
+def _warm_steps(setting: ProofSetting) -> int:
+    """Return how many steps are run first: until outputs come."""
+    return _WARM_STEPS + setting.plan.convention.delay
 
 
 def _moves(
@@ -78,11 +85,11 @@ def _moves_module(
     setting: ProofSetting, name: str, inputs: Mapping[str, Any], warm: Mapping[str, Any], value: Any
 ) -> bool:
     """Whether another value in a state changes an output or another state of the module."""
-    specs = setting.plan.subject.inputs
+    specs, steps = setting.plan.subject.inputs, _warm_steps(setting)
     rows = {
-        key: array[_WARM_STEPS:]
+        key: array[steps:]
         if setting.stepped(key)
-        else np.maximum(array - _WARM_STEPS, 0)
+        else np.maximum(array - steps, 0)
         if specs[key].is_length
         else array
         for key, array in inputs.items()

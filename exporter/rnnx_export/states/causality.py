@@ -88,7 +88,19 @@ def call_fresh(
     subject = plan.subject
     declared = {name: states[name].clone() for name in subject.states}
     leaves = dict(flatten(subject.call(subject.fresh(dtype), dict(inputs), declared)))
-    return [leaves[output.path] for output in plan.outputs]
+    steps = plan.convention.delay
+    return [late_by(leaves[output.path], output.spec, steps) for output in plan.outputs]
+
+
+def late_by(value: Tensor, spec: TensorSpec, steps: int) -> Tensor:
+    """Return an output of a whole call, later by some steps: zeros in front, and without its last steps."""
+    axis = axis_index(spec.shape, "time")
+    if axis is None or not steps:
+        return value
+    frames = steps * spec.axes()[axis].factor
+    size = value.shape[axis]
+    front = torch.zeros_like(value).narrow(axis, 0, min(frames, size))
+    return torch.cat([front, value.narrow(axis, 0, max(size - frames, 0))], axis)
 
 
 class Ahead(NamedTuple):
@@ -202,15 +214,7 @@ def _steps_agree(
 ) -> bool:
     """Whether a whole call and steps give the same outputs; with `ends`, only those without time count."""
     whole = call_fresh(plan, inputs, states, dtype)
-    program = step_program(plan, dtype)
-    steps = plan.sizes["time"]
-    rows: list[list[Tensor]] = []
-    carried = list(states.values())
-    for step in range(steps):
-        arguments = [_step_of(value, plan.subject, name, step, steps) for name, value in inputs.items()]
-        result = program(*arguments, *carried)
-        rows.append([*result[: len(plan.outputs)]])
-        carried = list(result[len(plan.outputs) :])
+    rows = stepped_rows(plan, inputs, states, plan.sizes["time"], dtype)
     for index, output in enumerate(plan.outputs):
         if ends and output.spec.has("time"):
             continue
@@ -222,6 +226,29 @@ def _steps_agree(
         if not torch.allclose(got.double(), expected.double(), rtol=close, atol=close, equal_nan=True):
             return False
     return True
+
+
+def stepped_rows(
+    plan: Plan,
+    inputs: Mapping[str, Tensor],
+    states: Mapping[str, Tensor],
+    steps: int,
+    dtype: torch.dtype | None = None,
+    *,
+    ends: int | None = None,
+) -> list[list[Tensor]]:
+    """Return the outputs of each step of a stream; at step `ends` it is told that its sequence is over."""
+    program = step_program(plan, dtype)
+    rows: list[list[Tensor]] = []
+    carried = dict(states)
+    for step in range(steps):
+        if step == ends and plan.delay is not None and plan.delay.ended is not None:
+            carried[plan.delay.ended] = torch.ones_like(carried[plan.delay.ended])
+        arguments = [_step_of(value, plan.subject, name, step, steps) for name, value in inputs.items()]
+        result = program(*arguments, *carried.values())
+        rows.append([*result[: len(plan.outputs)]])
+        carried = dict(zip(carried, result[len(plan.outputs) :], strict=True))
+    return rows
 
 
 def _step_of(value: Tensor, subject: Subject, name: str, step: int, steps: int) -> Tensor:

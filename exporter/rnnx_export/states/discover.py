@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rnnx.errors import RefusedError
 from rnnx_export import refusals
+from rnnx_export.calls.delays import Ahead
 from rnnx_export.calls.kinds import LOOKS_EVERYWHERE, PASTS, POSITIONS, RECURRENT, RUNNING, SHIFTS, SLOTS
 from rnnx_export.calls.types import Lift, RecordedCall
 from rnnx_export.diagnostics import Because, Reason, quiet
@@ -36,7 +37,9 @@ _QUANTISED = ("torch.ao.nn.quantized.", "torch.ao.nn.intrinsic.quantized.")
 _FROM_INPUT = "starts from a state computed from an input"
 
 
-def discover(subject: Subject, returns: Any = None, *, fallbacks: Collection[str] = ()) -> Plan:
+def discover(
+    subject: Subject, returns: Any = None, *, fallbacks: Collection[str] = (), ahead: bool = False
+) -> Plan:
     """Run the subject and return the plan of its export.
 
     Args:
@@ -44,6 +47,7 @@ def discover(subject: Subject, returns: Any = None, *, fallbacks: Collection[str
         returns: names for the parts of forward's result, nested as it is, or None.
         fallbacks: kinds of calls to lift by a fallback rule, since they may also be meant within a call:
             POSITIONS go on counting where the call before stopped, SHIFTS cut and fill a stream.
+        ahead: whether calls that look ahead are lifted too, their results being late for that.
 
     Raises:
         RefusedError: a reason why the module cannot be exported.
@@ -66,7 +70,7 @@ def discover(subject: Subject, returns: Any = None, *, fallbacks: Collection[str
             seen = Exploration(subject)
         used = {*subject.inputs, *subject.states}
         states = [*_declared(seen, origins), *remembered(seen, used)]
-        lifts, lifted, loops, more = _hidden(seen, used, fallbacks)
+        lifts, lifted, loops, more = _hidden(seen, used, fallbacks, ahead=ahead)
         outputs, reason = find_outputs(seen, returns, origins)
         if not states and not lifted:
             seen.notes += like_states(seen, outputs, returns)
@@ -136,8 +140,9 @@ def _without_returned_states(plan: Plan, seen: Exploration, returns: Any) -> Pla
     if not plan.lifts or plan.loops:
         return plan
     inputs, _ = seen.draw(0)
-    program = Program(plan)
-    program(*inputs.values(), *plan.start(plan.sizes).values())
+    whole = plan.without_lifts_ahead()
+    program = Program(whole)
+    program(*inputs.values(), *whole.start(plan.sizes).values())
     kept = [output for output in plan.outputs if output.path not in program.returned]
     if not kept or len(kept) == len(plan.outputs):
         return plan
@@ -292,7 +297,7 @@ def _declared(seen: Exploration, origins: Mapping[str, Path | Argument]) -> list
 
 
 def _hidden(
-    seen: Exploration, used: set[str], fallbacks: Collection[str]
+    seen: Exploration, used: set[str], fallbacks: Collection[str], *, ahead: bool
 ) -> tuple[dict[str, Lift], list[State], bool, frozenset[str]]:
     """Return the calls to lift, their states, whether one lies in a loop over time, and kinds left out."""
     lifts: dict[str, Lift] = {}
@@ -325,13 +330,47 @@ def _hidden(
         looped = recurrent and axis is None and recorded.key.endswith(":1") and once
         if axis is None and not (looped and _rows_alike(recorded.start)):
             continue
-        if recorded.kind in PASTS and recorded.axes[axis or 0] == 0:
+        looks = _ahead(seen, recorded, axis) if ahead and axis is not None else None
+        if recorded.kind in PASTS and looks is None and recorded.axes[axis or 0] <= 0:
             continue
+        waits = recorded.kind == "conv_transpose" and recorded.after.get(axis or 0, 0) > 0
+        if looks is None and (waits or recorded.kind == "mirror"):
+            continue  # it needs frames to come
         loops = loops or (looped and has_time)
-        names = tuple(unique(f"{recorded.path}.{slot}".strip("."), used) for slot in SLOTS[recorded.kind])
-        lift = lifts[recorded.key] = Lift(recorded.key, recorded.kind, -1 if axis is None else axis, names)
+        slots = SLOTS[recorded.kind]
+        if looks is not None and axis is not None and _frames_held(recorded, axis, looks) == 0:
+            slots = ()  # it is late, and needs no earlier frames
+        names = tuple(unique(f"{recorded.path}.{slot}".strip("."), used) for slot in slots)
+        lift = Lift(recorded.key, recorded.kind, -1 if axis is None else axis, names, looks)
+        lifts[recorded.key] = lift
         states += [_site_state(seen, recorded, lift, slot) for slot in range(len(names))]
     return lifts, states, loops, frozenset(more)
+
+
+def _ahead(seen: Exploration, recorded: RecordedCall, axis: int) -> Ahead | None:
+    """Return how a recorded call looks ahead along time, None if it does not."""
+    after = recorded.after.get(axis, 0)
+    if after <= 0 and recorded.kind != "mirror":
+        return None
+    frames = recorded.like.shape[axis] // seen.sizes["time"]
+    steps = -(-after // frames)
+    key = recorded.key
+    shape = seen.shape(lambda run: like if (like := _like(run, key)) is not None else recorded.like)
+    batch = shape.index("batch") if not isinstance(shape, str) and "batch" in shape else None
+    return Ahead(steps, steps * frames - after, frames, batch)
+
+
+def _like(run: Run, key: str) -> Tensor | None:
+    found = run.first.recorded(key)
+    return None if found is None else found.like
+
+
+def _frames_held(recorded: RecordedCall, axis: int, ahead: Ahead) -> int:
+    """Return how many frames before those of a step a call that looks ahead needs."""
+    before = recorded.axes[axis]
+    if recorded.kind == "mirror":  # whole steps, and what is mirrored at either end
+        before = -(-max(before, recorded.after[axis]) // ahead.frames) * ahead.frames
+    return before + ahead.steps * ahead.frames
 
 
 def _site_state(seen: Exploration, recorded: RecordedCall, lift: Lift, slot: int) -> State:
@@ -352,6 +391,8 @@ def _site_state(seen: Exploration, recorded: RecordedCall, lift: Lift, slot: int
         dtype = recorded.like.dtype
         if not isinstance(shape, str):
             frames = recorded.axes[lift.axis]
+            if lift.ahead is not None:
+                frames = _frames_held(recorded, lift.axis, lift.ahead)
             kept = (frames,) if recorded.kind in PASTS else ()
             shape = (*shape[: lift.axis], *kept, *shape[lift.axis + 1 :])
     fold: AnyFold | None = None

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rnnx_export.calls.delays import Delay
 from rnnx_export.calls.types import Lift
 from rnnx_export.module import attributes
 from rnnx_export.module.attributes import Place
@@ -70,11 +71,13 @@ class Convention:
         subject: the module and its arguments.
         feedback: by state argument, what is handed back for it after a call.
         outputs: the parts of the result that are outputs.
+        delay: by how many steps the model gives each of them later than forward does.
     """
 
     subject: Subject
     feedback: Mapping[str, Feedback]
     outputs: Sequence[Output]
+    delay: int = 0
 
     @property
     def has_time(self) -> bool:
@@ -99,6 +102,7 @@ class Plan:
         sides: by key, what decisions on a tensor's value are in the graph.
         both: keys of those of which the graph computes both sides, and chooses.
         longest: how many steps a sequence may have, None for any number.
+        delay: how outputs come late, where forward looks ahead and is stepped all the same.
         hint: why the model may be one that cannot be stepped, for want of a better reason.
         fallbacks: kinds of calls that could be lifted too, by a fallback rule.
         step_graph: a single step as a graph of its own, where it was found by unrolling a loop.
@@ -120,6 +124,7 @@ class Plan:
     sides: Mapping[str, bool] = dataclasses.field(default_factory=dict)
     both: tuple[str, ...] = ()
     longest: int | None = None
+    delay: Delay | None = None
 
     @property
     def has_time(self) -> bool:
@@ -139,6 +144,12 @@ class Plan:
             return self
         looped = {name for lift in self.lifts.values() if lift.axis < 0 for name in lift.names}
         return dataclasses.replace(self.without_states(looped), loops=False)
+
+    def without_lifts_ahead(self) -> Plan:
+        """Return a plan for whole calls: calls that look ahead run as they are."""
+        ahead = {name for lift in self.lifts.values() if lift.ahead is not None for name in lift.names}
+        lifts = {key: lift for key, lift in self.lifts.items() if lift.ahead is None}
+        return dataclasses.replace(self.without_states(ahead), lifts=lifts)
 
     def without_states(self, names: Collection[str]) -> Plan:
         """Return a plan without states that nothing depends on; their calls run as they are."""

@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rnnx_export.calls.delays import Delays
 from rnnx_export.calls.tracer import CallTracer
 from rnnx_export.module import attributes
 from rnnx_export.module.attributes import Place
-from rnnx_export.module.spec import time_axis
+from rnnx_export.module.spec import TensorSpec, time_axis
 from rnnx_export.module.structure import Path, flatten
 from rnnx_export.module.subject import in_precision
-from rnnx_export.states.export_plan import Argument, Plan, State
+from rnnx_export.states.export_plan import Argument, Output, Plan, State
 from rnnx_export.states.layouts import merge, split
 
 
@@ -28,6 +29,7 @@ class Program(nn.Module):
 
     Attributes:
         returned: paths in the latest result that hold the next value of a lifted state.
+        delays: how late the values of the latest call were.
     """
 
     def __init__(self, plan: Plan, module: nn.Module | None = None) -> None:
@@ -35,6 +37,7 @@ class Program(nn.Module):
         self.module = module if module is not None else plan.subject.fresh()
         self.plan = plan
         self.returned: set[Path] = set()
+        self.delays: Delays | None = None
         places = [state.origin for state in plan.states if isinstance(state.origin, Place)]
         attributes.unregister(self.module, places)
         self._held = attributes.templates(self.module, places)
@@ -70,6 +73,7 @@ class Program(nn.Module):
         declared = {s.name: passed[s.name].clone() for s in self.plan.states if s.is_declared}
         placed = {s.origin: passed[s.name].clone() for s in self.plan.states if isinstance(s.origin, Place)}
         with CallTracer(self.module, self.plan.lifts, passed, sides) as tracer:
+            delays = tracer.delays = self._delays(inputs, passed, tracer.next_states)
             attributes.write(self.module, placed, self.plan.templates)
             arguments = self.plan.subject.arguments(inputs, declared)
             result = self.plan.subject.invoke(self.module, arguments)
@@ -78,11 +82,44 @@ class Program(nn.Module):
         leaves = dict(flatten(result))
         ends = {id(value) for value in tracer.next_states.values()}
         self.returned = {path for path, leaf in leaves.items() if id(leaf) in ends}
+        outputs = [leaves[output.path] for output in self.plan.outputs]
+        if delays is not None:
+            outputs = [
+                self._late(delays, value, output)
+                for value, output in zip(outputs, self.plan.outputs, strict=True)
+            ]
         found = (
-            *(leaves[output.path] for output in self.plan.outputs),
+            *outputs,
             *(self._next(state, leaves, arguments, kept, tracer) for state in self.plan.states),
         )
         return found, tracer.conditions
+
+    def _delays(
+        self, inputs: Mapping[str, Tensor], passed: Mapping[str, Tensor], next_states: dict[str, Tensor]
+    ) -> Delays | None:
+        """Return what follows how late values are, where outputs are to be."""
+        if self.plan.delay is None:
+            return None
+        specs = self.plan.subject.inputs
+        counts = [
+            inputs[name].shape[spec.shape.index("batch")]
+            for name, spec in specs.items()
+            if "batch" in spec.shape
+        ]
+        delays = self.delays = Delays(self.plan.delay, passed, next_states, counts[:1])
+        for name, spec in specs.items():
+            if spec.has("time"):
+                delays.begin(inputs[name])
+        return delays
+
+    def _late(self, delays: Delays, value: Tensor, output: Output) -> Tensor:
+        """Return an output as late as all are, zero where its step does not exist."""
+        assert self.plan.delay is not None
+        steps = self.plan.delay.steps
+        delays.latest = max(delays.latest, delays.late(value) or 0)
+        value = delays.waited(value, steps)
+        exists = delays.exists(steps, _batch_axis(output.spec), value.dim())
+        return torch.where(exists, value, torch.zeros_like(value))
 
     @staticmethod
     def _next(
@@ -103,7 +140,21 @@ class Program(nn.Module):
             if state.name not in tracer.next_states:
                 raise RuntimeError(f"the call that {state.name!r} belongs to is not made at this length")
             value = tracer.next_states[state.name]
-        return split(value, state.fold)
+        late = 0
+        if tracer.delays is not None:
+            lifted = isinstance(state.origin, str)
+            late = tracer.delays.at.get(state.name, 0) if lifted else tracer.delays.late(value) or 0
+        value = split(value, state.fold)
+        if not late:
+            return value
+        assert tracer.delays is not None
+        # Before its first step a stream stays at its start.
+        exists = tracer.delays.exists(late, _batch_axis(state.spec), value.dim())
+        return torch.where(exists, value, split(tracer.states[state.name], state.fold))
+
+
+def _batch_axis(spec: TensorSpec) -> int | None:
+    return spec.shape.index("batch") if "batch" in spec.shape else None
 
 
 class StepProgram(nn.Module):

@@ -47,6 +47,12 @@ def export(
         int | None,
         typer.Option(help="The most steps of a sequence that forward takes; found if left out.", min=1),
     ] = None,
+    delay: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STEPS", help="How late outputs may come where forward looks ahead; 'auto' finds it."
+        ),
+    ] = None,
     steps_per_second: Annotated[
         float | None, typer.Option(help="How fast time runs; kept for people.")
     ] = None,
@@ -88,6 +94,7 @@ def export(
         output,
         time=time,
         longest=longest,
+        delay=int(delay) if delay is not None and delay.isdecimal() else delay,
         steps_per_second=steps_per_second,
         opset=opset,
         **network.arguments,

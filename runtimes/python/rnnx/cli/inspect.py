@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from rnnx.cli.console import Json, bold, table
-from rnnx.model.contract import Contract, StateSpec, describe, input_text, to_json
+from rnnx.model.contract import Contract, OutputSpec, StateSpec, describe, input_text, to_json
 from rnnx.model.inspection import Inspection, inspect_model
 
 
@@ -52,7 +52,7 @@ def _signature(contract: Contract) -> list[str]:
         rows = [(spec.name, input_text(spec), _remark(spec)) for spec in contract.inputs]
         lines += [bold("inputs"), table(rows)]
     if contract.outputs:
-        rows = [(spec.name, describe(spec.dtype, spec.shape), "") for spec in contract.outputs]
+        rows = [(spec.name, describe(spec.dtype, spec.shape), late(spec)) for spec in contract.outputs]
         lines += [bold("outputs"), table(rows)]
     if not contract.states:
         return [*lines, bold("states"), "  none: each call stands for itself"]
@@ -67,7 +67,14 @@ def _remark(spec: Any) -> str:
     return "" if spec.default is None else f"optional, {_value(spec.default)} unless given"
 
 
+def late(spec: OutputSpec) -> str:
+    """Return how many steps late an output is, empty if it is not."""
+    return "" if not spec.delay else f"{spec.delay} step{'s' if spec.delay > 1 else ''} late"
+
+
 def _start(state: StateSpec) -> str:
+    if state.role == "ended":
+        return f"1 says that the sequence is over  {state.input} -> {state.output}"
     return f"starts as {_value(state.initial)}  {state.input} -> {state.output}"
 
 

@@ -86,16 +86,21 @@ class InputSpec(_Struct, omit_defaults=True, frozen=True, kw_only=True):
     range: tuple[Number, Number] | None = None
 
 
-class OutputSpec(_Struct, frozen=True, kw_only=True):
-    """One output: a tensor the model gives."""
+class OutputSpec(_Struct, omit_defaults=True, frozen=True, kw_only=True):
+    """One output: a tensor the model gives; what it gives at a step belongs `delay` steps earlier."""
 
     name: str
     dtype: DType
     shape: list[Dimension]
+    delay: int = 0
 
 
 class StateSpec(_Struct, frozen=True, kw_only=True):
-    """One state: graph input `input` takes it, graph output `output` gives its next value."""
+    """One state: graph input `input` takes it, graph output `output` gives its next value.
+
+    One of role "ended" is set to 1 by who has no more inputs: what outputs are late by then comes with inputs
+    of zeros.
+    """
 
     name: str
     input: str
@@ -103,6 +108,7 @@ class StateSpec(_Struct, frozen=True, kw_only=True):
     dtype: DType
     shape: list[Dimension]
     initial: Initial = 0.0
+    role: Literal["ended"] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Vocabulary(_Struct, frozen=True, kw_only=True):
