@@ -46,7 +46,8 @@ def not_delayed(subject: Subject, steps: int | None, why: str) -> RefusedError:
         "not-delayed",
         expected=f"{location(subject)} to be stepped{late}",
         found=f"{why}",
-        fix="leave delay out: the file then takes whole sequences, and says why",
+        fix="leave delay out: the file then takes whole sequences; or let it look ahead through padding: "
+        "`F.pad(x, (0, 0, -1, 1))` for `torch.cat([x[:, 1:], zeros], 1)`",
     )
 
 

@@ -17,6 +17,7 @@ from rnnx_export.calls.table import HANDLERS
 from rnnx_export.module.spec import TensorSpec, time_axis
 from rnnx_export.module.subject import Subject, one_thread
 from rnnx_export.states.causality import join_steps
+from rnnx_export.states.delay import steps_and_end, with_delay
 from rnnx_export.states.discover import discover
 from rnnx_export.states.export_plan import Plan
 from rnnx_export.states.program import Program, step_program
@@ -127,6 +128,26 @@ def agrees_in_chunks(data: st.DataObject, row: Row) -> None:
     for state, end in zip(plan.states, ends, strict=True):
         wanted = (state.spec.sizes(sizes), state.spec.dtype)
         assert (tuple(end.shape), end.dtype) == wanted, f"{state.name}: {tuple(end.shape)} {end.dtype}"
+
+
+@one_thread()
+def agrees_late(data: st.DataObject, row: Row) -> None:
+    """Assert that steps and the end after them give late what a whole sequence gives, at random sizes."""
+    some = some_of(data)
+    torch.manual_seed(some(0, 1000))
+    made = row[1](some)
+    found = discover(Subject(made.module, made.inputs))
+    plan = with_delay(found, None, "auto")
+    assert [lift.kind for lift in plan.lifts.values()] == list(made.kinds)
+    sizes = {"batch": some(1, 3), "time": made.shortest + some(0, 8)}
+    generator = torch.Generator().manual_seed(some(0, 1000))
+    inputs = {name: spec.random(sizes, generator) for name, spec in plan.subject.inputs.items()}
+    with torch.no_grad():
+        whole = plan.subject.fresh()(**{name: value.clone() for name, value in inputs.items()})
+        got = steps_and_end(plan, inputs, plan.start(sizes))
+    expected = whole if isinstance(whole, tuple) else (whole,)
+    for one, other in zip(got, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
 def in_chunks(

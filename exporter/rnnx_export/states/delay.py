@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from rnnx.errors import RefusedError, UsageError
 from rnnx.model.contract import axis_index
@@ -132,27 +134,33 @@ def _with_states(plan: Plan, delay: Delay, used: set[str]) -> Plan:
     )
 
 
+def steps_and_end(plan: Plan, inputs: Mapping[str, Tensor], states: Mapping[str, Tensor]) -> list[Tensor]:
+    """Return the outputs of a sequence run step by step, and of its end, as a whole call gives them.
+
+    Args:
+        plan: one whose outputs come late.
+        inputs: by name, of all steps.
+        states: by name, what they begin as.
+    """
+    assert plan.delay is not None
+    longer, late, steps = {}, plan.delay.steps, 0
+    for name, value in inputs.items():
+        spec = plan.subject.inputs[name]
+        axis = axis_index(spec.shape, "time")
+        longer[name] = value
+        if axis is not None:
+            frames = spec.axes()[axis].factor
+            steps = value.shape[axis] // frames
+            after = [late * frames if place == axis else size for place, size in enumerate(value.shape)]
+            longer[name] = torch.cat([value, value.new_zeros(after)], axis)
+    rows = stepped_rows(plan, longer, states, steps + late, ends=steps)[late:]
+    return [join_steps([row[index] for row in rows], output.spec) for index, output in enumerate(plan.outputs)]
+
+
 def _ends_alike(plan: Plan) -> bool:
     """Whether steps of zeros after the end, said to be that, give the last outputs of a whole call."""
-    assert plan.delay is not None
-    assert plan.delay.ended is not None
-    steps, late = plan.sizes["time"], plan.delay.steps
+    plain = dataclasses.replace(plan, convention=dataclasses.replace(plan.convention, delay=0))
     with quiet():
         inputs, states = draw(plan, 7)
-        plain = dataclasses.replace(plan, convention=dataclasses.replace(plan.convention, delay=0))
-        whole = call_fresh(plain, inputs, states)
-        longer = {
-            name: torch.cat(
-                [value, torch.zeros_like(value).narrow(axis, 0, late * value.shape[axis] // steps)], axis
-            )
-            if (axis := axis_index(plan.subject.inputs[name].shape, "time")) is not None
-            else value
-            for name, value in inputs.items()
-        }
-        rows = stepped_rows(plan, longer, states, steps + late, ends=steps)
-    return all(
-        torch.allclose(
-            join_steps([row[index] for row in rows[late:]], output.spec), whole[index], rtol=1e-3, atol=1e-4
-        )
-        for index, output in enumerate(plan.outputs)
-    )
+        whole, got = call_fresh(plain, inputs, states), steps_and_end(plan, inputs, states)
+    return all(torch.allclose(*pair, rtol=1e-3, atol=1e-4) for pair in zip(got, whole, strict=True))

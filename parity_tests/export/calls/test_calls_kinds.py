@@ -8,7 +8,7 @@ from rnnx_export.calls import kinds
 from rnnx_export.calls.table import HANDLERS
 from support.chunks import Made, Row
 
-FILES = ("cumulative", "overlap_add", "packed", "padding", "positions", "recurrent", "shifts")
+FILES = ("cumulative", "mirrors", "overlap_add", "packed", "padding", "positions", "recurrent", "shifts")
 
 
 def made() -> list[Made]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from rnnx_export.calls import overlap_add
-from support.chunks import FEW, Calling, Made, Row, Some, agrees_in_chunks, calls_of, named
+from support.chunks import FEW, Calling, Made, Row, Some, agrees_in_chunks, agrees_late, calls_of, named
 
 
 class Transposed(nn.Module):
@@ -56,10 +56,28 @@ def folded(some: Some) -> Made:
     return Made(Calling(function), {"x": f"float64[batch, {channels * length}, time]"}, ["past"], ["fold"])
 
 
+def cut_in_front(some: Some) -> Made:
+    """A transposed convolution that is padded along time, which cuts off elements in front too."""
+    stride, reach, dilation = some(1, 3), some(1, 4), some(1, 2)
+    kernel = -(-(stride + 2 * reach - 1) // dilation) + 1
+    behind = dilation * (kernel - 1) + 1 - stride - 2 * reach  # elements that are too many
+    layer = nn.ConvTranspose1d(2, 3, kernel, stride, padding=reach, dilation=dilation).double()
+    return Made(
+        Transposed(layer, 2, stride),
+        {"x": "float64[batch, 2, time]"},
+        ["past"],
+        ["conv_transpose"],
+        shortest=1 + behind,
+    )
+
+
 ROWS: list[Row] = [
     *((f"conv_transpose{spatial}d", functools.partial(transposed, spatial)) for spatial in (1, 2, 3)),
     ("fold", folded),
 ]
+
+
+AHEAD: list[Row] = [("conv_transpose1d", cut_in_front)]
 
 
 def test_every_call_of_the_module_has_a_row() -> None:
@@ -71,3 +89,10 @@ def test_every_call_of_the_module_has_a_row() -> None:
 @given(st.data())
 def test_a_whole_sequence_equals_any_chunking(row: Row, data: st.DataObject) -> None:
     agrees_in_chunks(data, row)
+
+
+@pytest.mark.parametrize("row", AHEAD, ids=named)
+@FEW
+@given(st.data())
+def test_what_waits_for_frames_gives_late_what_the_whole_gives(row: Row, data: st.DataObject) -> None:
+    agrees_late(data, row)

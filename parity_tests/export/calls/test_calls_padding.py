@@ -12,7 +12,20 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from rnnx_export.calls import padding
-from support.chunks import FEW, Calling, Made, Row, Some, agrees_in_chunks, calls_of, named, normal
+from support.chunks import (
+    FEW,
+    Calling,
+    Made,
+    Row,
+    Some,
+    agrees_in_chunks,
+    agrees_late,
+    calls_of,
+    named,
+    normal,
+)
+
+POOLS = [f"{kind}_pool{axes}d" for kind in ("avg", "max") for axes in (1, 2, 3)]
 
 
 class Convolution(nn.Module):
@@ -25,6 +38,17 @@ class Convolution(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.layer(x)
         return y[tuple(slice(None, -self.after) if a == self.axis else slice(None) for a in range(y.dim()))]
+
+
+class Behind(nn.Module):
+    """A layer that looks ahead, behind something that no row begins with as zeros."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(1 + x.tanh())
 
 
 def convolution(spatial: int, some: Some) -> Made:
@@ -104,6 +128,39 @@ def joined_and_cut(some: Some) -> Made:
     return Made(Calling(function), inputs, ["past"], ["cat"], shortest=frames)
 
 
+def pooled(call: str, some: Some) -> Made:
+    """A window of two frames, padded on both sides of time, whose frame after the end is cut off."""
+    kind, spatial = call[:3], int(call[-2])
+    time = some(0, spatial - 1)
+    sizes, sides = [some(2, 3) for _ in range(spatial)], [some(0, 1)] * spatial
+    sizes[time], sides[time] = 2, 1
+    layer = getattr(nn, f"{kind.capitalize()}Pool{spatial}d")(sizes, [1] * spatial, sides)
+    shape = ["batch", "2", *["time" if axis == time else "4" for axis in range(spatial)]]
+    made = Convolution(layer, time + 2, 1)
+    inputs = {"x": f"float64[{', '.join(shape)}]"}
+    return Made(made, inputs, ["past"], ["pool"], shortest=2)
+
+
+def window(kind: str, some: Some) -> Made:
+    """Windows around each frame: padded by a call of its own, or by a filter or a pooling itself."""
+    reach, hop = some(1, 3), some(1, 2)
+    groups = some(1, 2)
+    if kind == "pad":
+        left, right = some(0, 3), some(1, 4)
+
+        def function(x: Tensor) -> Tensor:
+            return F.pad(x, (left, right), value=0.5).unfold(2, left + right + hop, hop)
+
+        made: nn.Module = Calling(function)
+    elif kind == "conv":
+        layer = nn.Conv1d(2, 2, hop * (1 + 2 * reach), hop, padding=hop * reach, groups=groups)
+        made = Behind(layer.double())
+    else:
+        made = Behind((nn.AvgPool1d, nn.MaxPool1d)[some(0, 1)](hop * (1 + 2 * reach), hop, hop * reach))
+    steps = f"{hop}*time" if hop > 1 else "time"
+    return Made(made, {"x": f"float64[batch, 2, {steps}]"}, ["past"], [kind])
+
+
 ROWS: list[Row] = [
     *((f"conv{spatial}d", functools.partial(convolution, spatial)) for spatial in (1, 2, 3)),
     ("pad", padded),
@@ -111,7 +168,9 @@ ROWS: list[Row] = [
     ("pad", hopping),
     *((call, functools.partial(joined, call)) for call in ("cat", "concat", "concatenate")),
     ("cat", joined_and_cut),
+    *((call, functools.partial(pooled, call)) for call in POOLS),
 ]
+AHEAD: list[Row] = [(kind, functools.partial(window, kind)) for kind in ("pad", "conv", "pool")]
 
 
 def test_every_call_of_the_module_has_a_row() -> None:
@@ -123,3 +182,10 @@ def test_every_call_of_the_module_has_a_row() -> None:
 @given(st.data())
 def test_a_whole_sequence_equals_any_chunking(row: Row, data: st.DataObject) -> None:
     agrees_in_chunks(data, row)
+
+
+@pytest.mark.parametrize("row", AHEAD, ids=named)
+@FEW
+@given(st.data())
+def test_what_looks_ahead_gives_late_what_the_whole_gives(row: Row, data: st.DataObject) -> None:
+    agrees_late(data, row)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rnnx_export.calls import padding, shifts
+from rnnx_export.calls import mirrors, padding, shifts
 from rnnx_export.calls.table import HANDLERS
 
 FOLDER = Path(__file__).parent
@@ -24,7 +24,7 @@ def test_shifts_look_at_joins_and_paddings_before_those_take_them() -> None:
     """A shift gives back what is none; a padding keeps everything."""
     for call in ("cat", "concat", "concatenate"):
         assert HANDLERS[call] == (shifts.join, padding.cat)
-    assert HANDLERS["pad"] == (shifts.pad, padding.pad)
+    assert HANDLERS["pad"] == (mirrors.pad, shifts.pad, padding.pad)
 
 
 def test_only_joins_paddings_and_slopes_have_more_than_one_taker() -> None:
