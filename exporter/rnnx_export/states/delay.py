@@ -154,7 +154,9 @@ def steps_and_end(plan: Plan, inputs: Mapping[str, Tensor], states: Mapping[str,
             after = [late * frames if place == axis else size for place, size in enumerate(value.shape)]
             longer[name] = torch.cat([value, value.new_zeros(after)], axis)
     rows = stepped_rows(plan, longer, states, steps + late, ends=steps)[late:]
-    return [join_steps([row[index] for row in rows], output.spec) for index, output in enumerate(plan.outputs)]
+    return [
+        join_steps([row[index] for row in rows], output.spec) for index, output in enumerate(plan.outputs)
+    ]
 
 
 def _ends_alike(plan: Plan) -> bool:
