@@ -38,6 +38,8 @@ def _run(
     bidirectional: bool, batch_first: bool, lengths: Tensor | None,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """Call torch's own layer. Rows are cut to their lengths one by one; a row of length 0 keeps its state."""
+    if x.shape[1 if batch_first else 0] == 1:
+        return _run_step(function, x, hx, weights, bias, layers, bidirectional, batch_first, lengths)
     if lengths is None:
         return function(x, hx, weights, bias, layers, 0.0, False, bidirectional, batch_first)  # type: ignore[operator, no-any-return]
     if not batch_first:
@@ -64,6 +66,24 @@ def _run(
             out[row, : y.shape[1]] = y[0]
     joined = tuple(torch.cat(parts, dim=1) for parts in zip(*ends, strict=True))
     return (out if batch_first else out.transpose(0, 1).contiguous(), *joined)
+
+
+def _run_step(
+    function: object, x: Tensor, hx: object, weights: list[Tensor], bias: bool, layers: int,
+    bidirectional: bool, batch_first: bool, lengths: Tensor | None,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    """Call torch's own layer on one step, without oneDNN: it packs the weights anew in every call."""
+    flags = torch.backends.mkldnn.set_flags(_enabled=False, _fp32_precision=None)
+    try:
+        y, *ends = function(x, hx, weights, bias, layers, 0.0, False, bidirectional, batch_first)  # type: ignore[operator]
+    finally:
+        torch.backends.mkldnn.set_flags(_enabled=flags[0], _fp32_precision=None)
+    if lengths is None:
+        return (y, *ends)
+    valid = (lengths > 0).reshape(1, -1, 1)
+    starts = hx if isinstance(hx, tuple | list) else (hx,)
+    kept = (torch.where(valid, end, start) for end, start in zip(ends, starts, strict=True))
+    return (torch.where(valid.transpose(0, 1) if batch_first else valid, y, 0.0), *kept)
 
 
 def _width(h: Tensor, bidirectional: bool) -> int:

@@ -12,13 +12,13 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
 import torch
 
-from rnnx.model.contract import Contract
+from rnnx.model.contract import Contract, axis_index
 from rnnx.model.shapes import Array
 from rnnx.parity.check import Request
 from rnnx.parity.compare import computed_dtypes
@@ -136,32 +136,69 @@ def compare_in_float64(
         return InFloat64(reason="the model takes whole sequences only")
     if sum(int(np.prod(tensor.dims)) for tensor in model.graph.initializer) > _LARGEST:
         return InFloat64(reason=f"the file has more than {_LARGEST:,} weights")
-    found, states = InFloat64(), initial
     flat = flat_graph(model, single=True)
+    exact = _values(reference.plan.subject)
+    others = [Rounding(seed, exact) for seed in range(_ROUNDINGS)]
+    rows: list[_Row] = []
+    states = initial
+    for step in range(steps):
+        own = advance(reference, contract, inputs, step, states)
+        true = advance(reference64, contract, inputs, step, states)
+        rows.append(_Row(graph_inputs(contract, inputs, sizes, step, step + 1, states), own, true))
+        states = own[1]
+    try:
+        evaluators = [Evaluator(flat, other) for other in (None, *others)]
+        stacked = _stacked(contract, rows)
+        if stacked is not None:
+            found = _compared(
+                contract, rows, [_split(contract, each(stacked), len(rows)) for each in evaluators]
+            )
+            if found.failure is None:
+                return found  # else the rows of a batch may see each other: each step is taken by itself
+        return _compared(contract, rows, [[each(row.feeds) for row in rows] for each in evaluators])
+    except Exception as error:  # of whatever kind: it meets operators that it does not have
+        return InFloat64(reason=f"onnx's reference evaluator cannot run the graph: {first_line(error)}")
+
+
+class _Row(NamedTuple):
+    """A step: what the graph takes, and what the network gives in its own precision and in float64."""
+
+    feeds: Values
+    own: tuple[Values, States]
+    true: tuple[Values, States]
+
+
+def _compared(contract: Contract, rows: Sequence[_Row], values: Sequence[Sequence[Values]]) -> InFloat64:
+    """Return how far the file is from the network; `values` are the graph's, then those rounded otherwise."""
     departures = {
         name: _Departures(name, dtype)
         for name, dtype in computed_dtypes(contract).items()
         if "float" in dtype
     }
-    exact = _values(reference.plan.subject)
-    others = [Rounding(seed, exact) for seed in range(_ROUNDINGS)]
-    evaluators: list[Evaluator] = []
-    for step in range(steps):
-        feeds = graph_inputs(contract, inputs, sizes, step, step + 1, states)
-        try:
-            evaluators = evaluators or [Evaluator(flat, other) for other in (None, *others)]
-            file, *rounded = (each(feeds) for each in evaluators)
-        except Exception as error:  # of whatever kind: it meets operators that it does not have
-            found.reason = f"onnx's reference evaluator cannot run the graph: {first_line(error)}"
-            return found
-        own = advance(reference, contract, inputs, step, states)
-        true = advance(reference64, contract, inputs, step, states)
-        for tensor, name, network, wide in _pairs(contract, own, true):
+    for step, row in enumerate(rows):
+        file, *rounded = (each[step] for each in values)
+        for tensor, name, network, wide in _pairs(contract, row.own, row.true):
             departures[tensor].add(step, wide, network, file[name], [each[name] for each in rounded])
-        states, found.steps = own[1], step + 1
-    found.ratio = max((each.ratio for each in departures.values()), default=0.0)
-    found.failure = next((each.failure() for each in departures.values() if each.at_fault), None)
-    return found
+    failures = (each.failure() for each in departures.values() if each.at_fault)
+    ratio = max((each.ratio for each in departures.values()), default=0.0)
+    return InFloat64(len(rows), ratio, next(failures, None))
+
+
+def _stacked(contract: Contract, rows: Sequence[_Row]) -> Values | None:
+    """Return what the graph takes for all steps as rows of one batch, None where something has no batch."""
+    axes = {spec.name: axis_index(spec.shape, "batch") for spec in contract.inputs}
+    axes |= {state.input: axis_index(state.shape, "batch") for state in contract.states}
+    if None in [*axes.values(), *(axis_index(spec.shape, "batch") for spec in contract.outputs)]:
+        return None
+    return {name: np.concatenate([row.feeds[name] for row in rows], axis) for name, axis in axes.items()}
+
+
+def _split(contract: Contract, values: Values, count: int) -> list[Values]:
+    """Return outputs and next states of stacked steps, step by step."""
+    axes = {spec.name: axis_index(spec.shape, "batch") for spec in contract.outputs}
+    axes |= {state.output: axis_index(state.shape, "batch") for state in contract.states}
+    parts = {name: np.split(values[name], count, axis or 0) for name, axis in axes.items()}
+    return [{name: each[step] for name, each in parts.items()} for step in range(count)]
 
 
 def _values(subject: Subject) -> Array:
