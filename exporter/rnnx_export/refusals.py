@@ -267,27 +267,6 @@ def random(subject: Subject, where: str) -> RefusedError:
     )
 
 
-def scripted(subject: Subject, path: str) -> RefusedError:
-    """Return the refusal of a module that is, or has a part that is, TorchScript."""
-    return RefusedError(
-        "not-exported",
-        expected=f"{location(subject)} to be Python, which can be looked into",
-        found=f"{repr(path) if path else 'the module'} is TorchScript",
-        fix="export it as it is before `torch.jit.script` or `torch.jit.trace`",
-    )
-
-
-def quantised(subject: Subject, path: str, part: object) -> RefusedError:
-    """Return the refusal of a module that PyTorch has quantised."""
-    return RefusedError(
-        "not-exported",
-        expected=f"{location(subject)} to compute in floating point",
-        found=f"{path!r} is PyTorch's quantised {type(part).__name__}, whose weights only PyTorch can read",
-        fix="export the network as it was before it was quantised; "
-        "`rnnx compile --weights int8` stores the weights of the file in bytes",
-    )
-
-
 def shape_varies(subject: Subject, name: str, first: object, second: object) -> RefusedError:
     """Return the refusal of a result whose size depends on values."""
     return RefusedError(

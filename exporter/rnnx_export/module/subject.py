@@ -16,6 +16,7 @@ from rnnx.arguments import mapping
 from rnnx.errors import UsageError
 from rnnx_export.module import attributes, slots
 from rnnx_export.module.likely_state import likely_state
+from rnnx_export.module.opaque import refuse_opaque
 from rnnx_export.module.plain_loops import plain_loops
 from rnnx_export.module.slots import Slot
 from rnnx_export.module.spec import TensorSpec, parse_leaves
@@ -48,6 +49,7 @@ class Subject:
 
     Raises:
         UsageError: `not-a-module`, `unknown-parameter`, `missing-parameter`, `bad-spec`, `no-inputs`.
+        RefusedError: `not-exported`, for TorchScript and what PyTorch has quantised.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Subject:
         constants: Mapping[str, Any] | None = None,
     ) -> None:
         module = self.original = _uncompiled(require_module(module))
+        refuse_opaque(module)
         self.bfloat16 = any(
             isinstance(value, Tensor) and value.dtype == torch.bfloat16
             for value in module.state_dict().values()

@@ -33,7 +33,6 @@ from rnnx_export.states.outputs import find_outputs, like_states, returned
 from rnnx_export.states.pairing import ShownByRuns
 from rnnx_export.states.program import Program
 
-_QUANTISED = ("torch.ao.nn.quantized.", "torch.ao.nn.intrinsic.quantized.")
 _FROM_INPUT = "starts from a state computed from an input"
 
 
@@ -53,11 +52,6 @@ def discover(
         RefusedError: a reason why the module cannot be exported.
         UsageError: `state-ambiguous`, `state-without-next`, `bad-returns`.
     """
-    for path, part in subject.original.named_modules():
-        if isinstance(part, torch.jit.ScriptModule):
-            raise refusals.scripted(subject, path)
-        if type(part).__module__.startswith(_QUANTISED):
-            raise refusals.quantised(subject, path, part)
     with quiet():
         seen = _explored(subject)
         pairs = _pairs(seen, returns)
