@@ -14,6 +14,7 @@ from rnnx.errors import InputError, RefusedError
 from rnnx.model.contract import describe
 from rnnx_export.diagnostics import Because, Reason, one_line, reason_of, user_line
 from rnnx_export.module.attributes import Place
+from rnnx_export.module.parts import submodule
 from rnnx_export.module.spec import TensorSpec
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _FRAMES = (
 
 def location(subject: Subject, path: str = "") -> str:
     """Return "Net.encoder.forward (net.py:12)" for the module at `path`."""
-    module = subject.original.get_submodule(path)
+    module = submodule(subject.original, path)
     method = subject.method if not path else "forward"
     name = ".".join((type(subject.original).__name__, *([path] if path else []), method))
     try:

@@ -21,6 +21,7 @@ from rnnx_export.calls.packing import Packing
 from rnnx_export.calls.table import HANDLERS
 from rnnx_export.calls.types import Decision, Lift, RecordedCall
 from rnnx_export.diagnostics import caller
+from rnnx_export.module.parts import parts
 
 _NOTHING: Mapping[int, int] = {}
 
@@ -66,7 +67,7 @@ class CallTracer(TorchFunctionMode):
         self._handles: list[Any] = []
 
     def __enter__(self) -> CallTracer:
-        for path, part in self._module.named_modules():
+        for path, part in parts(self._module).items():
             self._handles.append(part.register_forward_pre_hook(self._entering(path)))
             self._handles.append(part.register_forward_hook(self._leaving, always_call=True))
         super().__enter__()  # type: ignore[no-untyped-call]

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from rnnx.errors import RefusedError
+from rnnx_export.module.parts import parts
 
 _QUANTISED = ("torch.ao.nn.quantized.", "torch.ao.nn.intrinsic.quantized.")
 
@@ -17,7 +18,7 @@ def refuse_opaque(module: nn.Module) -> None:
         RefusedError: `not-exported`, with the part.
     """
     name = getattr(module, "original_name", type(module).__name__)  # TorchScript says what it was made of
-    for path, part in module.named_modules():
+    for path, part in parts(module).items():
         where = repr(path) if path else "the module"
         if isinstance(part, torch.jit.ScriptModule):
             raise RefusedError(

@@ -17,6 +17,7 @@ from rnnx.errors import UsageError
 from rnnx_export.module import attributes, slots
 from rnnx_export.module.likely_state import likely_state
 from rnnx_export.module.opaque import refuse_opaque
+from rnnx_export.module.parts import parts, unregistered
 from rnnx_export.module.plain_loops import plain_loops
 from rnnx_export.module.slots import Slot
 from rnnx_export.module.spec import TensorSpec, parse_leaves
@@ -105,7 +106,7 @@ class Subject:
         for part in list(module.modules()):
             for name, child in part.named_children():
                 setattr(part, name, _uncompiled(child))
-        for parameter in module.parameters():
+        for parameter in (each for part in parts(module).values() for each in part.parameters(recurse=False)):
             parameter.requires_grad_(False)
         for name in self._remembering:
             attributes.as_buffer(module, name)
@@ -114,9 +115,10 @@ class Subject:
             dtype = torch.float32
         if dtype is not None:
             cast = functools.partial(in_precision, dtype)
-            module._apply(cast)
+            for part in (module, *unregistered(module)):
+                part._apply(cast)
             attributes.cast(module, cast)
-        for part in module.modules():
+        for part in parts(module).values():
             if isinstance(part, nn.RNNBase):
                 part.check_forward_args = functools.partial(_check_call, part)  # type: ignore[method-assign]
         return module
