@@ -229,7 +229,7 @@ ADVICE: dict[Reason, str] = {
     Reason.SINGLE_STEP: "let the line that fails take one step; if it needs several at once, let a step hold "
     "them: 'float32[batch, 3*time, 8]'",
     Reason.FROZEN: "let that line take any number of steps: `x.shape[1]`, slices and calls of torch keep a "
-    "size free, `range(x.shape[1])`, `int(...)` and sizes written as numbers do not",
+    "size free, `range(x.shape[1])` and sizes written as numbers do not",
 }
 
 

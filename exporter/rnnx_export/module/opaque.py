@@ -31,7 +31,8 @@ def refuse_opaque(module: nn.Module) -> None:
             raise RefusedError(
                 "not-exported",
                 expected=f"{name} to compute in floating point",
-                found=f"{where} is PyTorch's quantised {type(part).__name__}, whose weights only PyTorch can read",
+                found=f"{where} is PyTorch's quantised {type(part).__name__}, "
+                "whose weights only PyTorch can read",
                 fix="export the network as it was before it was quantised; "
                 "`rnnx compile --weights int8` stores the weights of the file in bytes",
             )

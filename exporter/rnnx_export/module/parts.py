@@ -47,7 +47,7 @@ def unregistered(module: nn.Module) -> list[nn.Module]:
 
 
 def _held(part: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Return the modules that lists, tuples and dicts among the attributes of `part` hold, with their paths."""
+    """Return the modules that lists, tuples and dicts among a module's attributes hold, with their paths."""
     found, seen = [], set[int]()
     left = deque((name, value) for name, value in vars(part).items() if name not in _BARE)
     while left:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from rnnx.arguments import mapping
 from rnnx.errors import UsageError
 from rnnx_export.module import attributes, slots
+from rnnx_export.module.free_sizes import free_sizes
 from rnnx_export.module.likely_state import likely_state
 from rnnx_export.module.opaque import refuse_opaque
 from rnnx_export.module.parts import parts, unregistered
@@ -166,12 +167,12 @@ class Subject:
             values[parameter] = nothing if none else replace(tree, found | self._nothing(parameter, given))
         return values
 
-    def sort_lengths(self) -> bool:
-        """Have lengths drawn longest first from now on; return whether there are any that were not."""
-        lengths = {name: spec for name, spec in self.inputs.items() if spec.is_length and spec.shape}
-        new = {n: dataclasses.replace(s, descending=True) for n, s in lengths.items() if not s.descending}
-        self.inputs |= new
-        return bool(new)
+    def restrict_lengths(self, *, descending: bool, full: bool) -> bool:
+        """Have lengths drawn longest first, or one as long as the chunk; return whether there are any."""
+        lengths = [name for name, spec in self.inputs.items() if spec.is_length and spec.shape]
+        for name in lengths:
+            self.inputs[name] = dataclasses.replace(self.inputs[name], descending=descending, full=full)
+        return bool(lengths)
 
     def settle(self, name: str, spec: TensorSpec) -> None:
         """Say what a state is that was to be measured."""
@@ -221,7 +222,8 @@ class Subject:
             else:
                 positional.append(arguments[name])
         function = module if self.method == "forward" else getattr(module, self.method)
-        with plain_loops():
+        capturing = torch.compiler.is_exporting()
+        with plain_loops(), free_sizes(module) if capturing else contextlib.nullcontext():
             result = function(*positional, **keyword)
         slots.take_back(values, arguments, self.slots)
         return result

@@ -33,6 +33,8 @@ from rnnx_export.states.outputs import find_outputs, like_states, returned
 from rnnx_export.states.pairing import ShownByRuns
 from rnnx_export.states.program import Program
 
+_IN_ORDER = "lengths were drawn longest first, the only order that forward takes"
+_WHOLE_ROW = "a row was always as long as the chunk, since forward makes a size of the longest"
 _FROM_INPUT = "starts from a state computed from an input"
 
 
@@ -101,19 +103,20 @@ def discover(
 
 
 def _explored(subject: Subject) -> Exploration:
-    """Run the subject, with lengths that stand in order if it does not take others."""
+    """Run the subject, with lengths in order, or of which one is whole, if it does not take others."""
     try:
         return Exploration(subject)
     except RefusedError:
-        if not subject.sort_lengths():
-            raise
-        try:
-            seen = Exploration(subject)
-        except RefusedError:
-            pass  # that was not the cause
-        else:
-            seen.notes.append("lengths were drawn longest first, the only order that forward takes")
+        for descending, full in ((True, False), (False, True), (True, True)):
+            if not subject.restrict_lengths(descending=descending, full=full):
+                raise
+            try:
+                seen = Exploration(subject)
+            except RefusedError:
+                continue  # that was not the cause
+            seen.notes += [_IN_ORDER] * descending + [_WHOLE_ROW] * full
             return seen
+        subject.restrict_lengths(descending=False, full=False)
         raise
 
 
