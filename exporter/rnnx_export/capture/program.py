@@ -54,6 +54,7 @@ def capture(
     if has_complex(exported):
         exported = _export(RealProgram(exported), examples, dynamic)
     _check_free(exported, shapes, names, lines)
+    _share_weights(exported)
     return exported
 
 
@@ -98,6 +99,24 @@ def _export(
             raise CaptureError(Because(said, reason)) from error
         except Exception as error:  # torch.export raises many kinds; all mean the same here
             raise CaptureError(user_error(error)) from error
+
+
+def _share_weights(exported: torch.export.ExportedProgram) -> None:
+    """Let what is one tensor be one node: a weight that a plain dict holds is captured anew at each use."""
+    signature = exported.graph_signature
+    names = {
+        **signature.inputs_to_parameters,
+        **signature.inputs_to_buffers,
+        **signature.inputs_to_lifted_tensor_constants,
+    }
+    tensors = {**exported.state_dict, **exported.constants}
+    first: dict[tuple[Any, ...], torch.fx.Node] = {}
+    for node in exported.graph.nodes:
+        value = tensors.get(names[node.name]) if node.op == "placeholder" and node.name in names else None
+        if isinstance(value, Tensor) and value.numel():
+            same = first.setdefault((value.data_ptr(), value.dtype, value.shape, value.stride()), node)
+            if same is not node:
+                node.replace_all_uses_with(same)
 
 
 def _check_free(
