@@ -215,6 +215,8 @@ ADVICE: dict[Reason, str] = {
     "for that input's sizes, 'float32[batch, 3, 32, 48]', and export a file for each that you need",
     Reason.DATA_DEPENDENT: "compute both and choose: for `if keep: h = h * 0.5` write "
     "`h = torch.where(keep, h * 0.5, h)`",
+    Reason.SIZE_BY_VALUE: "keep the full size and mask what is not there: for `cache[n - count:]` write "
+    "`torch.where(torch.arange(n) >= n - count, cache, 0)`, and -inf where a softmax follows",
     Reason.NO_TENSOR: "keep it as a tensor: `self.register_buffer('count', torch.zeros(()))` "
     "and `self.count = self.count + 1`",
     Reason.COMPLEX: "keep real and imaginary part as two real tensors: (a + ib)(c + id) is "
