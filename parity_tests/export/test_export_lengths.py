@@ -119,8 +119,9 @@ def test_a_mask_as_wide_as_the_longest_row_is_as_wide_as_the_chunk(looks: bool, 
         np.testing.assert_allclose(stream.run(longer)["y"][:, :5], expected, rtol=0, atol=1e-6)
 
 
-def test_int_of_a_size_is_free_in_a_capture_alone() -> None:
+def test_int_of_a_size_is_free_in_a_capture_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     module = AsWide()
+    monkeypatch.setitem(sys.modules, f"{AsWide.__module__}.odd", type("Odd", (), {}))  # as packages may put
     space = vars(sys.modules[AsWide.__module__])
     with free_sizes(module):
         assert space["int"] is not builtins.int

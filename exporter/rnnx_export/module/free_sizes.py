@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import sys
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -53,7 +54,9 @@ def free_sizes(module: nn.Module) -> Iterator[None]:
     spaces = [
         vars(source)
         for name, source in list(sys.modules.items())
-        if name.partition(".")[0] in packages and source is not None and "int" not in vars(source)
+        if name.partition(".")[0] in packages
+        and isinstance(source, types.ModuleType)
+        and "int" not in vars(source)
     ]
     try:
         for space in spaces:
