@@ -119,19 +119,17 @@ def test_a_mask_as_wide_as_the_longest_row_is_as_wide_as_the_chunk(looks: bool, 
         np.testing.assert_allclose(stream.run(longer)["y"][:, :5], expected, rtol=0, atol=1e-6)
 
 
-def test_int_of_a_size_is_free_in_a_capture_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_int_and_len_keep_sizes_free_in_a_capture_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     module = AsWide()
     monkeypatch.setitem(sys.modules, f"{AsWide.__module__}.odd", type("Odd", (), {}))  # as packages may put
     space = vars(sys.modules[AsWide.__module__])
     with free_sizes(module):
-        assert space["int"] is not builtins.int
-        assert (space["int"](2.7), space["int"]("7"), space["int"]("ff", 16), space["int"]()) == (
-            2,
-            7,
-            255,
-            0,
-        )
-        assert {builtins.int: "found"}[space["int"]] == "found"
-        assert isinstance(3, space["int"])
-        assert not isinstance(2.5, space["int"])
-    assert "int" not in space
+        whole, count = space["int"], space["len"]
+        assert whole is not builtins.int
+        numbers = [whole(2.7), whole("7"), whole("ff", 16), whole(), whole(torch.tensor(3))]
+        assert numbers == [2, 7, 255, 0, 3]
+        assert {builtins.int: "found"}[whole] == "found"
+        assert isinstance(3, whole)
+        assert not isinstance(2.5, whole)
+        assert [count(torch.zeros(3, 2)), count([1, 2]), count("abcd")] == [3, 2, 4]
+    assert not {"int", "len"} & space.keys()

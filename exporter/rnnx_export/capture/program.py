@@ -54,7 +54,7 @@ def capture(
     if has_complex(exported):
         exported = _export(RealProgram(exported), examples, dynamic)
     _check_free(exported, shapes, names, lines)
-    _share_weights(exported)
+    _share_constants(exported)
     return exported
 
 
@@ -101,22 +101,19 @@ def _export(
             raise CaptureError(user_error(error)) from error
 
 
-def _share_weights(exported: torch.export.ExportedProgram) -> None:
-    """Let what is one tensor be one node: a weight that a plain dict holds is captured anew at each use."""
-    signature = exported.graph_signature
-    names = {
-        **signature.inputs_to_parameters,
-        **signature.inputs_to_buffers,
-        **signature.inputs_to_lifted_tensor_constants,
-    }
-    tensors = {**exported.state_dict, **exported.constants}
-    first: dict[tuple[Any, ...], torch.fx.Node] = {}
+def _share_constants(exported: torch.export.ExportedProgram) -> None:
+    """Let equal constants be one: they are captured anew at each use.
+
+    Such are `torch.tensor(0.0)` in a loop, and weights that a plain dict hands out.
+    """
+    first: dict[tuple[torch.dtype, torch.Size, bytes], torch.fx.Node] = {}
+    names = exported.graph_signature.inputs_to_lifted_tensor_constants
     for node in exported.graph.nodes:
-        value = tensors.get(names[node.name]) if node.op == "placeholder" and node.name in names else None
-        if isinstance(value, Tensor) and value.numel():
-            same = first.setdefault((value.data_ptr(), value.dtype, value.shape, value.stride()), node)
-            if same is not node:
-                node.replace_all_uses_with(same)
+        if node.op == "placeholder" and node.name in names:
+            value = exported.constants[names[node.name]]
+            key = (value.dtype, value.shape, value.detach().reshape(-1).view(torch.uint8).numpy().tobytes())
+            if first.setdefault(key, node) is not node:
+                node.replace_all_uses_with(first[key])
 
 
 def _check_free(

@@ -1,4 +1,4 @@
-"""`int(x.shape[1])` in a captured graph: the size stays free, where Python would make it a number."""
+"""`int(x.shape[1])` and `len(x)` in a captured graph: a size stays free, where Python makes it a number."""
 
 from __future__ import annotations
 
@@ -45,23 +45,30 @@ class _Int(builtins.int, metaclass=_KeepsSizes):
     pass
 
 
+def _len(value: Any) -> Any:
+    return value.shape[0] if isinstance(value, torch.Tensor) and value.dim() else builtins.len(value)
+
+
+_KEEPING: dict[str, Any] = {"int": _Int, "len": _len}
+
+
 @contextlib.contextmanager
 def free_sizes(module: nn.Module) -> Iterator[None]:
-    """Let `int` keep free sizes while the block runs, in the Python files of the module's packages."""
+    """Let `int` and `len` keep free sizes while the block runs, in the files of the module's packages."""
     packages = {
         cls.__module__.partition(".")[0] for part in parts(module).values() for cls in type(part).__mro__
     } - {"torch", "builtins", "rnnx_export"}
-    spaces = [
-        vars(source)
-        for name, source in list(sys.modules.items())
-        if name.partition(".")[0] in packages
-        and isinstance(source, types.ModuleType)
-        and "int" not in vars(source)
+    changed = [
+        (vars(source), name, function)
+        for path, source in list(sys.modules.items())
+        if path.partition(".")[0] in packages and isinstance(source, types.ModuleType)
+        for name, function in _KEEPING.items()
+        if name not in vars(source)
     ]
     try:
-        for space in spaces:
-            space["int"] = _Int
+        for space, name, function in changed:
+            space[name] = function
         yield
     finally:
-        for space in spaces:
-            space.pop("int", None)
+        for space, name, _ in changed:
+            space.pop(name, None)
