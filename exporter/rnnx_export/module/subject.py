@@ -271,7 +271,12 @@ class Subject:
 
     def _add(self, kind: str, parameter: str) -> None:
         tree = self.trees[kind][parameter]
-        leaves = {path: leaf for path, leaf in flatten(tree) if not isinstance(leaf, Slot)}
+        leaves = {
+            path: leaf
+            for path, leaf in flatten(tree)
+            # A number beside tensors is what it is: a size that a state object carries along.
+            if not isinstance(leaf, Slot) and not (path and isinstance(leaf, int | float))
+        }
         for path, spec in parse_leaves(leaves, parameter).items():
             name = ".".join((parameter, *path))
             self._places[name] = (parameter, path)
