@@ -42,6 +42,7 @@ def main() -> int:
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.inside:
+        os.nice(10)
         print(json.dumps(run_blocks(given.inside)))
         return 0
     names = given.pages or sorted(page.stem for page in PAGES.glob("*.md") if page.stem != "README")
@@ -53,8 +54,7 @@ def main() -> int:
 
 def run_page(page: Path) -> bool:
     """Run a page in an environment of its own, write its outcome; return whether it is as good as before."""
-    text = page.read_text()
-    packages = pinned(text)
+    packages = pinned(page.read_text())
     with tempfile.TemporaryDirectory() as folder:
         python = make_environment(Path(folder, "env"), packages)
         words = [str(python), str(Path(__file__).resolve()), "--inside", str(page)]
@@ -68,6 +68,12 @@ def run_page(page: Path) -> bool:
         return False
     outcome = json.loads(done.stdout.splitlines()[-1])
     print(f"{page.stem}: {outcome['said']}", file=sys.stderr)
+    return write_outcome(page, outcome)
+
+
+def write_outcome(page: Path, outcome: dict[str, Any]) -> bool:
+    """Write an outcome into its page if it is as good as the page says; return whether it is."""
+    text = page.read_text()
     expected = outcome["said"].startswith("refused") and re.search(r"^Outcome: refused", text, re.M)
     if not outcome["good"] and not expected:
         return False
@@ -98,8 +104,11 @@ def make_environment(folder: Path, packages: list[str]) -> Path:
 
 
 def run_blocks(page: Path) -> dict[str, Any]:
-    """Run the blocks of a page and return how it went."""
-    os.nice(10)
+    """Run the blocks of a page and return how it went.
+
+    Returns:
+        `said`, the outcome; `good`, whether both agree; `versions`.
+    """
     import numpy as np
     import torch
 

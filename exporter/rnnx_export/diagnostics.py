@@ -24,6 +24,7 @@ class Reason(enum.Enum):
     """What stands in the way of an export, as far as there is advice on it: `refusals.ADVICE`."""
 
     DATA_DEPENDENT = enum.auto()
+    SIZE_BY_VALUE = enum.auto()
     NO_TENSOR = enum.auto()
     COMPLEX = enum.auto()
     NO_ONNX_FORM = enum.auto()
@@ -119,8 +120,14 @@ def first_line(error: Exception) -> Because:
 
 def user_error(error: Exception, what: str = "") -> Because:
     """Return what an error says, behind what was tried, and the user's line that led to it."""
-    said = first_line(error)
-    return Because(f"{what}{said}{user_line(error)}", said.reason)
+    said, line = first_line(error), user_line(error)
+    if said.reason is Reason.DATA_DEPENDENT and not _DECIDES.search(line) and _SIZES.search(line):
+        said = Because("a size that depends on a tensor's value (data-dependent)", Reason.SIZE_BY_VALUE)
+    return Because(f"{what}{said}{line}", said.reason)
+
+
+_DECIDES = re.compile(r"\b(if|elif|while|assert|and|or|not|bool)\b")
+_SIZES = re.compile(r"\[[^]]*:|\b(range|arange|zeros|ones|full|empty|expand|repeat|narrow|split)\(")
 
 
 @contextlib.contextmanager

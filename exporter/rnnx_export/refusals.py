@@ -14,6 +14,7 @@ from rnnx.errors import InputError, RefusedError
 from rnnx.model.contract import describe
 from rnnx_export.diagnostics import Because, Reason, one_line, reason_of, user_line
 from rnnx_export.module.attributes import Place
+from rnnx_export.module.parts import submodule
 from rnnx_export.module.spec import TensorSpec
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _FRAMES = (
 
 def location(subject: Subject, path: str = "") -> str:
     """Return "Net.encoder.forward (net.py:12)" for the module at `path`."""
-    module = subject.original.get_submodule(path)
+    module = submodule(subject.original, path)
     method = subject.method if not path else "forward"
     name = ".".join((type(subject.original).__name__, *([path] if path else []), method))
     try:
@@ -214,6 +215,8 @@ ADVICE: dict[Reason, str] = {
     "for that input's sizes, 'float32[batch, 3, 32, 48]', and export a file for each that you need",
     Reason.DATA_DEPENDENT: "compute both and choose: for `if keep: h = h * 0.5` write "
     "`h = torch.where(keep, h * 0.5, h)`",
+    Reason.SIZE_BY_VALUE: "keep the full size and mask what is not there: for `cache[n - count:]` write "
+    "`torch.where(torch.arange(n) >= n - count, cache, 0)`, and -inf where a softmax follows",
     Reason.NO_TENSOR: "keep it as a tensor: `self.register_buffer('count', torch.zeros(()))` "
     "and `self.count = self.count + 1`",
     Reason.COMPLEX: "keep real and imaginary part as two real tensors: (a + ib)(c + id) is "
@@ -228,7 +231,7 @@ ADVICE: dict[Reason, str] = {
     Reason.SINGLE_STEP: "let the line that fails take one step; if it needs several at once, let a step hold "
     "them: 'float32[batch, 3*time, 8]'",
     Reason.FROZEN: "let that line take any number of steps: `x.shape[1]`, slices and calls of torch keep a "
-    "size free, `range(x.shape[1])`, `int(...)` and sizes written as numbers do not",
+    "size free, `range(x.shape[1])` and sizes written as numbers do not",
 }
 
 
@@ -264,27 +267,6 @@ def random(subject: Subject, where: str) -> RefusedError:
         expected=f"{location(subject)} to give the same for the same inputs in eval mode",
         found=found,
         fix=fix,
-    )
-
-
-def scripted(subject: Subject, path: str) -> RefusedError:
-    """Return the refusal of a module that is, or has a part that is, TorchScript."""
-    return RefusedError(
-        "not-exported",
-        expected=f"{location(subject)} to be Python, which can be looked into",
-        found=f"{repr(path) if path else 'the module'} is TorchScript",
-        fix="export it as it is before `torch.jit.script` or `torch.jit.trace`",
-    )
-
-
-def quantised(subject: Subject, path: str, part: object) -> RefusedError:
-    """Return the refusal of a module that PyTorch has quantised."""
-    return RefusedError(
-        "not-exported",
-        expected=f"{location(subject)} to compute in floating point",
-        found=f"{path!r} is PyTorch's quantised {type(part).__name__}, whose weights only PyTorch can read",
-        fix="export the network as it was before it was quantised; "
-        "`rnnx compile --weights int8` stores the weights of the file in bytes",
     )
 
 

@@ -208,6 +208,23 @@ class EarlyBreak(nn.Module):
 
 
 @case(
+    "refused_cut_by_value",
+    "refused",
+    refused="not-exported",
+    mentions="a size that depends on a tensor's value",
+    inputs={"x": "float32[batch, 6]"},
+    state={"cache": "float32[4, batch, 6]", "count": "int64[1]"},
+)
+class CutByValue(nn.Module):
+    """A cache of fixed size, of which only what is there already is looked at."""
+
+    def forward(self, x, cache, count):
+        there = min(4, count[0].item())
+        y = x + cache[4 - there :].sum(0)
+        return y, torch.cat([cache, x[None]])[-4:], count + 1
+
+
+@case(
     "data_dependent_shape",
     "refused",
     refused="data-dependent-shape",

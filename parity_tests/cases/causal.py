@@ -314,6 +314,26 @@ class ReturnedLengths(nn.Module):
 
 
 @case(
+    "mask_as_wide_as_the_longest",
+    "causal",
+    states=["gru.h"],
+    route="direct",
+    inputs={"x": "float32[batch, time, 6]", "lengths": "int64[batch] in 1..time"},
+)
+class MaskOfLongest(nn.Module):
+    """The width of the mask is the longest row's length, which has to be the chunk's."""
+
+    def __init__(self):
+        super().__init__()
+        self.gru = nn.GRU(6, 4, batch_first=True)
+
+    def forward(self, x, lengths):
+        width = int(torch.max(lengths).item())
+        valid = torch.arange(width, dtype=lengths.dtype).expand(len(lengths), width) < lengths[:, None]
+        return self.gru(x * valid[..., None])[0]
+
+
+@case(
     "quasi_recurrent",
     "causal",
     states=["c", "past"],

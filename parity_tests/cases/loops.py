@@ -258,3 +258,22 @@ class FreshConstants(nn.Module):
             v, z = self.fire(self.into(x[step]), v, z)
             ys.append(z + 0.1 * v)
         return torch.stack(ys)
+
+
+@case("loop_with_weights_in_a_dict", "loops", states=["v"], route="scan", inputs=X)
+class WeightsInDict(nn.Module):
+    """A step of several smaller ones, whose weights a plain dict holds: each use of one captures it anew."""
+
+    def __init__(self):
+        super().__init__()
+        self.leak, self.into = nn.Parameter(torch.rand(4)), nn.Parameter(torch.randn(6, 4))
+        self.held = {"leak": self.leak, "into": self.into}
+
+    def forward(self, x):
+        v = torch.zeros(x.shape[0], 4)
+        rows = []
+        for t in range(x.shape[1]):
+            for _ in range(3):
+                v = v + (torch.tanh(x[:, t] @ self.held["into"] - v) - self.held["leak"] * v) / 3
+            rows.append(v)
+        return torch.stack(rows, 1)

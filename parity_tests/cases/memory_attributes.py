@@ -230,3 +230,33 @@ class PlainObject(nn.Module):
         self.kept.level = self.cell(x + self.kept.seen[0], self.kept.level)
         self.kept.seen = [self.kept.seen[1], x]
         return self.kept.level * 2
+
+
+class _Gated(nn.Module):
+    """A cell with its memory, a weight of its own and a flag that says that it was called."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell, self.weight, self.called = nn.GRUCell(6, 6), nn.Parameter(torch.full((6,), 0.7)), False
+        self.register_buffer("h", torch.zeros(2, 6))
+
+    def forward(self, x):
+        self.called = True
+        self.h.copy_(self.cell(x, self.h))
+        return self.weight * self.h
+
+
+@case("unregistered_modules", "memory", states=["cells.0.h", "cells.last.h"], inputs={"x": "float32[2, 6]"})
+class Unregistered(nn.Module):
+    """Layers in a dict and a list, which PyTorch does not know to be there."""
+
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(6, 3)
+        self.cells = {0: _Gated(), "last": _Gated()}
+        self.order = list(self.cells.values())
+
+    def forward(self, x):
+        for cell in self.order:
+            x = cell(x)
+        return self.out(x)

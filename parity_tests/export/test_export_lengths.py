@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from rnnx.errors import ModelError
 from rnnx.model.contract import from_json, to_json
 from rnnx.parity.lazy_inputs import drawn_inputs
 from rnnx.testing import assert_parity
+from rnnx_export.module.free_sizes import free_sizes
 from rnnx_export.module.subject import Subject
 from rnnx_export.states.discover import discover
 
@@ -84,3 +87,49 @@ def test_lengths_that_come_back_are_no_output_of_a_step() -> None:
     assert [output.path for output in plan.outputs] == [("0",), ("2",)]
     assert plan.whole_only is not None
     assert any("result.1 says how long the rows are" in note for note in plan.notes)
+
+
+class AsWide(Packed):
+    """Makes a mask that is as wide as the longest row is long, of rows in order or in any."""
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        if self.looks and not torch.all(lengths[:-1] >= lengths[1:]):
+            raise ValueError("sort your batch")
+        mask = torch.arange(int(lengths.max()))[None] < lengths[:, None]
+        return self.layer(x * mask[..., None])[0]
+
+
+@pytest.mark.parametrize("looks", [False, True])
+def test_a_mask_as_wide_as_the_longest_row_is_as_wide_as_the_chunk(looks: bool, tmp_path: Path) -> None:
+    module = AsWide(looks=looks).eval()
+    made = rnnx.export(module, tmp_path / "m.onnx", inputs=INPUTS)
+    assert [spec.order for spec in made.contract.inputs] == [None, "descending" if looks else None]
+    assert any("as long as the chunk" in note for note in made.notes)
+    assert_parity(made.path, module)
+    session = rnnx.load(made.path)
+    x = torch.randn(3, 12, 6)
+    for steps in (12, 5):  # no size of the example's, and chunks in which no row is whole
+        lengths = torch.tensor([steps, 4, 2])
+        expected = module(x[:, :steps], lengths).detach().numpy()
+        with session.stream(batch=3) as stream:
+            given = {"x": x[:, :steps].numpy(), "lengths": lengths.numpy()}
+            np.testing.assert_allclose(stream.run(given)["y"], expected, rtol=0, atol=1e-6)
+    longer = {"x": x.numpy(), "lengths": np.array([5, 4, 2])}
+    with session.stream(batch=3) as stream:
+        np.testing.assert_allclose(stream.run(longer)["y"][:, :5], expected, rtol=0, atol=1e-6)
+
+
+def test_int_and_len_keep_sizes_free_in_a_capture_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = AsWide()
+    monkeypatch.setitem(sys.modules, f"{AsWide.__module__}.odd", type("Odd", (), {}))  # as packages may put
+    space = vars(sys.modules[AsWide.__module__])
+    with free_sizes(module):
+        whole, count = space["int"], space["len"]
+        assert whole is not builtins.int
+        numbers = [whole(2.7), whole("7"), whole("ff", 16), whole(), whole(torch.tensor(3))]
+        assert numbers == [2, 7, 255, 0, 3]
+        assert {builtins.int: "found"}[whole] == "found"
+        assert isinstance(3, whole)
+        assert not isinstance(2.5, whole)
+        assert [count(torch.zeros(3, 2)), count([1, 2]), count("abcd")] == [3, 2, 4]
+    assert not {"int", "len"} & space.keys()

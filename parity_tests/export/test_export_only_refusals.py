@@ -223,3 +223,13 @@ def test_a_quantised_module_is_refused_with_what_to_do_instead(
     assert refusal.value.code == "not-exported"
     assert "before it was quantised" in refusal.value.fix
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("made", [torch.jit.script, lambda layer: torch.jit.trace(layer, torch.zeros(1, 6))])
+def test_torchscript_is_refused_by_its_name_before_it_is_asked_for_parameters(
+    made: Any, tmp_path: Path
+) -> None:
+    error = refused(made(nn.Linear(6, 6)), tmp_path, inputs={"input": "float32[batch, 6]"})
+    assert (error.code, error.found) == ("not-exported", "the module is TorchScript")
+    assert error.expected.startswith("Linear to be Python")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rnnx_export.calls.helpers import advance
+from rnnx_export.calls.lengths import sized
 from rnnx_export.calls.types import Call, Tracer
 
 
@@ -47,6 +48,7 @@ def _first(tracer: Tracer, x: Tensor, axis: int, result: Tensor) -> Tensor:
 
 def arange(tracer: Tracer, func: Callable[..., Any], args: Call, kwargs: dict[str, Any]) -> Any:
     """torch.arange over the steps of a call: the stream goes on counting."""
+    args = tuple(sized(tracer, each) for each in args)
     result = func(*args, **kwargs)
     lift = tracer.record("arange", like=result, axes={0: 0})
     if lift is None:

@@ -19,8 +19,9 @@ from torch.overrides import TorchFunctionMode
 from rnnx_export.calls.delays import Delays
 from rnnx_export.calls.packing import Packing
 from rnnx_export.calls.table import HANDLERS
-from rnnx_export.calls.types import Decision, Lift, RecordedCall
+from rnnx_export.calls.types import Counted, Decision, Lift, RecordedCall
 from rnnx_export.diagnostics import caller
+from rnnx_export.module.parts import parts
 
 _NOTHING: Mapping[int, int] = {}
 
@@ -34,6 +35,7 @@ class CallTracer(TorchFunctionMode):
         states: the states by name, with the shapes their sites use.
         sides: by key, what decisions on a tensor's value are settled to be, where a graph is captured.
         forced: whether they are to be so in any case.
+        lengths: tensors that hold lengths of rows.
     """
 
     def __init__(
@@ -44,12 +46,14 @@ class CallTracer(TorchFunctionMode):
         sides: Mapping[str, bool] | None = None,
         *,
         forced: bool = False,
+        lengths: Sequence[Counted] = (),
     ) -> None:
         super().__init__()
         self.lifts = dict(lifts or {})
         self.states = dict(states or {})
         self.sides: Mapping[str, bool] = dict(sides or {})
         self.forced = forced
+        self.counted = {id(each.tensor): each for each in lengths}
         self.decisions: list[Decision] = []
         self.conditions: dict[str, Tensor] = {}
         self.delays: Delays | None = None
@@ -66,7 +70,7 @@ class CallTracer(TorchFunctionMode):
         self._handles: list[Any] = []
 
     def __enter__(self) -> CallTracer:
-        for path, part in self._module.named_modules():
+        for path, part in parts(self._module).items():
             self._handles.append(part.register_forward_pre_hook(self._entering(path)))
             self._handles.append(part.register_forward_hook(self._leaving, always_call=True))
         super().__enter__()  # type: ignore[no-untyped-call]

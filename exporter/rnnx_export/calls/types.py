@@ -73,6 +73,21 @@ class Lift:
     ahead: Ahead | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class Counted:
+    """A tensor of lengths, and the size that it has in a row as long as the chunk.
+
+    Attributes:
+        tensor: one for each row, or the largest of them.
+        size: a number, symbolic where a graph is captured.
+        is_largest: whether it is the largest, which is that size.
+    """
+
+    tensor: Tensor
+    size: Any
+    is_largest: bool = False
+
+
 class Tracer(Protocol):
     """What a handler sees of the tracer that runs a module.
 
@@ -82,6 +97,7 @@ class Tracer(Protocol):
         packing: packed sequences that are open.
         firsts: by identity, (result, tensor, axis) of what is the first step of a tensor.
         lates: by identity, (result, tensor) of what is a tensor delayed.
+        counted: by identity, lengths of rows, and what was computed from them.
         sides: by key, what decisions on values are settled to be.
         forced: whether they are so outside of a capture too.
         decisions: those that were made; in a capture only `conditions`, the tensors that decide, by key.
@@ -94,6 +110,7 @@ class Tracer(Protocol):
     cuts: dict[int, tuple[Tensor, Tensor, int, int]]
     firsts: dict[int, tuple[Tensor, Tensor, int]]
     lates: dict[int, tuple[Tensor, Tensor]]
+    counted: dict[int, Counted]
     sides: Mapping[str, bool]
     forced: bool
     decisions: list[Decision]

@@ -54,6 +54,7 @@ def capture(
     if has_complex(exported):
         exported = _export(RealProgram(exported), examples, dynamic)
     _check_free(exported, shapes, names, lines)
+    _share_constants(exported)
     return exported
 
 
@@ -98,6 +99,21 @@ def _export(
             raise CaptureError(Because(said, reason)) from error
         except Exception as error:  # torch.export raises many kinds; all mean the same here
             raise CaptureError(user_error(error)) from error
+
+
+def _share_constants(exported: torch.export.ExportedProgram) -> None:
+    """Let equal constants be one: they are captured anew at each use.
+
+    Such are `torch.tensor(0.0)` in a loop, and weights that a plain dict hands out.
+    """
+    first: dict[tuple[torch.dtype, torch.Size, bytes], torch.fx.Node] = {}
+    names = exported.graph_signature.inputs_to_lifted_tensor_constants
+    for node in exported.graph.nodes:
+        if node.op == "placeholder" and node.name in names:
+            value = exported.constants[names[node.name]]
+            key = (value.dtype, value.shape, value.detach().reshape(-1).view(torch.uint8).numpy().tobytes())
+            if first.setdefault(key, node) is not node:
+                node.replace_all_uses_with(first[key])
 
 
 def _check_free(

@@ -137,21 +137,7 @@ def _captured(plan: Plan, steps: int) -> tuple[torch.export.ExportedProgram, lis
     names = [f"{name}.{step}" for step in range(steps) for name in plan.subject.inputs]
     names += [state.name for state in plan.states]
     every = [*shapes * steps, *(state.spec.shape for state in plan.states)]
-    exported = capture(_Prefixes(plan, steps), examples, every, names).run_decompositions({})
-    _share_constants(exported)
-    return exported, examples
-
-
-def _share_constants(exported: torch.export.ExportedProgram) -> None:
-    """Let equal constants be one: `torch.tensor(0.0)` in a loop is a new one at each step."""
-    first: dict[tuple[torch.dtype, torch.Size, bytes], torch.fx.Node] = {}
-    names = exported.graph_signature.inputs_to_lifted_tensor_constants
-    for node in exported.graph.nodes:
-        if node.op == "placeholder" and node.name in names:
-            value = exported.constants[names[node.name]]
-            key = (value.dtype, value.shape, value.reshape(-1).view(torch.uint8).numpy().tobytes())
-            if first.setdefault(key, node) is not node:
-                node.replace_all_uses_with(first[key])
+    return capture(_Prefixes(plan, steps), examples, every, names).run_decompositions({}), examples
 
 
 def _matched(plan: Plan, exported: torch.export.ExportedProgram, examples: Sequence[Tensor]) -> list[Matcher]:

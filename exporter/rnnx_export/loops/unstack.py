@@ -39,6 +39,7 @@ class Unstacker:
         self._done: dict[fx.Node, fx.Node] = {}
         self._selected: dict[tuple[fx.Node, int, int], fx.Node] = {}
         self._known: dict[Any, fx.Node] = {}
+        self._replaced: dict[int, tuple[Mapping[fx.Node, fx.Node], dict[fx.Node, fx.Node]]] = {}
 
     def simplify(self, node: fx.Node) -> fx.Node:
         """Return the simplest node of the same value."""
@@ -139,7 +140,13 @@ class Unstacker:
             return self.simplify(values[node])
         if not values or node.op != "call_function":
             return node
+        # A node that many share is looked at once. The mapping is kept, so that its identity stays its own.
+        done = self._replaced.setdefault(id(values), (values, {}))[1]
+        if node not in done:
+            done[node] = self._replaced_in(node, values)
+        return done[node]
 
+    def _replaced_in(self, node: fx.Node, values: Mapping[fx.Node, fx.Node]) -> fx.Node:
         def other(value: Any) -> Any:
             return fx.map_arg(value, lambda part: self.replace(part, values))
 

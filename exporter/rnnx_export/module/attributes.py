@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rnnx_export.module.parts import parts, submodule
 from rnnx_export.module.structure import Path, children, flatten, replace
 
 _PLAIN = (int, float, bool, str, type(None))
@@ -59,7 +60,7 @@ def _with_history(module: nn.Module) -> list[Tensor]:
 def snapshot(module: nn.Module) -> dict[Place, Any]:
     """Return every buffer, tensor attribute and plain attribute; tensors as copies."""
     found: dict[Place, Any] = {}
-    for path, part in module.named_modules():
+    for path, part in parts(module).items():
         own = {
             name: value for name, value in part.__dict__.items() if not name.startswith("_") or _mine(name)
         }
@@ -104,7 +105,7 @@ def changed(before: dict[Place, Any], after: dict[Place, Any]) -> list[Place]:
 
 def read(module: nn.Module, place: Place) -> Any:
     """Return the value at `place`, None where there is none."""
-    value = getattr(module.get_submodule(place.module), place.attribute, None)
+    value = getattr(submodule(module, place.module), place.attribute, None)
     for name in place.inside:
         parts = dict(children(value) or ())
         value = parts.get(name)
@@ -116,14 +117,14 @@ Templates = dict[tuple[str, str], Any]
 
 def templates(module: nn.Module, places: list[Place]) -> Templates:
     """Return what lies in the attributes that hold `places`; those that do not exist yet are left out."""
-    found = {(place.module, place.attribute): module.get_submodule(place.module) for place in places}
+    found = {(place.module, place.attribute): submodule(module, place.module) for place in places}
     return {key: getattr(part, key[1]) for key, part in found.items() if hasattr(part, key[1])}
 
 
 def put_back(module: nn.Module, places: list[Place], held: Templates) -> None:
     """Make the attributes that hold `places` what they were when `templates` returned `held`."""
     for path, attribute in {(place.module, place.attribute) for place in places}:
-        part = module.get_submodule(path)
+        part = submodule(module, path)
         if (path, attribute) in held:
             object.__setattr__(part, attribute, held[path, attribute])
         elif hasattr(part, attribute):
@@ -136,7 +137,7 @@ def write(module: nn.Module, values: dict[Place, Any], shapes: Templates) -> Non
     for place, value in values.items():
         whole.setdefault((place.module, place.attribute), {})[place.inside] = value
     for (path, attribute), leaves in whole.items():
-        part = module.get_submodule(path)
+        part = submodule(module, path)
         value = leaves[()] if () in leaves else replace(shapes[path, attribute], leaves)
         if attribute in part._buffers:
             part._buffers[attribute] = value
@@ -149,7 +150,7 @@ def cast(module: nn.Module, convert: Callable[[Tensor], Tensor]) -> None:
     found = {
         place: convert(value)
         for place in snapshot(module)
-        if place.attribute not in module.get_submodule(place.module)._buffers
+        if place.attribute not in submodule(module, place.module)._buffers
         and isinstance(value := read(module, place), Tensor)
     }
     write(module, found, templates(module, list(found)))
@@ -158,7 +159,7 @@ def cast(module: nn.Module, convert: Callable[[Tensor], Tensor]) -> None:
 def unregister(module: nn.Module, places: list[Place]) -> None:
     """Make the buffers among `places` plain attributes, so that capture sees them as values."""
     for place in places:
-        part = module.get_submodule(place.module)
+        part = submodule(module, place.module)
         if place.attribute in part._buffers:
             value = part._buffers.pop(place.attribute)
             part._non_persistent_buffers_set.discard(place.attribute)
@@ -168,7 +169,7 @@ def unregister(module: nn.Module, places: list[Place]) -> None:
 def as_buffer(module: nn.Module, name: str) -> None:
     """Make a parameter a buffer, which may change."""
     path, _, attribute = name.rpartition(".")
-    part = module.get_submodule(path)
+    part = submodule(module, path)
     value = part._parameters.pop(attribute)
     assert value is not None
     part.register_buffer(attribute, value.detach())

@@ -45,6 +45,7 @@ class TensorSpec(Leaf):
             ordinary range: normal numbers for floats, 0 and 1 for integers.
         is_example: whether low and high are only those of an example, so that others may well be met.
         descending: whether values stand in order, the largest first: lengths that the module wants sorted.
+        full: whether a value is the largest there may be: lengths of which the module makes a chunk's size.
     """
 
     dtype: torch.dtype
@@ -53,6 +54,7 @@ class TensorSpec(Leaf):
     high: Bound | None = None
     is_example: bool = False
     descending: bool = False
+    full: bool = False
 
     @property
     def range(self) -> tuple[Number, Number] | None:
@@ -96,9 +98,12 @@ class TensorSpec(Leaf):
             unit = torch.rand(sizes, generator=generator, dtype=torch.float64)
             return (low + (high - low) * unit).to(self.dtype)
         first, last = (0, 1) if low is None or high is None else (int(low), int(high))
-        return self._in_order(torch.randint(first, last + 1, sizes, generator=generator).to(self.dtype))
+        drawn = torch.randint(first, last + 1, sizes, generator=generator).to(self.dtype)
+        return self._as_lengths(drawn, last)
 
-    def _in_order(self, value: torch.Tensor) -> torch.Tensor:
+    def _as_lengths(self, value: torch.Tensor, last: float) -> torch.Tensor:
+        if self.full:
+            value = value.where(value != value.max(), last)
         return value.sort(descending=True).values if self.descending and value.dim() else value
 
     def odd(self, dims: Mapping[str, int], generator: torch.Generator) -> torch.Tensor:
@@ -110,9 +115,9 @@ class TensorSpec(Leaf):
         chosen = torch.randint(2, tuple(value.shape), generator=generator).bool()
         ends = torch.where(chosen, torch.full_like(value, last), torch.full_like(value, first))
         if kind < 2:
-            return torch.full_like(value, (first, last)[kind])
-        if kind == 2 or self.descending:
-            return self._in_order(ends)
+            return self._as_lengths(torch.full_like(value, (first, last)[kind]), last)
+        if kind == 2 or self.descending or self.full:
+            return self._as_lengths(ends, last)
         if kind == 3 and value.dim():  # all alike but for one row
             alike = torch.full_like(value, first)
             alike[-1:] = ends[-1:]

@@ -15,7 +15,10 @@ from torch import Tensor, nn
 from rnnx.arguments import mapping
 from rnnx.errors import UsageError
 from rnnx_export.module import attributes, slots
+from rnnx_export.module.free_sizes import free_sizes
 from rnnx_export.module.likely_state import likely_state
+from rnnx_export.module.opaque import refuse_opaque
+from rnnx_export.module.parts import parts, unregistered
 from rnnx_export.module.plain_loops import plain_loops
 from rnnx_export.module.slots import Slot
 from rnnx_export.module.spec import TensorSpec, parse_leaves
@@ -48,6 +51,7 @@ class Subject:
 
     Raises:
         UsageError: `not-a-module`, `unknown-parameter`, `missing-parameter`, `bad-spec`, `no-inputs`.
+        RefusedError: `not-exported`, for TorchScript and what PyTorch has quantised.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class Subject:
         constants: Mapping[str, Any] | None = None,
     ) -> None:
         module = self.original = _uncompiled(require_module(module))
+        refuse_opaque(module)
         self.bfloat16 = any(
             isinstance(value, Tensor) and value.dtype == torch.bfloat16
             for value in module.state_dict().values()
@@ -102,7 +107,7 @@ class Subject:
         for part in list(module.modules()):
             for name, child in part.named_children():
                 setattr(part, name, _uncompiled(child))
-        for parameter in module.parameters():
+        for parameter in (each for part in parts(module).values() for each in part.parameters(recurse=False)):
             parameter.requires_grad_(False)
         for name in self._remembering:
             attributes.as_buffer(module, name)
@@ -111,9 +116,10 @@ class Subject:
             dtype = torch.float32
         if dtype is not None:
             cast = functools.partial(in_precision, dtype)
-            module._apply(cast)
+            for part in (module, *unregistered(module)):
+                part._apply(cast)
             attributes.cast(module, cast)
-        for part in module.modules():
+        for part in parts(module).values():
             if isinstance(part, nn.RNNBase):
                 part.check_forward_args = functools.partial(_check_call, part)  # type: ignore[method-assign]
         return module
@@ -161,12 +167,12 @@ class Subject:
             values[parameter] = nothing if none else replace(tree, found | self._nothing(parameter, given))
         return values
 
-    def sort_lengths(self) -> bool:
-        """Have lengths drawn longest first from now on; return whether there are any that were not."""
-        lengths = {name: spec for name, spec in self.inputs.items() if spec.is_length and spec.shape}
-        new = {n: dataclasses.replace(s, descending=True) for n, s in lengths.items() if not s.descending}
-        self.inputs |= new
-        return bool(new)
+    def restrict_lengths(self, *, descending: bool, full: bool) -> bool:
+        """Have lengths drawn longest first, or one as long as the chunk; return whether there are any."""
+        lengths = [name for name, spec in self.inputs.items() if spec.is_length and spec.shape]
+        for name in lengths:
+            self.inputs[name] = dataclasses.replace(self.inputs[name], descending=descending, full=full)
+        return bool(lengths)
 
     def settle(self, name: str, spec: TensorSpec) -> None:
         """Say what a state is that was to be measured."""
@@ -216,7 +222,8 @@ class Subject:
             else:
                 positional.append(arguments[name])
         function = module if self.method == "forward" else getattr(module, self.method)
-        with plain_loops():
+        capturing = torch.compiler.is_exporting()
+        with plain_loops(), free_sizes(module) if capturing else contextlib.nullcontext():
             result = function(*positional, **keyword)
         slots.take_back(values, arguments, self.slots)
         return result
@@ -264,7 +271,12 @@ class Subject:
 
     def _add(self, kind: str, parameter: str) -> None:
         tree = self.trees[kind][parameter]
-        leaves = {path: leaf for path, leaf in flatten(tree) if not isinstance(leaf, Slot)}
+        leaves = {
+            path: leaf
+            for path, leaf in flatten(tree)
+            # A number beside tensors is what it is: a size that a state object carries along.
+            if not isinstance(leaf, Slot) and not (path and isinstance(leaf, int | float))
+        }
         for path, spec in parse_leaves(leaves, parameter).items():
             name = ".".join((parameter, *path))
             self._places[name] = (parameter, path)

@@ -21,6 +21,7 @@ from rnnx_export import refusals
 from rnnx_export.diagnostics import quiet
 from rnnx_export.module import attributes
 from rnnx_export.module.attributes import Place
+from rnnx_export.module.parts import parts
 from rnnx_export.module.spec import TensorSpec
 from rnnx_export.module.structure import flatten, part_at, replace
 from rnnx_export.module.subject import precision
@@ -192,7 +193,7 @@ class _Resuming:
 
     def __enter__(self) -> None:
         self._handles.append(self._module.register_forward_pre_hook(self._begins))
-        for part in self._module.modules():
+        for part in parts(self._module).values():
             if isinstance(part, nn.RNNBase | nn.RNNCellBase):
                 self._handles.append(part.register_forward_pre_hook(self._before, with_kwargs=True))
                 self._handles.append(part.register_forward_hook(self._after, with_kwargs=True))

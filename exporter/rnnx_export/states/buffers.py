@@ -109,7 +109,7 @@ def _changed_places(seen: Exploration) -> list[Place]:
             places.append(place)
         elif isinstance(seen.base.memory.get(place), Tensor):
             raise refusals.changes_kind(seen.subject, place)
-        elif not _holds_tensors(seen, place):
+        elif not _holds_tensors(seen, place) and not _is_idle(seen, place):
             seen.notes.append(
                 Because(
                     f"forward changes {place.name!r}, which is no tensor: its start is used at every step",
@@ -117,6 +117,13 @@ def _changed_places(seen: Exploration) -> list[Place]:
                 )
             )
     return places
+
+
+def _is_idle(seen: Exploration, place: Place) -> bool:
+    """Whether a plain value is noted once and makes no difference: the batch, say, or that it was called."""
+    runs = (seen.base, seen.other)
+    notes = [call.memory.get(place) for run in runs for call in (run.first, run.second)]
+    return not any(memory.differ(notes[0], value) for value in notes) and not seen.reads(place)
 
 
 def _grew(seen: Exploration, place: Place) -> bool:

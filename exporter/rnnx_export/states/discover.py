@@ -19,7 +19,7 @@ from rnnx_export.diagnostics import Because, Reason, quiet
 from rnnx_export.module import attributes
 from rnnx_export.module.attributes import Place
 from rnnx_export.module.spec import TensorSpec
-from rnnx_export.module.structure import Path, copied, flatten, matched_leaves, part_at, tensors
+from rnnx_export.module.structure import Path, copied, every_part, flatten, matched_leaves, part_at, tensors
 from rnnx_export.module.subject import Subject
 from rnnx_export.module.tensors import alike
 from rnnx_export.states.arguments import Feedback, Observed, pair, part_names
@@ -33,7 +33,8 @@ from rnnx_export.states.outputs import find_outputs, like_states, returned
 from rnnx_export.states.pairing import ShownByRuns
 from rnnx_export.states.program import Program
 
-_QUANTISED = ("torch.ao.nn.quantized.", "torch.ao.nn.intrinsic.quantized.")
+_IN_ORDER = "lengths were drawn longest first, the only order that forward takes"
+_WHOLE_ROW = "a row was always as long as the chunk, since forward makes a size of the longest"
 _FROM_INPUT = "starts from a state computed from an input"
 
 
@@ -53,11 +54,6 @@ def discover(
         RefusedError: a reason why the module cannot be exported.
         UsageError: `state-ambiguous`, `state-without-next`, `bad-returns`.
     """
-    for path, part in subject.original.named_modules():
-        if isinstance(part, torch.jit.ScriptModule):
-            raise refusals.scripted(subject, path)
-        if type(part).__module__.startswith(_QUANTISED):
-            raise refusals.quantised(subject, path, part)
     with quiet():
         seen = _explored(subject)
         pairs = _pairs(seen, returns)
@@ -73,7 +69,7 @@ def discover(
         lifts, lifted, loops, more = _hidden(seen, used, fallbacks, ahead=ahead)
         outputs, reason = find_outputs(seen, returns, origins)
         if not states and not lifted:
-            seen.notes += like_states(seen, outputs, returns)
+            seen.notes += [*like_states(seen, outputs, returns), *_left_out(seen)]
         decided = settle(seen)
         seen.notes += decided.notes
         places = [state.origin for state in states if isinstance(state.origin, Place)]
@@ -107,19 +103,20 @@ def discover(
 
 
 def _explored(subject: Subject) -> Exploration:
-    """Run the subject, with lengths that stand in order if it does not take others."""
+    """Run the subject, with lengths in order, or of which one is whole, if it does not take others."""
     try:
         return Exploration(subject)
     except RefusedError:
-        if not subject.sort_lengths():
-            raise
-        try:
-            seen = Exploration(subject)
-        except RefusedError:
-            pass  # that was not the cause
-        else:
-            seen.notes.append("lengths were drawn longest first, the only order that forward takes")
+        for descending, full in ((True, False), (False, True), (True, True)):
+            if not subject.restrict_lengths(descending=descending, full=full):
+                raise
+            try:
+                seen = Exploration(subject)
+            except RefusedError:
+                continue  # that was not the cause
+            seen.notes += [_IN_ORDER] * descending + [_WHOLE_ROW] * full
             return seen
+        subject.restrict_lengths(descending=False, full=False)
         raise
 
 
@@ -261,6 +258,39 @@ def _takes(seen: Exploration) -> Callable[[str, Path], bool]:
         return matched_leaves(part, back) is not None and sizes[0] == sizes[1]
 
     return takes
+
+
+def _left_out(seen: Exploration) -> list[str]:
+    """Return a note for each parameter that got nothing, and for which forward takes a part of its result.
+
+    Over a chunk the memory may well be carried inside; a step that is called so begins anew each time.
+    """
+    subject, takes = seen.subject, _takes(seen)
+    if any(spec.has("time") for spec in subject.inputs.values()):
+        return []
+    result = seen.base.first.result
+    paths = [path for path, part in every_part(result) if path and tensors(part)]
+    given = {*subject.trees["input"], *subject.trees["state"], *subject.constants, *subject.slots}
+    notes = []
+    for name in (name for name, each in subject.order.items() if each.default is None and name not in given):
+        path = next((path for path in paths if takes(name, path) and _moves(seen, name, path)), None)
+        if path is not None:
+            notes.append(
+                f"nothing is carried, though forward takes {'.'.join(('y', *path))!r} of its result for "
+                f"{name!r}: if that is its next value, say so: state={{{name!r}: None}}"
+            )
+    return notes
+
+
+def _moves(seen: Exploration, parameter: str, path: Path) -> bool:
+    """Whether a part of the result, given for a parameter, makes any difference to the result."""
+    inputs, passed = seen.draw(0)
+    part = copied(part_at(seen.base.first.result, path))
+    results = [
+        tensors(seen.subject.call(seen.subject.fresh(), inputs, passed, given))
+        for given in ({}, {parameter: part})
+    ]
+    return any(not torch.equal(left, right) for (_, left), (_, right) in zip(*results, strict=False))
 
 
 def _spec_of_result(seen: Exploration, name: str, origin: Path | Argument) -> TensorSpec:

@@ -197,12 +197,16 @@ class Exploration:
         return self._inputs(self.sizes, generator), self._states(self.sizes, generator)
 
     def reads(self, place: Place) -> bool:
-        """Whether another value at a place makes any difference to a call, or to what it leaves behind."""
+        """Whether another value at a place makes any difference to a call, or to what it leaves behind.
+
+        For a tensor these are other numbers, for a plain value what it is after two calls.
+        """
         results = []
         for moved in (False, True):
             module = self.subject.fresh()
             if moved:
-                other = disturbed(attributes.read(module, place))
+                value = attributes.read(module, place)
+                other = disturbed(value) if isinstance(value, Tensor) else self.base.second.memory.get(place)
                 attributes.write(module, {place: other}, attributes.templates(module, [place]))
             try:
                 result = self.subject.call(module, *self.draw(0))

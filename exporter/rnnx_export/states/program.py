@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rnnx.model.contract import Axis, axis_index
 from rnnx_export.calls.delays import Delays
 from rnnx_export.calls.tracer import CallTracer
+from rnnx_export.calls.types import Counted
 from rnnx_export.module import attributes
 from rnnx_export.module.attributes import Place
 from rnnx_export.module.spec import TensorSpec, time_axis
@@ -72,7 +74,8 @@ class Program(nn.Module):
         passed = {s.name: merge(v, s.fold) for s, v in zip(self.plan.states, flat[len(names) :], strict=True)}
         declared = {s.name: passed[s.name].clone() for s in self.plan.states if s.is_declared}
         placed = {s.origin: passed[s.name].clone() for s in self.plan.states if isinstance(s.origin, Place)}
-        with CallTracer(self.module, self.plan.lifts, passed, sides) as tracer:
+        tracing = CallTracer(self.module, self.plan.lifts, passed, sides, lengths=self._lengths(inputs))
+        with tracing as tracer:
             delays = tracer.delays = self._delays(inputs, passed, tracer.next_states)
             attributes.write(self.module, placed, self.plan.templates)
             arguments = self.plan.subject.arguments(inputs, declared)
@@ -93,6 +96,16 @@ class Program(nn.Module):
             *(self._next(state, leaves, arguments, kept, tracer) for state in self.plan.states),
         )
         return found, tracer.conditions
+
+    def _lengths(self, inputs: Mapping[str, Tensor]) -> list[Counted]:
+        """Return the lengths among inputs, each with time's size."""
+        specs = self.plan.subject.inputs
+        for name, spec in specs.items():
+            axis = axis_index(spec.shape, "time")
+            if axis is not None:
+                size = inputs[name].shape[axis] // Axis.parse(spec.shape[axis]).factor
+                return [Counted(inputs[each], size) for each, spec in specs.items() if spec.is_length]
+        return []
 
     def _delays(
         self, inputs: Mapping[str, Tensor], passed: Mapping[str, Tensor], next_states: dict[str, Tensor]

@@ -27,8 +27,8 @@ def test_shifts_look_at_joins_and_paddings_before_those_take_them() -> None:
     assert HANDLERS["pad"] == (mirrors.pad, shifts.pad, padding.pad)
 
 
-def test_only_joins_paddings_and_slopes_have_more_than_one_taker() -> None:
+def test_only_joins_paddings_maxima_and_slopes_have_more_than_one_taker() -> None:
     several = {call for call, handlers in HANDLERS.items() if len(handlers) > 1}
-    assert several == {"cat", "concat", "concatenate", "pad", "rrelu"}
+    assert several == {"cat", "concat", "concatenate", "pad", "max", "amax", "rrelu"}
     slopes = [handler.__module__.rpartition(".")[2] for handler in HANDLERS["rrelu"]]
     assert slopes == ["decompositions", "random"]

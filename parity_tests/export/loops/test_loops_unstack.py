@@ -296,3 +296,25 @@ def test_what_is_made_like_another_depends_on_no_value() -> None:
     node = values.call(aten.new_zeros.default, (x, [2]))
     assert not Unstacker(values.graph).simplify(node).all_input_nodes
     assert {aten.zeros_like.default, aten.full_like.default} <= set(LIKE)
+
+
+def test_a_node_that_many_share_is_replaced_once() -> None:
+    """Each of these takes the one before it twice: as a tree they are 2 ** 40."""
+    graph = fx.Graph()
+    first, second = graph.placeholder("first"), graph.placeholder("second")
+    for node in (first, second):
+        node.meta["val"] = torch.zeros(2)
+    last = first
+    for _ in range(40):
+        last = graph.call_function(aten.add.Tensor, (last, last))
+        last.meta["val"] = torch.zeros(2)
+    graph.output((last,))
+    unstacker, before = Unstacker(graph), len(graph.nodes)
+    values = {first: second}
+    other = unstacker.replace(last, values)
+    assert len(graph.nodes) == before + 40
+    assert unstacker.replace(last, values) is other
+    graph.output_node().args = ((other,),)  # what the first one led to is left
+    graph.eliminate_dead_code()
+    assert not first.users
+    assert len(second.users) == 1
