@@ -55,7 +55,7 @@ def discover(subject: Subject, returns: Any = None, *, fallbacks: Collection[str
         if type(part).__module__.startswith(_QUANTISED):
             raise refusals.quantised(subject, path, part)
     with quiet():
-        seen = _explored(subject)
+        seen = explored(subject)
         pairs = _pairs(seen, returns)
         origins = _origins(subject, pairs)
         if any(spec is None for spec in subject.states.values()):
@@ -102,7 +102,7 @@ def discover(subject: Subject, returns: Any = None, *, fallbacks: Collection[str
         return _without_returned_states(plan.made_whole(reason) if reason else plan, seen, returns)
 
 
-def _explored(subject: Subject) -> Exploration:
+def explored(subject: Subject) -> Exploration:
     """Run the subject, with lengths that stand in order if it does not take others."""
     try:
         return Exploration(subject)
