@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,7 @@ def export(
     name: str | None = None,
     user: Mapping[str, Any] | None = None,
     opset: int = OPSET,
+    told: Callable[[str], None] | None = None,
 ) -> Exported:
     """Export a module with memory to ONNX with explicit states, proved against the module.
 
@@ -95,6 +96,7 @@ def export(
         name: the model's name; the file's by default.
         user: anything JSON can hold, passed through untouched.
         opset: operator set version, 18 to 21.
+        told: is called with what begins, as it begins: "find states", "direct: capture".
 
     Returns:
         Where the files are, the contract, and what the user should know.
@@ -107,37 +109,56 @@ def export(
     """
     _check(opset, longest, delay, steps_per_second, vocabulary)
     user = mapping("user", user, "what JSON can hold")
-    for kind, trees in (("inputs", inputs), ("state", state), ("constants", constants)):
-        mapping(kind, trees, "specs by parameter" if kind != "constants" else "values by parameter")
     name = None if name is None else instance("name", name, str, "text")
     path = check_output(path)
     trace_path = check_output(path.with_suffix(".trace.safetensors"))
     weights_path = check_output(path.with_name(f"{path.name}.data"))
-    with one_thread(), torch.random.fork_rng(devices=[]), levels_restored(), _only_refusals(module, method):
-        subject = Subject(module, inputs, state, method, constants)
-        plan = discover(subject, returns)
-        if time and not plan.has_time:
-            plan = with_time(plan)
-        if delay is not None:
-            plan = with_delay(plan, returns, delay)
-        if plan.whole_only is None and plan.delay is None:
-            plan = made_to_step(plan, returns)
-        plan = with_longest(plan, longest)
+    with undisturbed(), only_refusals(module, method):
+        tell = told or (lambda stage: None)
+        tell("find states")
+        plan = planned(
+            Subject(module, inputs, state, method, constants),
+            returns,
+            time=time,
+            longest=longest,
+            delay=delay,
+        )
         details = {
             "name": name or path.stem,
             "vocabulary": vocabulary,
             "steps_per_second": steps_per_second,
             "user": user,
         }
-        order = Order(opset, weights_path.name, functools.partial(_contract, details))
+        order = Order(opset, weights_path.name, functools.partial(_contract, details), tell)
         made = run(plan, order)
     files = {path: made.data, trace_path: made.trace}
     write_all(files if not made.weights else {**files, weights_path: made.weights})
     return Exported(path, trace_path, made.contract, made.notes)
 
 
+def planned(
+    subject: Subject, returns: Any, *, time: bool, longest: int | None, delay: int | str | None = None
+) -> Plan:
+    """Return the plan of an export, found by running the subject. Raises RefusedError and UsageError."""
+    plan = discover(subject, returns)
+    if time and not plan.has_time:
+        plan = with_time(plan)
+    if delay is not None:
+        plan = with_delay(plan, returns, delay)
+    if plan.whole_only is None and plan.delay is None:
+        plan = made_to_step(plan, returns)
+    return with_longest(plan, longest)
+
+
 @contextlib.contextmanager
-def _only_refusals(module: Any, method: str) -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
+    """Leave threads, random numbers and levels of logging as they were before the block."""
+    with one_thread(), torch.random.fork_rng(devices=[]), levels_restored():
+        yield
+
+
+@contextlib.contextmanager
+def only_refusals(module: Any, method: str) -> Iterator[None]:
     """Turn what a module, or torch over it, raises in any place into a refusal."""
     try:
         yield

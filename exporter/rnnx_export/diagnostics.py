@@ -56,6 +56,10 @@ class Because(str):
         return made
 
 
+class Caution(str):
+    """A note of what may have gone wrong: the command line warns of it behind everything else."""
+
+
 def reason_of(text: object) -> Reason | None:
     """Return the reason that a text carries, None if it carries none."""
     return text.reason if isinstance(text, Because) else None

@@ -39,11 +39,13 @@ class Order:
         opset: operator set version.
         weights_name: of the file beside the model that holds weights too large for it.
         contract: makes the contract of a plan, from the plan and the model's id.
+        told: is told what begins, for people who wait.
     """
 
     opset: int
     weights_name: str
     contract: Callable[[Plan, str], Contract]
+    told: Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,6 +201,7 @@ def run(plan: Plan, order: Order) -> Made:
             with tempfile.TemporaryDirectory() as name, levels_restored():
                 attempt = Attempt(route.name, route.prepare(plan), order, Path(name))
                 for stage in STAGES:
+                    order.told(f"{route.name}: {stage.__name__.replace('_', ' ').strip()}")
                     attempt = stage(attempt)
         except (CaptureError, ProofError) as error:
             failed[route.name] = error.args[0]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rnnx.errors import InputError, RefusedError
 from rnnx.model.contract import describe
+from rnnx.spelling import spelled
 from rnnx_export.diagnostics import Because, Reason, one_line, reason_of, user_line
 from rnnx_export.module.attributes import Place
 from rnnx_export.module.parts import submodule
@@ -101,7 +102,7 @@ def stands_still(subject: Subject, name: str, output: str) -> RefusedError:
         "state-ambiguous",
         expected=f"state {name!r} of {location(subject)} to change from call to call",
         found=f"the same value after every call, and output {output!r} of its shape",
-        fix=f"if {output!r} is its next value, name it so: returns=('y', {name.split('.')[0]!r}); "
+        fix=f"if {output!r} is its next value, name it so: {spelled('returns', ('y', name.split('.')[0]))}; "
         f"if {name!r} is a constant, pass it as an input",
     )
 

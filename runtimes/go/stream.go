@@ -29,6 +29,7 @@ type Stream struct {
 	side     int
 	position uint64
 	gate     atomic.Int32
+	waiting  waiting
 }
 
 const (
@@ -105,12 +106,15 @@ func (s *Stream) Position() uint64 { return s.position }
 // Step runs one time step. Inputs are in the shape of one step, which has no time axis; an N*time axis has N
 // entries. A second step of the same sizes allocates nothing. The error codes are unknown-input, missing-input,
 // wrong-dtype, wrong-shape, empty-batch, missing-dimension, non-finite, symbol-range, length-range, whole-only,
-// stream-busy, stream-closed and engine-failed; the states are unchanged then.
+// entries-waiting, stream-busy, stream-closed and engine-failed; the states are unchanged then.
 func (s *Stream) Step(inputs Inputs) (Outputs, error) {
 	if err := s.enter(); err != nil {
 		return nil, err
 	}
 	defer s.gate.Store(isOpen)
+	if err := s.waiting.requireNone(s.session.contract); err != nil {
+		return nil, err
+	}
 	return s.runCall(inputs, false)
 }
 
@@ -122,6 +126,13 @@ func (s *Stream) Run(inputs Inputs) (Outputs, error) {
 		return nil, err
 	}
 	defer s.gate.Store(isOpen)
+	if err := s.waiting.requireNone(s.session.contract); err != nil {
+		return nil, err
+	}
+	return s.run(inputs)
+}
+
+func (s *Stream) run(inputs Inputs) (Outputs, error) {
 	if !s.session.contract.HasTime() {
 		return s.runSteps(inputs)
 	}
@@ -131,23 +142,27 @@ func (s *Stream) Run(inputs Inputs) (Outputs, error) {
 	return s.runCall(inputs, true)
 }
 
-// Reset puts all states back to their start, and the position to 0.
+// Reset puts all states back to their start, and the position to 0, and drops what waits for a whole step.
 func (s *Stream) Reset() error {
 	if err := s.enter(); err != nil {
 		return err
 	}
 	defer s.gate.Store(isOpen)
 	s.replace(s.starts, 0)
+	s.waiting = nil
 	return nil
 }
 
 // ResetRows puts the states of some rows of the batch back to their start; the position stays. The errors are
-// row-range for a row that does not exist, and shared-state where rows share a state.
+// row-range for a row that does not exist, shared-state where rows share a state, and entries-waiting.
 func (s *Stream) ResetRows(rows ...int) error {
 	if err := s.enter(); err != nil {
 		return err
 	}
 	defer s.gate.Store(isOpen)
+	if err := s.waiting.requireNone(s.session.contract); err != nil {
+		return err
+	}
 	chosen := map[int]bool{}
 	for _, row := range rows {
 		if row < 0 || row >= s.batch {
@@ -206,7 +221,8 @@ func (s *Stream) SetState(name string, value Tensor) error {
 	return nil
 }
 
-// Snapshot returns all that is needed to continue elsewhere, as safetensors bytes: the same in every language.
+// Snapshot returns all that is needed to continue elsewhere, as safetensors bytes: the same in every language. The
+// error is entries-waiting, since a snapshot has no room for them.
 func (s *Stream) Snapshot() ([]byte, error) { return s.snapshot(nil) }
 
 func (s *Stream) snapshot(sampling *sampling) ([]byte, error) {
@@ -214,12 +230,15 @@ func (s *Stream) snapshot(sampling *sampling) ([]byte, error) {
 		return nil, err
 	}
 	defer s.gate.Store(isOpen)
+	if err := s.waiting.requireNone(s.session.contract); err != nil {
+		return nil, err
+	}
 	return encodeSnapshot(s.session.contract, snapshot{s.position, s.readAll(), sampling}), nil
 }
 
 // Restore continues where a snapshot was made; the outputs that follow are the same bit for bit. The errors are
 // not-safetensors, not-a-snapshot, snapshot-newer, snapshot-of-another-model and snapshot-invalid; the states
-// are unchanged then.
+// are unchanged then. What waits for a whole step is dropped.
 func (s *Stream) Restore(data []byte) error {
 	_, err := s.restore(data)
 	return err
@@ -235,6 +254,7 @@ func (s *Stream) restore(data []byte) (*sampling, error) {
 		return nil, err
 	}
 	s.replace(found.states, found.position)
+	s.waiting = nil
 	return found.sampling, nil
 }
 

@@ -150,8 +150,8 @@ func (t Tensor) Row(index int) Tensor {
 	return Tensor{t.DType, t.Shape[1:], t.data[index*size:][:size]}
 }
 
-// ToChunk returns steps begin..end-1 of rows, [step, ...], as a chunk of spec.
-func ToChunk(contract *Contract, spec Spec, rows Tensor, begin, end int) Tensor {
+// toChunk returns steps begin..end-1 of rows, [step, ...], as a chunk of spec.
+func toChunk(contract *Contract, spec Spec, rows Tensor, begin, end int) Tensor {
 	shape, steps := chunkOf(contract, spec, rows.Shape[1:], end-begin)
 	chunk := Zeros(rows.DType, shape)
 	for step := begin; step < end; step++ {
@@ -160,8 +160,8 @@ func ToChunk(contract *Contract, spec Spec, rows Tensor, begin, end int) Tensor 
 	return chunk
 }
 
-// ToRows returns a chunk of spec as [step, ...], with rows of a shape: the inverse of ToChunk.
-func ToRows(contract *Contract, spec Spec, chunk Tensor, row []int, count int) Tensor {
+// toRows returns a chunk of spec as [step, ...], with rows of a shape: the inverse of toChunk.
+func toRows(contract *Contract, spec Spec, chunk Tensor, row []int, count int) Tensor {
 	_, steps := chunkOf(contract, spec, row, count)
 	rows := Zeros(chunk.DType, append([]int{count}, row...))
 	for step := range count {

@@ -14,14 +14,15 @@ from torch import Tensor, nn
 
 from rnnx.arguments import mapping
 from rnnx.errors import UsageError
+from rnnx.spelling import spelled
 from rnnx_export.module import attributes, slots
 from rnnx_export.module.free_sizes import free_sizes
-from rnnx_export.module.likely_state import likely_state
 from rnnx_export.module.opaque import refuse_opaque
 from rnnx_export.module.parts import parts, unregistered
 from rnnx_export.module.plain_loops import plain_loops
 from rnnx_export.module.slots import Slot
 from rnnx_export.module.spec import TensorSpec, parse_leaves
+from rnnx_export.module.spec_hint import spec_hint
 from rnnx_export.module.structure import Path, flatten, part_at, replace
 
 
@@ -98,7 +99,7 @@ class Subject:
                 "no-inputs",
                 expected="at least one input",
                 found="none",
-                fix="pass inputs={'x': 'float32[batch, 8]'}",
+                fix=f"pass {spelled('inputs', {'x': 'float32[batch, 8]'})}",
             )
 
     def fresh(self, dtype: torch.dtype | None = None) -> nn.Module:
@@ -354,13 +355,11 @@ class Subject:
                 named[name] = _Parameter(inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.empty)
         for name, parameter in named.items():
             if parameter.default is inspect.Parameter.empty and name not in kind_of:
-                state = likely_state(module, self.method, name, self.trees["input"], self.constants)
                 raise UsageError(
                     "missing-parameter",
                     expected=f"a spec for parameter {name!r} of {type(module).__name__}.{self.method}",
                     found="none",
-                    fix=state
-                    or f"add it to inputs, state or constants: inputs={{'{name}': 'float32[batch, 8]'}}",
+                    fix=spec_hint(module, self.method, name, self.trees["input"], self.constants),
                 )
         return named
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from rnnx.errors import InputError, ParityError
 from rnnx.model.shapes import from_steps, to_steps
+from rnnx.spelling import spelled
 from rnnx_export import refusals
 from rnnx_export.diagnostics import quiet
 from rnnx_export.module import attributes
@@ -241,8 +242,8 @@ def check_driven(plan: Plan) -> None:
             "reference-differs",
             expected=f"{refusals.location(plan.subject)}, called by itself, to give what its states give",
             found=found,
-            fix="say which part of the result is which: returns=('y', 'h'); if that does not help, this is "
-            "a fault of rnnx",
+            fix=f"say which part of the result is which: {spelled('returns', ('y', 'h'))}; "
+            "if that does not help, this is a fault of rnnx",
         )
 
 

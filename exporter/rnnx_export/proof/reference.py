@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +18,7 @@ from rnnx_export.proof.driven_reference import DrivenReference, check_driven
 from rnnx_export.proof.module_reference import ModuleReference, StepReference
 from rnnx_export.states.delay import with_delay
 from rnnx_export.states.discover import discover
-from rnnx_export.states.export_plan import Plan
+from rnnx_export.states.export_plan import Output, Plan
 from rnnx_export.states.time_loop import with_time
 from rnnx_export.stepping import made_to_step
 
@@ -99,8 +100,26 @@ def _plan_like(
         if wanted - {spec.name for spec in plan.states}:
             plan = lift_loop(plan)
     plan = plan.without_states({spec.name for spec in plan.states} - wanted)
+    if arguments.get("returns") is None:
+        plan = _with_names(plan, [spec.name for spec in contract.outputs])
     _check_same(plan, contract)
     return plan
+
+
+def _with_names(plan: Plan, names: list[str]) -> Plan:
+    """Return the plan with a contract's names for its outputs, which stand in the same order.
+
+    Names that the export was given are in no module. If it is another network that has as many outputs of
+    these sizes, their values tell.
+    """
+
+    def named(outputs: Sequence[Output]) -> list[Output]:
+        return [dataclasses.replace(o, name=name) for o, name in zip(outputs, names, strict=True)]
+
+    if len(names) != len(plan.outputs):
+        return plan
+    convention = dataclasses.replace(plan.convention, outputs=named(plan.convention.outputs))
+    return dataclasses.replace(plan, outputs=named(plan.outputs), convention=convention)
 
 
 def _has_time_after_batch(contract: Contract) -> bool:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from rnnx.errors import RnnxError, UsageError
+from rnnx.spelling import spelled
 from rnnx_export.module.return_names import return_names, same_name
 from rnnx_export.module.structure import Path, children, every_part, flatten, matched_leaves
 from rnnx_export.refusals import growing_argument
@@ -344,13 +345,13 @@ def _overlaps(path: Path, used: list[Path]) -> bool:
 def _unsettled(
     parameter: str, arguments: Mapping[str, Observed], paths: list[Path], nodes: Mapping[Path, Any]
 ) -> RnnxError:
-    example = ", ".join(repr(name) for name in ("y", *arguments))
+    example = spelled("returns", ("y", *arguments))
     if paths:
         return UsageError(
             "state-ambiguous",
             expected=f"one part of forward's result that is the next value of state {parameter!r}",
             found=f"{len(paths)} that fit: {_listed(paths, nodes)}",
-            fix=f"name the parts in order: returns=({example})",
+            fix=f"name the parts in order: {example}",
         )
     values = list(arguments[parameter].passed.values())
     for path, node in nodes.items():
@@ -361,7 +362,7 @@ def _unsettled(
         "state-without-next",
         expected=f"forward to return the next value of state {parameter!r} in the same shapes",
         found=f"no part of the result fits: {_listed(leaves, nodes)}",
-        fix=f"return it as well, and name the parts if need be: returns=({example})",
+        fix=f"return it as well, and name the parts if need be: {example}",
     )
 
 
@@ -371,7 +372,8 @@ def _contradicted(state: str, named: Path, flows: Path | None, nodes: Mapping[Pa
         expected=f"the part of forward's result that is called like state {state!r} to be its next value",
         found=f"{_listed([named], nodes)} by its name, {_listed([flows or ()], nodes)} by what a recurrent "
         "call ends with that starts from it",
-        fix=f"give the part that is the state its name: returns=('y', {state!r}), in the order of the result",
+        fix=f"give the part that is the state its name: {spelled('returns', ('y', state))}, in the "
+        "order of the result",
     )
 
 
@@ -382,7 +384,7 @@ def _two_readings(state: str, paths: list[Path], nodes: Mapping[Path, Any]) -> U
         "state-ambiguous",
         expected=f"one next value of state {state!r}: what forward left in the argument, or what it returned",
         found=f"both, and they differ: {_listed(paths, nodes)} could be it too",
-        fix=f"name the parts of the result: returns=({', '.join(map(repr, names))}) if that part is the "
+        fix=f"name the parts of the result: {spelled('returns', tuple(names))} if that part is the "
         "state, other names if it is an output",
     )
 

@@ -55,7 +55,7 @@ def discover(
         UsageError: `state-ambiguous`, `state-without-next`, `bad-returns`.
     """
     with quiet():
-        seen = _explored(subject)
+        seen = explored(subject)
         pairs = _pairs(seen, returns)
         origins = _origins(subject, pairs)
         if any(spec is None for spec in subject.states.values()):
@@ -102,7 +102,7 @@ def discover(
         return _without_returned_states(plan.made_whole(reason) if reason else plan, seen, returns)
 
 
-def _explored(subject: Subject) -> Exploration:
+def explored(subject: Subject) -> Exploration:
     """Run the subject, with lengths in order, or of which one is whole, if it does not take others."""
     try:
         return Exploration(subject)

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rnnx.spelling import spelled
 from rnnx_export import refusals
+from rnnx_export.diagnostics import Caution
 from rnnx_export.module.return_names import same_name
 from rnnx_export.module.spec import TensorSpec
 from rnnx_export.module.structure import Path, flatten, tensors
@@ -83,28 +85,32 @@ def _without_lengths(seen: Exploration, paths: list[Path]) -> list[Path]:
 
 
 def like_states(seen: Exploration, outputs: list[Output], returns: Any) -> list[str]:
-    """Return a note for each input that an output looks like the next value of, where nothing is carried."""
+    """Return a note for each input that an output looks like the next value of, where nothing is carried.
+
+    An input of single steps has many likes. It is told if the author called its like the same, or if it is
+    the only one of several inputs that has any.
+    """
     subject = seen.subject
     method = getattr(type(subject.original), subject.method, None)
     names = result_names(seen.base.first.result, returns, method)
     timed = any(spec.has("time") for spec in subject.inputs.values())
-    notes = []
-    for name, spec in subject.inputs.items():
-        if spec.has("time") or not spec.dtype.is_floating_point:
-            continue
-        like = next(
-            (
-                output.name
-                for output in outputs
-                if (output.spec.dtype, output.spec.shape) == (spec.dtype, spec.shape)
-                and (timed or same_name(names.get(output.path), name))
-            ),
-            None,
-        )
-        if like is not None:
+    likes = {
+        name: [o for o in outputs if (o.spec.dtype, o.spec.shape) == (spec.dtype, spec.shape)]
+        for name, spec in subject.inputs.items()
+        if spec.dtype.is_floating_point and not spec.has("time")
+    }
+    alone = len(subject.inputs) > 1 and sum(map(bool, likes.values())) == 1
+    notes: list[str] = []
+    for name, found in likes.items():
+        if not (timed or alone):
+            found = [output for output in found if same_name(names.get(output.path), name)]
+        if found:
             notes.append(
-                f"nothing is carried, though output {like!r} is like input {name!r}: if it is its next "
-                f"value, give it as a state: state={{{name!r}: {spec.text!r}}}, --state '{name}={spec.text}'"
+                Caution(
+                    f"nothing is carried, though output {found[-1].name!r} is like input {name!r}: if it is "
+                    "its next value, give it as a state: "
+                    f"{spelled('state', {name: subject.inputs[name].text})}"
+                )
             )
     return notes
 

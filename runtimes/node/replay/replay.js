@@ -1,8 +1,8 @@
 import { RnnxError } from "../src/error.js";
 import { Sampler } from "../src/sampling.js";
 import { readTensors } from "../src/tensor-file.js";
-import { Replayer, plain } from "./compare.js";
-import { readTrace } from "./trace.js";
+import { Replayer, plain } from "../src/replay.js";
+import { readTrace } from "../src/trace.js";
 
 /**
  * The conformance program, as docs/conformance.md says, apart from where its files are and how it prints: it runs in
@@ -20,6 +20,8 @@ import { readTrace } from "./trace.js";
 const ATTEMPTS = 1000; // pairs of steps of which one should be refused
 const OPTIONS = {
   chunks: "1",
+  entries: "",
+  omit: "0",
   provider: "cpu",
   feed: "",
   times: "1",
@@ -101,6 +103,9 @@ async function replay(options, host) {
     await host.write(options.snapshot, stream.snapshot());
     return { position: stream.position };
   }
+  if (set.has("entries")) {
+    return { ...(await replayer.runBlocks(options.entries.split(",").map(whole), whole(options.omit))) };
+  }
   return { ...(await replayer.run(options.chunks.split(",").map(whole))) };
 }
 
@@ -132,6 +137,7 @@ async function write({ seed, temperature, text: prompt, length }, session) {
 async function feed({ misuse, times }, session, inputs) {
   const stream = session.stream();
   if (misuse === "closed") await stream.close();
+  if (misuse === "waiting") await stream.feed(inputs);
   if (misuse === "threads") {
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) await Promise.all([stream.step(inputs), stream.step(inputs)]);
     throw usage("one call of two to be refused", "none in a thousand pairs");

@@ -102,7 +102,7 @@ export const given = (inputs, name) => (Object.hasOwn(inputs, name) ? inputs[nam
  * @param {Contract} contract
  * @param {Inputs} inputs
  */
-function checkNames(contract, inputs) {
+export function checkNames(contract, inputs) {
   if (typeof inputs !== "object" || inputs === null) throw new TypeError("inputs must be an object of tensors by name");
   for (const name of Object.keys(inputs).sort()) {
     if (!contract.inputs.some((input) => input.name === name)) {
@@ -342,7 +342,7 @@ function unknown(kind, name, known) {
  * @param {Spec} spec
  * @param {Tensor} tensor
  */
-function wrongDType(spec, tensor) {
+export function wrongDType(spec, tensor) {
   return new RnnxError(
     "wrong-dtype",
     `'${spec.name}' as ${spec.dtype}`,
@@ -389,7 +389,7 @@ function checkCount(spec, shape, tensor, known) {
  * @param {Sizes} known
  * @param {boolean} isChunk
  */
-function misfit(spec, shape, actual, known, isChunk) {
+export function misfit(spec, shape, actual, known, isChunk) {
   const found = `[${actual.join(", ")}]`;
   for (const name of ["batch", "time"]) {
     const axis = axisIndex(shape, name);

@@ -5,6 +5,7 @@ import { RnnxError } from "./error.js";
 import { axisIndex, piecesOf, putStep, takeStep, withTime } from "./shape.js";
 import { decodeSnapshot, encodeSnapshot } from "./snapshot.js";
 import { Tensor, isSame } from "./tensor.js";
+import { Waiting, noOutputs } from "./waiting.js";
 
 /**
  * @typedef {import("./checks.js").Inputs} Inputs
@@ -38,6 +39,8 @@ export class Stream {
   #position = 0;
   /** @type {"open" | "busy" | "shut"} */
   #gate = "open";
+  /** @type {Waiting} */
+  #waiting;
 
   /**
    * @param {import("./session.js").Session} session
@@ -53,6 +56,7 @@ export class Stream {
     this.#known = openSizes(session.contract, batch, dims);
     this.#starts = startsOf(session.contract, this.#known, initial);
     this.#states = this.#toEngine(this.#starts);
+    this.#waiting = new Waiting(session.contract);
   }
 
   /** The number of steps since the stream was opened or reset as a whole. */
@@ -65,11 +69,12 @@ export class Stream {
    * @param {Inputs} inputs
    * @returns {Promise<Outputs>} rejects with `unknown-input`, `missing-input`, `wrong-dtype`, `wrong-shape`,
    *   `empty-batch`, `missing-dimension`, `non-finite`, `symbol-range`, `length-range`, `value-range`, `whole-only`,
-   *   `stream-busy`, `stream-closed` or `engine-failed`; the states are unchanged then
+   *   `entries-waiting`, `stream-busy`, `stream-closed` or `engine-failed`; the states are unchanged then
    */
   async step(inputs) {
     this.#enter();
     try {
+      this.#waiting.requireNone();
       if (this.#step === null || !this.#step.fill(inputs)) this.#step = this.#prepare(this.#step, inputs, false);
       return await this.#advance(this.#step);
     } finally {
@@ -86,27 +91,89 @@ export class Stream {
   async run(inputs) {
     this.#enter();
     try {
-      const { hasTime, wholeOnly } = this.session.contract;
-      if (!hasTime) return await this.#runSteps(inputs);
-      if (this.#position > 0 && wholeOnly !== null) throw this.#wholeOnly("a second call");
-      if (this.#chunk === null || !this.#chunk.fill(inputs)) this.#chunk = this.#prepare(this.#chunk, inputs, true);
-      return await this.#advance(this.#chunk);
+      this.#waiting.requireNone();
+      return await this.#run(inputs);
+    } finally {
+      this.#gate = "open";
+    }
+  }
+
+  /** How many entries of each input wait for a whole step, without those of which none does. */
+  get waiting() {
+    return this.#waiting.counts;
+  }
+
+  /**
+   * Runs the steps that are whole, and keeps what is over for the next call. Inputs are in the shape of a chunk, with
+   * any number of entries along time, none too; each has a queue of its own, and as many steps run as the shortest has.
+   * Of an input that was given before and is left out no entries come; one without time stays as it was.
+   * @param {Inputs} inputs
+   * @returns {Promise<Outputs>} those of the steps that ran, as `run` gives them; if none did, those with time have
+   *   length 0, and the others are left out. Rejects as `run` does, and with `feed-length`; nothing is kept then
+   */
+  async feed(inputs) {
+    this.#enter();
+    try {
+      if (this.session.contract.wholeOnly !== null) throw this.#wholeOnly("a call of feed");
+      const waiting = this.#waiting.joined(inputs, this.#known);
+      const steps = waiting.wholeSteps;
+      const outputs = await this.#runFirst(waiting, steps);
+      this.#waiting = waiting.without(steps);
+      return outputs;
     } finally {
       this.#gate = "open";
     }
   }
 
   /**
-   * Puts all states back to their start, and the position to 0; or the states of some rows of the batch, and leaves the
-   * position.
+   * Runs what waits as whole steps, the last one filled up with zeros (or what is nearest to 0 in the range of an
+   * input); then it is as if never fed. `waiting` says before how many entries of the last step are real.
+   * @returns {Promise<Outputs>} those of these steps, the filled one included, as `feed` gives them
+   */
+  async flush() {
+    this.#enter();
+    try {
+      const outputs = await this.#runFirst(this.#waiting, this.#waiting.stepsToFlush);
+      this.#waiting = new Waiting(this.session.contract);
+      return outputs;
+    } finally {
+      this.#gate = "open";
+    }
+  }
+
+  /**
+   * @param {Waiting} waiting
+   * @param {number} steps
+   */
+  async #runFirst(waiting, steps) {
+    return steps > 0 ? this.#run(waiting.first(steps)) : noOutputs(this.session.contract, this.#known);
+  }
+
+  /** @param {Inputs} inputs */
+  async #run(inputs) {
+    const { hasTime, wholeOnly } = this.session.contract;
+    if (!hasTime) return this.#runSteps(inputs);
+    if (this.#position > 0 && wholeOnly !== null) throw this.#wholeOnly("a second call");
+    if (this.#chunk === null || !this.#chunk.fill(inputs)) this.#chunk = this.#prepare(this.#chunk, inputs, true);
+    return this.#advance(this.#chunk);
+  }
+
+  /**
+   * Puts all states back to their start, and the position to 0, and drops what waits for a whole step; or the states of
+   * some rows of the batch, and leaves the position.
    * @param {Iterable<number>} [rows]
    * @throws {RnnxError} `row-range` for a row that does not exist, `shared-state` where rows share a state,
-   *   `stream-busy` or `stream-closed`
+   *   `entries-waiting` for rows while entries wait, `stream-busy` or `stream-closed`
    */
   reset(rows) {
     this.#checkOpen();
-    if (rows === undefined) this.#replace(this.#starts, 0);
-    else this.#replace(this.#withoutRows(new Set(rows)), this.#position);
+    if (rows === undefined) {
+      this.#replace(this.#starts, 0);
+      this.#waiting = new Waiting(this.session.contract);
+    } else {
+      this.#waiting.requireNone();
+      this.#replace(this.#withoutRows(new Set(rows)), this.#position);
+    }
   }
 
   /** @param {Set<number>} rows */
@@ -170,16 +237,18 @@ export class Stream {
   /**
    * All that is needed to continue elsewhere, as safetensors bytes: the same in every language.
    * @param {import("./snapshot.js").Sampling | null} [sampling] where sampling stopped
-   * @throws {RnnxError} `stream-busy` or `stream-closed`
+   * @throws {RnnxError} `entries-waiting`, since a snapshot has no room for them, `stream-busy` or `stream-closed`
    */
   snapshot(sampling = null) {
     this.#checkOpen();
+    this.#waiting.requireNone();
     const states = this.#states.map(fromEngine);
     return encodeSnapshot(this.session.contract, { position: this.#position, states, sampling });
   }
 
   /**
-   * Continues where a snapshot was made; the outputs that follow are the same bit for bit.
+   * Continues where a snapshot was made; the outputs that follow are the same bit for bit. What waits for a whole step
+   * is dropped.
    * @param {Uint8Array} data
    * @returns {import("./snapshot.js").Sampling | null} where sampling stopped, if the snapshot says
    * @throws {RnnxError} `not-safetensors`, `not-a-snapshot`, `snapshot-newer`, `snapshot-of-another-model`,
@@ -189,6 +258,7 @@ export class Stream {
     this.#checkOpen();
     const { states, position, sampling } = decodeSnapshot(data, this.session.contract, this.#known);
     this.#replace(states, position);
+    this.#waiting = new Waiting(this.session.contract);
     return sampling;
   }
 

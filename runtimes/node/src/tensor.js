@@ -100,6 +100,23 @@ export class Tensor {
     return this.dtype === "float16" ? fromFloat16(Number(entry)) : Number(entry);
   }
 
+  /**
+   * A tensor with memory of its own, from the bytes of its entries, the lowest first.
+   * @param {DType} dtype
+   * @param {number[]} shape
+   * @param {Uint8Array} bytes as many as the entries take
+   */
+  static fromBytes(dtype, shape, bytes) {
+    const tensor = Tensor.full(dtype, shape);
+    tensor.bytes.set(bytes);
+    return tensor;
+  }
+
+  /** The memory of the entries. */
+  get bytes() {
+    return new Uint8Array(this.data.buffer, this.data.byteOffset, this.data.byteLength);
+  }
+
   /** A copy with memory of its own. */
   clone() {
     return new Tensor(this.dtype, [...this.shape], this.data.slice());

@@ -63,8 +63,39 @@ class Replay:
         self._begin()
         for begin, end in cuts(self.trace.steps, [0] if self.contract.whole_only is not None else chunks):
             if self.verdict.failure is None:
-                self._compare_outputs(self.call(begin, end), begin, end)
+                stepped = end - begin == 1 and self.contract.whole_only is None
+                self._compare_outputs(self.call(begin, end), begin, end, stepped=stepped)
                 self._compare_states(end - 1, end)
+        return self.verdict
+
+    def run_blocks(self, blocks: Sequence[int], omitted: int) -> Verdict:
+        """Replay all of it through `feed`, in blocks of so many entries, in turn, and then `flush`.
+
+        The last `omitted` entries of each input are left out: `flush` has to fill them up.
+        """
+        self._compare_states(-1, 0)
+        self._begin()
+        left = self._inputs(0, self.trace.steps, stepped=False)
+        axes = {
+            spec.name: axis_index(chunk_shape(self.contract, spec), "time") for spec in self.contract.inputs
+        }
+        timed = {name: axis for name, axis in axes.items() if axis is not None and name in left}
+        left |= {name: _entries(left[name], axis, 0, -omitted or None) for name, axis in timed.items()}
+        for count in itertools.cycle(blocks):
+            block = {name: _entries(left[name], axis, 0, count or None) for name, axis in timed.items()}
+            left |= {
+                name: _entries(left[name], axis, block[name].shape[axis], None)
+                for name, axis in timed.items()
+            }
+            ended = not any(value.size for value in block.values())
+            outputs = self.stream.flush() if ended else self.stream.feed({**left, **block})
+            begin, end = self.verdict.steps, self.stream.position
+            self.verdict.steps, self.verdict.calls = end, self.verdict.calls + 1
+            if end > begin:
+                self._compare_outputs(outputs, begin, end, stepped=False)
+                self._compare_states(end - 1, end)
+            if ended or self.verdict.failure is not None:
+                break
         return self.verdict
 
     def to_step(self, steps: int) -> Stream:
@@ -79,6 +110,11 @@ class Replay:
     def call(self, begin: int, end: int) -> dict[str, Array]:
         """Run steps begin..end-1; return the outputs as `step` or, for several steps, `run` gives them."""
         stepped = end - begin == 1 and self.contract.whole_only is None
+        inputs = self._inputs(begin, end, stepped=stepped)
+        self.verdict.steps, self.verdict.calls = end, self.verdict.calls + 1
+        return self.stream.step(inputs) if stepped else self.stream.run(inputs)
+
+    def _inputs(self, begin: int, end: int, *, stepped: bool) -> dict[str, Array]:
         inputs = {}
         for spec in self.contract.inputs:
             value = self.trace.inputs.get(spec.name)
@@ -90,16 +126,15 @@ class Replay:
                 rows = value[begin:end]
                 value = rows[0] if stepped else from_steps(rows, chunk_shape(self.contract, spec))
             inputs[spec.name] = value
-        self.verdict.steps, self.verdict.calls = end, self.verdict.calls + 1
-        return self.stream.step(inputs) if stepped else self.stream.run(inputs)
+        return inputs
 
     def _begin(self) -> None:
         self.stream.state.update({name: rows[0] for name, rows in self.trace.states.items()})
 
-    def _compare_outputs(self, outputs: dict[str, Array], begin: int, end: int) -> None:
+    def _compare_outputs(self, outputs: dict[str, Array], begin: int, end: int, *, stepped: bool) -> None:
         for spec in self.contract.outputs:
             got, first = outputs[spec.name], begin
-            if end - begin == 1 and self.contract.whole_only is None:
+            if stepped:
                 got = got[None]
             elif has_steps(self.contract, spec):
                 got = to_steps(got, chunk_shape(self.contract, spec))
@@ -150,6 +185,10 @@ class Replay:
         return np.broadcast_to(valid, shape)
 
 
+def _entries(value: Array, axis: int, begin: int, end: int | None) -> Array:
+    return value[(slice(None),) * axis + (slice(begin, end),)]
+
+
 def cuts(steps: int, chunks: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Yield (begin, end) of each chunk; the lengths come in turn, 0 takes all that is left."""
     begin = 0
@@ -182,6 +221,10 @@ def misuse(session: Session, kind: str, inputs: dict[str, Array]) -> None:
     stream = session.stream()
     if kind == "closed":
         stream.close()
+        stream.step(inputs)
+        return
+    if kind == "waiting":
+        stream.feed(inputs)
         stream.step(inputs)
         return
     refused: list[RnnxError] = []
@@ -236,6 +279,8 @@ def replay(options: argparse.Namespace) -> Verdict | dict[str, Any] | None:
         stream = Replay(session, trace).to_step(options.after)
         write_bytes(options.snapshot, stream.snapshot())
         return {"position": stream.position}
+    if options.entries is not None:
+        return Replay(session, trace).run_blocks(options.entries, options.omit)
     return Replay(session, trace).run(options.chunks)
 
 
@@ -255,10 +300,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("model", type=Path, nargs="?")
     parser.add_argument("trace", type=Path, nargs="?")
     parser.add_argument("--chunks", type=_lengths, default=[1])
+    parser.add_argument("--entries", type=_lengths)
+    parser.add_argument("--omit", type=int, default=0)
     parser.add_argument("--provider", default="cpu")
     parser.add_argument("--feed", type=Path)
     parser.add_argument("--times", type=int, default=1)
-    parser.add_argument("--misuse", choices=("closed", "threads"))
+    parser.add_argument("--misuse", choices=("closed", "threads", "waiting"))
     parser.add_argument("--restore", type=Path)
     parser.add_argument("--snapshot", type=Path)
     parser.add_argument("--after", type=int, default=0)

@@ -99,7 +99,7 @@ pub(crate) fn match_inputs(contract: &Contract, given: &Given, sizes: &Sizes, wh
     Ok(sizes)
 }
 
-fn check_names(contract: &Contract, given: &Given) -> Result<()> {
+pub(crate) fn check_names(contract: &Contract, given: &Given) -> Result<()> {
     let known: Vec<_> = contract.inputs.iter().map(|input| input.spec.name.as_str()).collect();
     if let Some((name, _)) = given.iter().find(|(name, _)| !known.contains(name)) {
         return Err(unknown("unknown-input", "input", name, &known));
@@ -301,7 +301,7 @@ fn unknown(code: &'static str, kind: &str, name: &str, known: &[&str]) -> Error 
     Error::new(code, format!("{kind}s {listed}"), format!("'{name}'"), fix)
 }
 
-fn wrong_dtype(spec: &Spec, view: &View) -> Error {
+pub(crate) fn wrong_dtype(spec: &Spec, view: &View) -> Error {
     let dtype = spec.dtype.name();
     let found = describe(view.dtype.name(), view.shape);
     Error::new("wrong-dtype", format!("'{}' as {dtype}", spec.name), found, format!("convert it to {dtype}"))
@@ -326,7 +326,7 @@ fn check_count(spec: &Spec, shape: &[Axis], view: &View, sizes: &Sizes) -> Resul
 }
 
 /// The error for an input whose sizes do not fit `shape`, `sizes` or each other.
-fn misfit(spec: &Spec, shape: &[Axis], view: &View, sizes: &Sizes, whole: bool) -> Error {
+pub(crate) fn misfit(spec: &Spec, shape: &[Axis], view: &View, sizes: &Sizes, whole: bool) -> Error {
     let actual = view.shape;
     for (name, code) in [("batch", "empty-batch"), ("time", "empty-time")] {
         let index = axis_index(shape, name).filter(|_| actual.len() == shape.len());

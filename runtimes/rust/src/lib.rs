@@ -35,6 +35,7 @@ mod engine;
 mod error;
 mod external;
 mod model_file;
+pub mod replay;
 mod sampling;
 mod session;
 mod shape;
@@ -44,6 +45,7 @@ mod tensor;
 pub mod tensor_file;
 mod text;
 pub mod trace;
+mod waiting;
 
 pub use contract::Contract;
 pub use engine::Provider;

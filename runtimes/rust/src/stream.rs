@@ -8,7 +8,10 @@ use crate::session::Session;
 use crate::shape::{axis_index, with_time, Sizes, Slices};
 use crate::snapshot::{Sampling, Snapshot};
 use crate::tensor::{Tensor, View};
+use crate::waiting::Waiting;
 use crate::{Error, Result};
+
+mod feed;
 
 /// What a stream is opened with. Made by [`Session::stream_with`].
 #[derive(Debug)]
@@ -62,6 +65,7 @@ impl<'a> StreamBuilder<'a> {
             side: 0,
             position: 0,
             joined: Vec::new(),
+            waiting: Waiting::none(contract),
         };
         stream.replace(&stream.starts.clone(), 0)?;
         Ok(stream)
@@ -103,16 +107,23 @@ pub struct Stream {
     sides: Sides,
     side: usize,
     position: u64,
-    /// Outputs of the latest chunk of a step model, joined.
-    joined: Vec<Tensor>,
+    /// Outputs of the latest chunk of a step model, joined; of a chunk without steps, those with time.
+    joined: Vec<Option<Tensor>>,
+    waiting: Waiting,
 }
 
 /// The outputs of a call, borrowed from the stream until its next one.
 #[derive(Clone, Copy)]
 pub struct Outputs<'a> {
     contract: &'a Contract,
-    call: &'a Call,
-    joined: Option<&'a [Tensor]>,
+    from: Source<'a>,
+}
+
+/// Where outputs lie.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    Call(&'a Call),
+    Joined(&'a [Option<Tensor>]),
 }
 
 impl<'a> Outputs<'a> {
@@ -130,13 +141,13 @@ impl<'a> Outputs<'a> {
 
     /// Name and value of every output, in the order of the contract.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, View<'a>)> + '_ {
-        let Self { contract, call, joined } = *self;
-        contract.outputs.iter().enumerate().map(move |(index, spec)| {
-            let view = match joined {
-                Some(tensors) => tensors[index].view(),
-                None => call.output(index, spec.dtype),
+        let Self { contract, from } = *self;
+        contract.outputs.iter().enumerate().filter_map(move |(index, spec)| {
+            let view = match from {
+                Source::Joined(tensors) => tensors[index].as_ref()?.view(),
+                Source::Call(call) => call.output(index, spec.dtype),
             };
-            (spec.name.as_str(), view)
+            Some((spec.name.as_str(), view))
         })
     }
 }
@@ -163,8 +174,10 @@ impl Stream {
     ///
     /// # Errors
     /// `unknown-input`, `missing-input`, `wrong-dtype`, `wrong-shape`, `empty-batch`, `missing-dimension`,
-    /// `non-finite`, `symbol-range`, `length-range`, `whole-only` or `engine-failed`; the states are unchanged.
+    /// `non-finite`, `symbol-range`, `length-range`, `whole-only`, `entries-waiting` or `engine-failed`; the states
+    /// are unchanged.
     pub fn step(&mut self, inputs: &[(&str, View<'_>)]) -> Result<Outputs<'_>> {
+        self.waiting.require_none(self.session.contract())?;
         self.prepare(inputs, false)?;
         self.advance(false)?;
         Ok(self.outputs(false))
@@ -177,30 +190,26 @@ impl Stream {
     /// # Errors
     /// As [`Stream::step`], and `empty-time`.
     pub fn run(&mut self, inputs: &[(&str, View<'_>)]) -> Result<Outputs<'_>> {
-        if !self.session.contract().has_time() {
-            return self.run_steps(inputs);
-        }
-        if self.position > 0 && self.session.contract().whole_only.is_some() {
-            return Err(self.whole_only("a second call"));
-        }
-        self.prepare(inputs, true)?;
-        self.advance(true)?;
-        Ok(self.outputs(true))
+        self.waiting.require_none(self.session.contract())?;
+        self.run_chunk(inputs)?;
+        Ok(self.chunk_outputs())
     }
 
-    /// Put all states back to their start, and the position to 0.
+    /// Put all states back to their start, and the position to 0, and drop what waits for a whole step.
     ///
     /// # Errors
     /// `engine-failed` if a GPU cannot be written to.
     pub fn reset(&mut self) -> Result<()> {
+        self.waiting = Waiting::none(self.session.contract());
         self.replace(&self.starts.clone(), 0)
     }
 
     /// Put the states of some rows of the batch back to their start; the position stays.
     ///
     /// # Errors
-    /// `row-range` for a row that does not exist, `shared-state` where rows share a state.
+    /// `row-range` for a row that does not exist, `shared-state` where rows share a state, `entries-waiting`.
     pub fn reset_rows(&mut self, rows: &[usize]) -> Result<()> {
+        self.waiting.require_none(self.session.contract())?;
         let rows = checks::check_rows(rows, self.batch)?;
         let mut values = self.read_all()?;
         for ((state, value), start) in self.session.contract().states.iter().zip(&mut values).zip(&self.starts) {
@@ -246,17 +255,19 @@ impl Stream {
     /// All that is needed to continue elsewhere, as safetensors bytes: the same in every language.
     ///
     /// # Errors
-    /// `engine-failed` if a GPU cannot be read.
+    /// `entries-waiting`, since a snapshot has no room for them; `engine-failed` if a GPU cannot be read.
     pub fn snapshot(&self) -> Result<Vec<u8>> {
         self.snapshot_with(None)
     }
 
     pub(crate) fn snapshot_with(&self, sampling: Option<&Sampling>) -> Result<Vec<u8>> {
+        self.waiting.require_none(self.session.contract())?;
         let states = self.read_all()?;
         Ok(Snapshot { position: self.position, states, sampling: sampling.cloned() }.encode(self.session.contract()))
     }
 
-    /// Continue where a snapshot was made; the outputs that follow are the same bit for bit.
+    /// Continue where a snapshot was made; the outputs that follow are the same bit for bit. What waits for a whole
+    /// step is dropped.
     ///
     /// # Errors
     /// `not-safetensors`, `not-a-snapshot`, `snapshot-newer`, `snapshot-of-another-model` or
@@ -268,6 +279,7 @@ impl Stream {
     pub(crate) fn restore_with(&mut self, data: &[u8]) -> Result<Option<Sampling>> {
         let found = Snapshot::decode(data, self.session.contract(), &self.sizes)?;
         self.replace(&found.states, found.position)?;
+        self.waiting = Waiting::none(self.session.contract());
         Ok(found.sampling)
     }
 
@@ -311,11 +323,35 @@ impl Stream {
 
     fn outputs(&self, whole: bool) -> Outputs<'_> {
         let call = self.calls[usize::from(whole)].as_ref().expect("a call was run");
-        Outputs { contract: self.session.contract(), call, joined: None }
+        Outputs { contract: self.session.contract(), from: Source::Call(call) }
+    }
+
+    fn joined_outputs(&self) -> Outputs<'_> {
+        Outputs { contract: self.session.contract(), from: Source::Joined(&self.joined) }
+    }
+
+    /// The outputs of the latest chunk.
+    fn chunk_outputs(&self) -> Outputs<'_> {
+        if self.session.contract().has_time() {
+            self.outputs(true)
+        } else {
+            self.joined_outputs()
+        }
+    }
+
+    fn run_chunk(&mut self, inputs: &Given) -> Result<()> {
+        if !self.session.contract().has_time() {
+            return self.run_steps(inputs);
+        }
+        if self.position > 0 && self.session.contract().whole_only.is_some() {
+            return Err(self.whole_only("a second call"));
+        }
+        self.prepare(inputs, true)?;
+        self.advance(true)
     }
 
     /// Run a chunk of a step model: step by step, back to the start of the chunk if one fails.
-    fn run_steps(&mut self, inputs: &Given) -> Result<Outputs<'_>> {
+    fn run_steps(&mut self, inputs: &Given) -> Result<()> {
         let session = self.session.clone();
         let contract = session.contract();
         let sizes = checks::match_inputs(contract, inputs, &self.sizes, true)?;
@@ -337,9 +373,8 @@ impl Stream {
                 return Err(error);
             }
         }
-        self.joined = joined;
-        let call = self.calls[0].as_ref().expect("made above");
-        Ok(Outputs { contract: self.session.contract(), call, joined: Some(&self.joined) })
+        self.joined = joined.into_iter().map(Some).collect();
+        Ok(())
     }
 
     /// Put the outputs of one step where they belong in those of the chunk, which the first step makes.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"math"
 	"os"
 	"slices"
 	"strconv"
@@ -23,9 +22,10 @@ const attempts = 1_000_000 // steps after which two goroutines should have met
 type arguments struct {
 	files                                         []string
 	set                                           map[string]bool
+	entries                                       string
 	chunks, provider, feed, misuse, restore, draw string
 	snapshot, text, length, temperature, seed     string
-	times, after, count                           int
+	times, after, count, omit                     int
 	isJSON                                        bool
 }
 
@@ -48,7 +48,7 @@ func main() {
 		os.Exit(2)
 	}
 	show(result, parsed.isJSON)
-	if found, ok := result.(verdict); ok && !found.Agrees {
+	if found, ok := result.(rnnx.Verdict); ok && !found.Agrees {
 		os.Exit(1)
 	}
 }
@@ -62,7 +62,7 @@ func parse(words []string) (*arguments, error) {
 	for name, target := range map[string]*string{
 		"chunks": &a.chunks, "provider": &a.provider, "feed": &a.feed, "misuse": &a.misuse, "restore": &a.restore,
 		"draw": &a.draw, "snapshot": &a.snapshot, "text": &a.text, "length": &a.length, "temperature": &a.temperature,
-		"seed": &a.seed,
+		"seed": &a.seed, "entries": &a.entries,
 	} {
 		flags.StringVar(target, name, map[string]string{
 			"chunks": "1", "provider": "cpu", "length": "0", "temperature": "1", "seed": "0"}[name], "")
@@ -70,6 +70,7 @@ func parse(words []string) (*arguments, error) {
 	flags.IntVar(&a.times, "times", 1, "")
 	flags.IntVar(&a.after, "after", 0, "")
 	flags.IntVar(&a.count, "count", 1, "")
+	flags.IntVar(&a.omit, "omit", 0, "")
 	flags.BoolVar(&a.isJSON, "json", false, "")
 	for len(words) > 0 {
 		if err := flags.Parse(words); err != nil {
@@ -126,6 +127,58 @@ func replay(a *arguments) (any, error) {
 		return nil, usage("a trace, or one of --feed, --misuse, --restore, --text", "none")
 	}
 	return compare(a, session)
+}
+
+// compare replays a trace, or the first steps of it for a snapshot.
+func compare(a *arguments, session *rnnx.Session) (any, error) {
+	data, err := rnnx.ReadFile(a.files[1], "a trace")
+	if err != nil {
+		return nil, err
+	}
+	replayer, err := rnnx.NewReplayer(session, data)
+	if err != nil {
+		return nil, err
+	}
+	defer replayer.Close()
+	if a.set["snapshot"] {
+		stream, err := replayer.ToStep(a.after)
+		if err != nil {
+			return nil, err
+		}
+		return snapshot(stream, a.snapshot)
+	}
+	if a.set["entries"] {
+		blocks, err := lengths(a.entries)
+		if err != nil {
+			return nil, err
+		}
+		return replayer.RunBlocks(blocks, a.omit)
+	}
+	chunks, err := lengths(a.chunks)
+	if err != nil {
+		return nil, err
+	}
+	return replayer.Run(chunks)
+}
+
+func lengths(text string) ([]int, error) {
+	found, err := numbers(text, strconv.Atoi)
+	if err != nil || slices.Min(found) < 0 {
+		return nil, usage("lengths of chunks, 0 or more", "'"+text+"'")
+	}
+	return found, nil
+}
+
+// snapshot writes a snapshot of a stream.
+func snapshot(stream *rnnx.Stream, path string) (any, error) {
+	data, err := stream.Snapshot()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(path, data, 0o666); err != nil {
+		return nil, &rnnx.Error{Code: "cannot-write", Expected: "to write " + path, Found: err.Error(), Fix: "choose another place"}
+	}
+	return map[string]any{"position": stream.Position()}, nil
 }
 
 func draw(a *arguments, seed uint64) (any, error) {
@@ -206,6 +259,12 @@ func feed(a *arguments, session *rnnx.Session) (any, error) {
 		stream.Close()
 		_, err := stream.Step(inputs)
 		return nil, err
+	case "waiting":
+		if _, err := stream.Feed(inputs); err != nil {
+			return nil, err
+		}
+		_, err := stream.Step(inputs)
+		return nil, err
 	case "threads":
 		return nil, stepFromTwo(stream, inputs)
 	}
@@ -218,7 +277,7 @@ func feed(a *arguments, session *rnnx.Session) (any, error) {
 		for name, tensor := range outputs {
 			flat[name] = []any{}
 			for index := range size(tensor.Shape) {
-				flat[name] = append(flat[name], plain(tensor, index))
+				flat[name] = append(flat[name], rnnx.Plain(tensor, index))
 			}
 		}
 	}
@@ -247,27 +306,6 @@ func stepFromTwo(stream *rnnx.Stream, inputs rnnx.Inputs) error {
 	return usage("one goroutine to be refused", "none in a million steps")
 }
 
-// plain returns a number as JSON can hold it.
-func plain(tensor rnnx.Tensor, index int) any {
-	switch tensor.DType {
-	case rnnx.Int64Type:
-		values, _ := rnnx.Values[int64](tensor)
-		return values[index]
-	case rnnx.Uint64Type:
-		values, _ := rnnx.Values[uint64](tensor)
-		return values[index]
-	}
-	number := tensor.Number(index)
-	switch {
-	case math.IsNaN(number):
-		return "nan"
-	case math.IsInf(number, 0):
-		return strings.TrimPrefix(strings.ToLower(fmt.Sprint(number)), "+")
-	default:
-		return number
-	}
-}
-
 func size(shape []int) int {
 	product := 1
 	for _, extent := range shape {
@@ -285,7 +323,7 @@ func show(result any, isJSON bool) {
 		return
 	}
 	switch result := result.(type) {
-	case verdict:
+	case rnnx.Verdict:
 		fmt.Println(result)
 	case map[string]any:
 		for name, value := range result {

@@ -51,7 +51,7 @@ func TestEveryGoldenAgreesInEveryChunking(t *testing.T) {
 		trace := strings.TrimSuffix(model, ".onnx") + ".trace.safetensors"
 		for _, chunks := range []string{"1", "0", "3", "3,1,0"} {
 			result, err := run(t, model, trace, "--chunks", chunks)
-			if found, ok := result.(verdict); err != nil || !ok || !found.Agrees || found.Steps == 0 {
+			if found, ok := result.(rnnx.Verdict); err != nil || !ok || !found.Agrees || found.Steps == 0 {
 				t.Errorf("%s in chunks of %s: %v %v", model, chunks, result, err)
 			}
 		}
@@ -136,12 +136,12 @@ func spoil(t *testing.T, tensor string, at int) string {
 func TestANumberThatIsOffIsFoundWhereItIs(t *testing.T) {
 	entry := 2*2*6 + 4 // of output.y, [step, 2, 6]: step 2, row 0, entry 4
 	result, err := run(t, "gru.onnx", spoil(t, "output.y", entry*4+3), "--chunks", "3")
-	if found := result.(verdict); err != nil || found.Agrees || found.Failure.Tensor != "output.y" ||
+	if found := result.(rnnx.Verdict); err != nil || found.Agrees || found.Failure.Tensor != "output.y" ||
 		found.Failure.Step != 2 || !slices.Equal(found.Failure.Index, []int{0, 4}) {
 		t.Errorf("%v %v", result, err)
 	}
 	result, err = run(t, "gru.onnx", spoil(t, "state.state.h", 3))
-	if found := result.(verdict); err != nil || found.Agrees || found.Failure.Tensor != "state.state.h" || found.Failure.Step != -1 {
+	if found := result.(rnnx.Verdict); err != nil || found.Agrees || found.Failure.Tensor != "state.state.h" || found.Failure.Step != -1 {
 		t.Errorf("%v %v", result, err)
 	}
 }

@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, TextIO
 
 import typer
@@ -119,6 +119,31 @@ class Progress:
         full, empty = ("━", "─") if utf8 else ("#", "-")
         filled = round(width * min(self._done / self._total, 1.0))
         return full * filled + empty * (width - filled) + "  "
+
+
+@contextlib.contextmanager
+def stages(label: str, *, quiet: bool = False) -> Iterator[Callable[[str], None]]:
+    """Give what shows on standard error what is being done, each in place of the one before.
+
+    Elsewhere than on a terminal the label alone is printed.
+    """
+    stream = sys.stderr
+    if quiet or not stream.isatty() or os.environ.get("TERM") == "dumb":
+        remark(label, quiet=quiet)
+        yield lambda stage: None
+        return
+    began = time.monotonic()
+
+    def show(stage: str) -> None:
+        text = in_terminal(f"{label}  {stage}  {clock(time.monotonic() - began)}")
+        stream.write(f"\r\033[K{text[: shutil.get_terminal_size().columns - 1]}")
+        stream.flush()
+
+    try:
+        yield show
+    finally:
+        stream.write("\r\033[K")
+        stream.flush()
 
 
 def clock(seconds: float) -> str:

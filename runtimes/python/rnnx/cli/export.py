@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnnx.cli.console import Json, Quiet, remark
+from rnnx.cli.console import Json, Quiet, remark, stages
+from rnnx.errors import UsageError
 from rnnx.files import check_output
+
+if TYPE_CHECKING:
+    from rnnx_export.api import Exported
 
 
 def export(
     source: Annotated[
         str, typer.Argument(metavar="SOURCE", help="A checkpoint (.safetensors), or a module: file.py:Name.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file to write.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The ONNX file to write; none with --explain.")
+    ] = None,
     weights: Annotated[
         Path | None,
         typer.Option(help="A state dict, .safetensors or .pt; ck.pt:model takes one under a key."),
@@ -57,6 +64,10 @@ def export(
         float | None, typer.Option(help="How fast time runs; kept for people.")
     ] = None,
     opset: Annotated[int, typer.Option(help="ONNX operator set.", min=18)] = 18,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="List states, outputs and what they could be; write nothing."),
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -71,10 +82,18 @@ def export(
         rnnx export poet.safetensors -o poet.onnx
         rnnx export mymodel.py:Denoiser --weights ckpt.pt \\
             --inputs 'x=float32[batch, time, 257]' -o denoiser.onnx
+        rnnx export mymodel.py:Denoiser --inputs 'x=float32[batch, time, 257]' --explain
     """
     from rnnx.cli.source import files_of, has_random_weights, open_network
 
-    for path in (output, output.with_suffix(".trace.safetensors")):
+    if (output is None) != explain:
+        raise UsageError(
+            "arguments",
+            expected="one of --output and --explain",
+            found="both" if explain else "neither",
+            fix="leave --output out: --explain writes nothing" if explain else "name the file: -o NAME.onnx",
+        )
+    for path in () if output is None else (output, output.with_suffix(".trace.safetensors")):
         check_output(path, inputs=files_of(source, weights))
     network = open_network(
         source,
@@ -85,31 +104,43 @@ def export(
         constants=constants,
         returns=returns,
     )
-    if not quiet:
-        remark(f"exporting {source}: finding states, capturing, proving")
+    late = int(delay) if delay is not None and delay.isdecimal() else delay
+    if output is None:
+        from rnnx.cli.explanation import tell
+
+        tell(network, time=time, longest=longest, delay=late, json=json)
+        return
     from rnnx_export.api import export as export_module
 
-    made = export_module(
-        network.module,
-        output,
-        time=time,
-        longest=longest,
-        delay=int(delay) if delay is not None and delay.isdecimal() else delay,
-        steps_per_second=steps_per_second,
-        opset=opset,
-        **network.arguments,
-    )
+    with stages(f"exporting {source}", quiet=quiet) as told:
+        made = export_module(
+            network.module,
+            output,
+            time=time,
+            longest=longest,
+            delay=late,
+            steps_per_second=steps_per_second,
+            opset=opset,
+            told=told,
+            **network.arguments,
+        )
     chance = not quiet and not random_weights and has_random_weights(network, source, weights)
     if json:
         from rnnx.model.contract import to_json
 
         typer.echo(to_json(made.contract, indent=2))
-        _warn(chance)
-        return
-    if quiet:
-        return
+    elif not quiet:
+        _show(made)
+    if not quiet:
+        _warn(made.notes, chance)
+
+
+def _show(made: Exported) -> None:
+    from rnnx_export.diagnostics import Caution
+
     for note in made.notes:
-        remark(f"note: {note}")
+        if not isinstance(note, Caution):
+            remark(f"note: {note}")
     proof = made.contract.proof
     assert proof is not None
     states = ", ".join(state.name for state in made.contract.states) or "none"
@@ -122,11 +153,15 @@ def export(
         f"proved against {proof.reference}: {proof.steps} steps, batches "
         f"{' and '.join(str(batch) for batch in proof.batches)}, largest error {proof.max_error:g}"
     )
-    _warn(chance)
 
 
-def _warn(chance: bool) -> None:
-    """Say last what the file is not, so that it is read."""
+def _warn(notes: Sequence[str], chance: bool) -> None:
+    """Say last what the file may not be, so that it is read."""
+    from rnnx_export.diagnostics import Caution
+
+    for note in notes:
+        if isinstance(note, Caution):
+            remark(f"warning: {note}")
     if chance:
         remark(
             "warning: these weights are random, as the module was made: nothing was loaded; "

@@ -23,6 +23,7 @@ from typer.core import TyperGroup
 
 from rnnx.cli.console import remark
 from rnnx.errors import FileError, RnnxError, UsageError, first_line, was_interrupted
+from rnnx.spelling import as_flags
 
 # Typer exports the subclasses only; its click is a package of its own since 0.26, a dependency before.
 _ClickError: Any = typer.BadParameter.__mro__[2]
@@ -104,9 +105,10 @@ class Group(TyperGroup):
         arguments, wanted = _take_traceback(sys.argv[1:] if args is None else args)
 
         def call() -> Any:
-            return super(Group, self).main(
-                arguments, "rnnx", complete_var, False, windows_expand_args, **extra
-            )
+            with as_flags():
+                return super(Group, self).main(
+                    arguments, "rnnx", complete_var, False, windows_expand_args, **extra
+                )
 
         if not standalone_mode:
             return call()

@@ -15,6 +15,7 @@ from rnnx.runtime.bound_call import Plan
 from rnnx.runtime.busy_lock import Guarded, exclusive
 from rnnx.runtime.input_checks import check_values, match_inputs
 from rnnx.runtime.state_view import StateView
+from rnnx.runtime.waiting import Waiting, no_outputs
 
 if TYPE_CHECKING:
     from rnnx.engines.protocol import Loaded, StateBuffers
@@ -62,6 +63,7 @@ class Stream(Guarded):
         # Which set of buffers is current, and how many steps led to it: one value, so that they change
         # together whatever interrupts.
         self._now = (0, 0)
+        self._waiting = self._none_waiting = Waiting(self._contract)
         self._replace(self._initial, 0)
 
     def __repr__(self) -> str:
@@ -99,6 +101,8 @@ class Stream(Guarded):
         except KeyError:
             raise self._unusable() from None
         try:
+            if self._waiting is not self._none_waiting:
+                self._waiting.require_none()
             plan = self._step_plan
             if plan is None or not plan.fill(inputs):
                 plan = self._step_plan = self._fit(inputs, whole=False)
@@ -129,33 +133,98 @@ class Stream(Guarded):
         except KeyError:
             raise self._unusable() from None
         try:
-            if not self._contract.has_time:
-                return self._loop(inputs)
-            plan = self._chunk_plan
-            if self._contract.whole_only is not None and self._now[1]:
-                raise self._whole_only("a second call")
-            if plan is None or not plan.fill(inputs):
-                plan = self._chunk_plan = self._fit(inputs, whole=True)
-            index, position = self._now
-            plan.run(index)
-            self._now = (1 - index, position + plan.time)
-            return plan.results()
+            if self._waiting is not self._none_waiting:
+                self._waiting.require_none()
+            return self._run(inputs)
         finally:
             self._gate["open"] = True
+
+    @property
+    def waiting(self) -> dict[str, int]:
+        """How many entries of each input wait for a whole step, without those of which none does."""
+        return self._waiting.counts()
+
+    @exclusive
+    def feed(self, inputs: Any) -> dict[str, Array]:
+        """Run the steps that are whole, and keep what is over for the next call.
+
+        A step takes N entries along an `N*time` axis; a block may have any number of them, none too. Where
+        several inputs have time, each has a queue of its own, and as many steps run as the shortest has.
+
+        Args:
+            inputs: arrays by input name in the shape of a chunk, with any number of entries along time. Of
+                an input that was given before and is left out no entries come; one without time stays as
+                it was. A model that needs one input also takes it bare.
+
+        Returns:
+            The outputs of the steps that ran, as `run` gives them. If none did, those with time have length
+            0, and the others are left out.
+
+        Raises:
+            InputError: as `run`, and `feed-length` for lengths; nothing was kept or computed.
+            StreamError: `whole-only`, `stream-busy` or `stream-closed`.
+            ModelError: `engine-failed`; what waited waits, without `inputs`.
+        """
+        if self._contract.whole_only is not None:
+            raise self._whole_only("a call of feed")
+        waiting = self._waiting.joined(inputs, self._sizes)
+        waiting.check(self._sizes, finite=self._check)
+        steps = waiting.whole_steps()
+        outputs = self._run_first(waiting, steps)
+        self._waiting = waiting.without(steps)
+        return outputs
+
+    @exclusive
+    def flush(self) -> dict[str, Array]:
+        """Run what waits as whole steps, the last one filled up with zeros; then it is as if never fed.
+
+        Zeros stand for what is nearest to 0 in the range of an input. `waiting` says before how many entries
+        of the last step are real.
+
+        Returns:
+            The outputs of these steps, the filled one included, as `feed` gives them.
+
+        Raises:
+            ModelError: `engine-failed`; what waited waits.
+            StreamError: `stream-busy` or `stream-closed`.
+        """
+        outputs = self._run_first(self._waiting, self._waiting.steps_to_flush())
+        self._waiting = self._none_waiting
+        return outputs
+
+    def _run_first(self, waiting: Waiting, steps: int) -> dict[str, Array]:
+        return self._run(waiting.first(steps)) if steps else no_outputs(self._contract, self._sizes)
+
+    def _run(self, inputs: Any) -> dict[str, Array]:
+        if not self._contract.has_time:
+            return self._loop(inputs)
+        plan = self._chunk_plan
+        if self._contract.whole_only is not None and self._now[1]:
+            raise self._whole_only("a second call")
+        if plan is None or not plan.fill(inputs):
+            plan = self._chunk_plan = self._fit(inputs, whole=True)
+        index, position = self._now
+        plan.run(index)
+        self._now = (1 - index, position + plan.time)
+        return plan.results()
 
     @exclusive
     def reset(self, rows: Iterable[int] | None = None) -> None:
         """Put the states back to their start: of all rows, and the position with them, or of some rows.
 
         Args:
-            rows: rows of the batch, 0..batch-1; the position stays. None resets everything.
+            rows: rows of the batch, 0..batch-1; the position stays. None resets everything, and drops what
+                waits for a whole step.
 
         Raises:
+            StreamError: `entries-waiting` for some rows while entries wait, which are of all rows.
             InputError: `row-range` for a row that does not exist, `shared-state` where rows share a state.
         """
         if rows is None:
             self._replace(self._initial, 0)
+            self._waiting = self._none_waiting
             return
+        self._waiting.require_none()
         chosen = self._rows(rows)
         states = self._read_all()
         for name, value in states.items():
@@ -183,13 +252,19 @@ class Stream(Guarded):
 
         Returns:
             safetensors bytes, laid out as `rnnx.formats.snapshot` says; the same in every language.
+
+        Raises:
+            StreamError: `entries-waiting`: a snapshot lies between two steps, and has no room for them.
         """
+        self._waiting.require_none()
         states = self._read_all()
         return encode_snapshot(Snapshot(self.session.id, self.position, states, sampling))
 
     @exclusive
     def restore(self, data: bytes) -> Sampling | None:
         """Continue where a snapshot was made; the outputs that follow are the same bit for bit.
+
+        What waits for a whole step is dropped.
 
         Returns:
             Where sampling stopped, if the snapshot has it.
@@ -201,6 +276,7 @@ class Stream(Guarded):
         """
         found = decode_snapshot(data, self._contract, model_id=self.session.id, sizes=self._sizes)
         self._replace(found.states, found.position)
+        self._waiting = self._none_waiting
         return found.sampling
 
     def close(self) -> None:

@@ -1,14 +1,17 @@
 //! The conformance program: replays traces, provokes errors, draws and generates, as docs/conformance.md says.
 
+use rnnx::replay::{Replay, Verdict};
 use rnnx::tensor_file::TensorFile;
-use rnnx::trace::{row, to_chunk, to_rows, Bound, Trace};
-use rnnx::{read_file, Contract, DType, Error, Options, Result, Sampler, Session, Stream, Tensor, View};
+use rnnx::trace::Trace;
+use rnnx::{read_file, DType, Error, Options, Result, Sampler, Session, View};
 use serde_json::{json, Value};
 use std::collections::HashMap;
 use std::process::ExitCode;
 
-const FLAGS: [&str; 14] = [
+const FLAGS: [&str; 16] = [
     "chunks",
+    "entries",
+    "omit",
     "provider",
     "feed",
     "times",
@@ -99,6 +102,13 @@ fn replay(arguments: &Arguments) -> Result<Value> {
     let model = arguments.files.first().ok_or_else(|| usage("a model", "none"))?;
     let provider = arguments.text("provider").unwrap_or("cpu").parse()?;
     let session = Options::new().provider(provider).open(model)?;
+    if arguments.text("misuse") == Some("waiting") {
+        let file = TensorFile::decode(&read_file(arguments.text("feed").unwrap_or_default(), "a feed")?, "a feed")?;
+        let inputs: Vec<_> = file.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.view())).collect();
+        let mut stream = session.stream()?;
+        stream.feed(&inputs)?;
+        stream.step(&inputs)?;
+    }
     if let Some(kind) = arguments.text("misuse") {
         return Err(usage("a misuse that compiles", &format!("'{kind}', which the compiler refuses")));
     }
@@ -121,17 +131,32 @@ fn replay(arguments: &Arguments) -> Result<Value> {
         .get(1)
         .ok_or_else(|| usage("a trace, or one of --feed, --misuse, --restore, --text", "none"))?;
     let trace = Trace::decode(&read_file(path, "a trace")?, session.contract())?;
-    let mut replay = Replay::new(&session, &trace)?;
+    let replay = Replay::new(&session, &trace)?;
     if let Some(path) = arguments.text("snapshot") {
-        replay.begin()?;
-        for step in 0..arguments.number("after", 0)? {
-            replay.call(step, step + 1)?;
-        }
-        std::fs::write(path, replay.stream.snapshot()?)
+        let stream = replay.to_step(arguments.number("after", 0)?)?;
+        std::fs::write(path, stream.snapshot()?)
             .map_err(|error| usage(&format!("to write {path}"), &error.to_string()))?;
-        return Ok(json!({"position": replay.stream.position()}));
+        return Ok(json!({"position": stream.position()}));
     }
-    replay.run(&arguments.list("chunks", arguments.text("chunks").unwrap_or("1"))?)
+    let verdict = match arguments.text("entries") {
+        Some(text) => replay.run_blocks(&arguments.list("entries", text)?, arguments.number("omit", 0)?)?,
+        None => replay.run(&arguments.list("chunks", arguments.text("chunks").unwrap_or("1"))?)?,
+    };
+    Ok(told(&verdict))
+}
+
+fn told(verdict: &Verdict) -> Value {
+    let number = |text: &str| serde_json::from_str(text).unwrap_or_else(|_| json!(text));
+    let failure = verdict.failure.as_ref().map(|failure| {
+        json!({
+            "tensor": failure.tensor, "step": failure.step, "index": failure.index,
+            "expected": number(&failure.expected), "got": number(&failure.got),
+        })
+    });
+    json!({
+        "agrees": verdict.agrees(), "steps": verdict.steps, "calls": verdict.calls, "max_error": verdict.max_error,
+        "failure": failure,
+    })
 }
 
 /// Step a stream of batch 1 with the same inputs again and again; return the last outputs, flat.
@@ -161,184 +186,6 @@ fn plain(view: &View, index: usize) -> Value {
         (_, number) if number.is_nan() => json!("nan"),
         (_, number) => json!(if number > 0.0 { "inf" } else { "-inf" }),
     }
-}
-
-/// A trace being replayed through a stream.
-struct Replay<'a> {
-    contract: &'a Contract,
-    trace: &'a Trace,
-    stream: Stream,
-    calls: usize,
-    max_error: f64,
-    failure: Option<Value>,
-}
-
-/// Where a row that is compared stands, and which of its entries count.
-struct Place<'a> {
-    tensor: String,
-    step: i64,
-    bound: Bound,
-    is_kept: &'a dyn Fn(usize) -> bool,
-}
-
-impl<'a> Replay<'a> {
-    fn new(session: &'a Session, trace: &'a Trace) -> Result<Self> {
-        let contract = session.contract();
-        let free = contract.free_dimensions();
-        let mut builder = session.stream_with();
-        for (name, size) in &trace.sizes {
-            builder = match name.as_str() {
-                "batch" => builder.batch(*size),
-                name if free.contains(&name) => builder.dim(name, *size),
-                _ => builder,
-            };
-        }
-        Ok(Self { contract, trace, stream: builder.open()?, calls: 0, max_error: 0.0, failure: None })
-    }
-
-    /// Replay all of it in chunks of these lengths, in turn; stop where something disagrees.
-    fn run(mut self, chunks: &[usize]) -> Result<Value> {
-        self.compare_states(-1, 0)?;
-        self.begin()?;
-        let whole = [0];
-        let chunks = if self.contract.whole_only.is_some() { &whole } else { chunks };
-        let (mut begin, mut lengths) = (0, chunks.iter().cycle());
-        while begin < self.trace.steps && self.failure.is_none() {
-            let length = lengths.next().copied().unwrap_or(0);
-            let end = if length == 0 { self.trace.steps } else { self.trace.steps.min(begin + length) };
-            let outputs = self.call(begin, end)?;
-            self.compare_outputs(&outputs, end);
-            self.compare_states(end as i64 - 1, end)?;
-            begin = end;
-        }
-        Ok(json!({
-            "agrees": self.failure.is_none(), "steps": begin, "calls": self.calls, "max_error": self.max_error,
-            "failure": self.failure,
-        }))
-    }
-
-    /// Set all states to row 0.
-    fn begin(&mut self) -> Result<()> {
-        for (state, (rows, _)) in self.contract.states.iter().zip(&self.trace.states) {
-            self.stream.set_state(&state.spec.name, row(rows.view(), 0))?;
-        }
-        Ok(())
-    }
-
-    /// Run steps begin..end; return each output as [step, ...], one row for those without time.
-    fn call(&mut self, begin: usize, end: usize) -> Result<Vec<Tensor>> {
-        let is_step = end - begin == 1 && self.contract.whole_only.is_none();
-        let mut chunks = Vec::new();
-        for (input, recorded) in self.contract.inputs.iter().zip(&self.trace.inputs) {
-            let Some(recorded) = recorded else { continue };
-            let (spec, is_stepped) = (&input.spec, self.contract.is_stepped(&input.spec, input.is_length));
-            let value = if input.is_length {
-                let left = |length: &i64| (length - begin as i64).clamp(0, (end - begin) as i64);
-                Tensor::new(recorded.shape(), &recorded.as_slice()?.iter().map(left).collect::<Vec<_>>())
-            } else if is_stepped && is_step {
-                row(recorded.view(), begin).to_tensor()
-            } else if is_stepped {
-                to_chunk(self.contract, spec, recorded, begin, end)
-            } else {
-                recorded.clone()
-            };
-            chunks.push((spec.name.as_str(), value));
-        }
-        let views: Vec<_> = chunks.iter().map(|(name, value)| (*name, value.view())).collect();
-        self.calls += 1;
-        let outputs = if is_step { self.stream.step(&views)? } else { self.stream.run(&views)? };
-        let mut rows = Vec::new();
-        for ((spec, (_, got)), (recorded, _)) in
-            self.contract.outputs.iter().zip(outputs.iter()).zip(&self.trace.outputs)
-        {
-            let row_shape = &recorded.shape()[1..];
-            rows.push(if !is_step && self.contract.is_stepped(spec, false) {
-                to_rows(self.contract, spec, got, row_shape, end - begin)
-            } else {
-                got.to_tensor().reshaped([&[1], row_shape].concat())
-            });
-        }
-        Ok(rows)
-    }
-
-    fn compare_outputs(&mut self, outputs: &[Tensor], end: usize) {
-        for (index, (spec, got)) in self.contract.outputs.iter().zip(outputs).enumerate() {
-            let (expected, bound) = &self.trace.outputs[index];
-            let first = end - got.shape()[0];
-            for step in first..end {
-                let is_kept = |flat: usize| self.is_valid(spec, &expected.shape()[1..], flat, step);
-                let place = Place {
-                    tensor: format!("output.{}", spec.name),
-                    step: step as i64,
-                    bound: *bound,
-                    is_kept: &is_kept,
-                };
-                let (error, failure) = compare(&place, &row(expected.view(), step), &row(got.view(), step - first));
-                self.note(error, failure);
-            }
-        }
-    }
-
-    fn compare_states(&mut self, step: i64, index: usize) -> Result<()> {
-        for (state, (rows, bound)) in self.contract.states.iter().zip(&self.trace.states) {
-            let got = self.stream.state(&state.spec.name)?;
-            let tensor = format!("state.{}", state.spec.name);
-            let place = Place { tensor, step, bound: *bound, is_kept: &|_| true };
-            let (error, failure) = compare(&place, &row(rows.view(), index), &got.view());
-            self.note(error, failure);
-        }
-        Ok(())
-    }
-
-    fn note(&mut self, error: f64, failure: Option<Value>) {
-        self.max_error = self.max_error.max(error);
-        self.failure = self.failure.take().or(failure);
-    }
-
-    /// Whether the row of entry `flat` of an output has not ended before `step`.
-    fn is_valid(&self, spec: &rnnx::contract::Spec, shape: &[usize], flat: usize, step: usize) -> bool {
-        let mut given = self.contract.inputs.iter().zip(&self.trace.inputs).filter(|(input, _)| input.is_length);
-        let Some(lengths) = given.find_map(|(_, value)| value.as_ref()) else { return true };
-        let axes = spec.shape.iter().filter(|axis| axis.to_string() != "time");
-        let batch = axes.into_iter().position(|axis| axis.name() == Some("batch"));
-        let row = match batch.filter(|_| !lengths.shape().is_empty()) {
-            Some(axis) => flat / shape[axis + 1..].iter().product::<usize>() % shape[axis],
-            None if lengths.shape().is_empty() => 0,
-            None => return true,
-        };
-        (step as f64) < lengths.view().number(row)
-    }
-}
-
-/// The largest error of one row, and the first entry that does not agree.
-fn compare(place: &Place, expected: &View, got: &View) -> (f64, Option<Value>) {
-    let (mut largest, mut failure) = (0.0f64, None);
-    let shape = expected.shape();
-    for flat in (0..shape.iter().product()).filter(|flat| (place.is_kept)(*flat)) {
-        let (wanted, have) = (expected.number(flat), got.number(flat));
-        let error = (have - wanted).abs();
-        if error.is_finite() {
-            largest = largest.max(error / (1.0 + wanted.abs()));
-        }
-        let is_exact = !expected.dtype().is_float();
-        let agrees = if is_exact || !wanted.is_finite() || !have.is_finite() {
-            wanted == have || (wanted.is_nan() && have.is_nan())
-        } else {
-            error <= place.bound.absolute + place.bound.relative * wanted.abs()
-        };
-        if !agrees && failure.is_none() {
-            let mut index = vec![0; shape.len()];
-            let mut rest = flat;
-            for (entry, size) in index.iter_mut().zip(shape).rev() {
-                (*entry, rest) = (rest % size, rest / size);
-            }
-            failure = Some(json!({
-                "tensor": place.tensor, "step": place.step, "index": index,
-                "expected": plain(expected, flat), "got": plain(got, flat),
-            }));
-        }
-    }
-    (largest, failure)
 }
 
 /// A result for people.

@@ -76,6 +76,15 @@ final class Checks {
         }
     }
 
+    /** The refusal of what a model of whole sequences cannot do. */
+    static RnnxException wholeOnly(Contract contract, String found) {
+        return new RnnxException(
+                "whole-only",
+                "the whole sequence in one call of run, because of " + contract.wholeOnly(),
+                found,
+                "give the whole sequence to run, and reset before the next one");
+    }
+
     /** The size of every dimension, once names, dtypes and shapes fit: of a chunk if {@code whole}, else of one step. */
     static Map<String, Integer> matchInputs(
             Contract contract, Map<String, Tensor> inputs, Map<String, Integer> known, boolean whole) {
@@ -111,7 +120,7 @@ final class Checks {
         return sizes;
     }
 
-    private static void checkNames(Contract contract, Map<String, Tensor> inputs) {
+    static void checkNames(Contract contract, Map<String, Tensor> inputs) {
         List<String> known = contract.inputs().stream().map(Input::name).toList();
         for (String name : new TreeSet<>(inputs.keySet())) {
             if (!known.contains(name)) {
@@ -281,7 +290,7 @@ final class Checks {
         return new RnnxException("unknown-" + kind, kind + "s " + listed, "'" + name + "'", fix);
     }
 
-    private static RnnxException wrongDtype(Spec spec, Tensor tensor) {
+    static RnnxException wrongDtype(Spec spec, Tensor tensor) {
         String expected = "'" + spec.name() + "' as " + spec.dtype();
         return new RnnxException("wrong-dtype", expected, describe(tensor), "convert it to " + spec.dtype());
     }
@@ -304,7 +313,7 @@ final class Checks {
     }
 
     /** The error for an input whose sizes do not fit {@code shape}, {@code sizes} or each other. */
-    private static RnnxException misfit(
+    static RnnxException misfit(
             Spec spec, List<Axis> shape, int[] actual, Map<String, Integer> sizes, boolean whole) {
         String found = Arrays.toString(actual);
         for (String name : List.of("batch", "time")) {

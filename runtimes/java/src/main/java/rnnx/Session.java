@@ -138,6 +138,18 @@ public final class Session implements AutoCloseable {
     }
 
     /**
+     * Replay the trace that was exported beside a model, step by step, and say whether the model gives what was recorded.
+     *
+     * @throws RnnxException as {@link #readFile}, {@link Trace#decode} and {@link Stream#step}
+     */
+    public Replayer.Verdict replay(Path path) {
+        Trace trace = Trace.decode(readFile(path, "a trace"), contract);
+        try (Replayer replayer = new Replayer(this, trace)) {
+            return replayer.run(java.util.List.of(1));
+        }
+    }
+
+    /**
      * The bytes of a file; {@code what} it should be stands in the message ("a trace").
      *
      * @throws RnnxException {@code file-missing} or {@code cannot-read}

@@ -36,6 +36,7 @@ public final class Stream implements AutoCloseable {
     private Call chunkCall;
     private int side;
     private long position;
+    private Waiting waiting;
 
     /** What a stream is opened with. */
     public static final class Builder {
@@ -86,6 +87,7 @@ public final class Stream implements AutoCloseable {
         starts = Checks.starts(contract, sizes, builder.initial);
         sides.forEach(tensors -> starts.forEach(start -> tensors.add(start.copy())));
         engine = session.join();
+        waiting = new Waiting(contract, Map.of());
     }
 
     /** The session it runs. */
@@ -110,12 +112,13 @@ public final class Stream implements AutoCloseable {
      * @return the outputs by name, in buffers of the stream that hold until its next call
      * @throws RnnxException {@code unknown-input}, {@code missing-input}, {@code wrong-dtype}, {@code wrong-shape},
      *     {@code empty-batch}, {@code missing-dimension}, {@code non-finite}, {@code symbol-range},
-     *     {@code length-range}, {@code whole-only}, {@code stream-busy}, {@code stream-closed} or {@code engine-failed};
-     *     the states are unchanged
+     *     {@code length-range}, {@code whole-only}, {@code entries-waiting}, {@code stream-busy}, {@code stream-closed}
+     *     or {@code engine-failed}; the states are unchanged
      */
     public Map<String, Tensor> step(Map<String, Tensor> inputs) {
         enter();
         try {
+            waiting.requireNone();
             stepCall = prepare(stepCall, inputs, false);
             advance(stepCall);
             return stepCall.outputs;
@@ -133,30 +136,85 @@ public final class Stream implements AutoCloseable {
      */
     public Map<String, Tensor> run(Map<String, Tensor> inputs) {
         return held(() -> {
-            if (!contract.hasTime()) {
-                return runSteps(inputs);
-            }
-            if (position > 0 && contract.wholeOnly() != null) {
-                throw wholeOnly("a second call");
-            }
-            chunkCall = prepare(chunkCall, inputs, true);
-            advance(chunkCall);
-            return chunkCall.outputs;
+            waiting.requireNone();
+            return runChunk(inputs);
         });
     }
 
-    /** Put all states back to their start, and the position to 0. */
+    private Map<String, Tensor> runChunk(Map<String, Tensor> inputs) {
+        if (!contract.hasTime()) {
+            return runSteps(inputs);
+        }
+        if (position > 0 && contract.wholeOnly() != null) {
+            throw Checks.wholeOnly(contract, "a second call");
+        }
+        chunkCall = prepare(chunkCall, inputs, true);
+        advance(chunkCall);
+        return chunkCall.outputs;
+    }
+
+    /**
+     * Run the steps that are whole, and keep what is over for the next call.
+     *
+     * @param inputs in the shape of a chunk, with any number of entries along time, none too; each has a queue of its
+     *     own, and as many steps run as the shortest has. Of an input that was given before and is left out no entries
+     *     come; one without time stays as it was
+     * @return as {@link #run}; if no step ran, outputs with time have length 0, and the others are left out
+     * @throws RnnxException as {@link #run}, and {@code feed-length} for lengths; nothing is kept then
+     */
+    public Map<String, Tensor> feed(Map<String, Tensor> inputs) {
+        return held(() -> {
+            if (contract.wholeOnly() != null) {
+                throw Checks.wholeOnly(contract, "a call of feed");
+            }
+            Waiting joined = waiting.joined(inputs, sizes);
+            int steps = joined.wholeSteps();
+            Map<String, Tensor> outputs = runFirst(joined, steps);
+            waiting = joined.without(steps);
+            return outputs;
+        });
+    }
+
+    /**
+     * Run what waits as whole steps, the last one filled up with zeros (or what is nearest to 0 in the range of an
+     * input); then it is as if never fed. {@link #waiting} says before how many entries of the last step are real.
+     *
+     * @return the outputs of these steps, the filled one included, as {@link #feed} gives them
+     */
+    public Map<String, Tensor> flush() {
+        return held(() -> {
+            Map<String, Tensor> outputs = runFirst(waiting, waiting.stepsToFlush());
+            waiting = new Waiting(contract, Map.of());
+            return outputs;
+        });
+    }
+
+    /** How many entries of each input wait for a whole step, without those of which none does. */
+    public Map<String, Integer> waiting() {
+        return waiting.counts();
+    }
+
+    private Map<String, Tensor> runFirst(Waiting queued, int steps) {
+        return steps > 0 ? runChunk(queued.first(steps)) : Waiting.noOutputs(contract, sizes);
+    }
+
+    /** Put all states back to their start, and the position to 0, and drop what waits for a whole step. */
     public void reset() {
-        held(() -> replace(starts, 0));
+        held(() -> {
+            waiting = new Waiting(contract, Map.of());
+            return replace(starts, 0);
+        });
     }
 
     /**
      * Put the states of some rows of the batch back to their start; the position stays.
      *
-     * @throws RnnxException {@code row-range} for a row that does not exist, {@code shared-state} where rows share one
+     * @throws RnnxException {@code row-range} for a row that does not exist, {@code shared-state} where rows share one,
+     *     {@code entries-waiting}
      */
     public void resetRows(int... rows) {
         held(() -> {
+            waiting.requireNone();
             TreeSet<Integer> chosen = new TreeSet<>();
             for (int row : rows) {
                 if (row < 0 || row >= batch) {
@@ -213,17 +271,25 @@ public final class Stream implements AutoCloseable {
         });
     }
 
-    /** All that is needed to continue elsewhere, as safetensors bytes: the same in every language. */
+    /**
+     * All that is needed to continue elsewhere, as safetensors bytes: the same in every language.
+     *
+     * @throws RnnxException {@code entries-waiting}, since a snapshot has no room for them
+     */
     public byte[] snapshot() {
         return snapshot(null);
     }
 
     byte[] snapshot(Snapshot.Sampling sampling) {
-        return held(() -> new Snapshot(position, readAll(), sampling).encode(contract));
+        return held(() -> {
+            waiting.requireNone();
+            return new Snapshot(position, readAll(), sampling).encode(contract);
+        });
     }
 
     /**
-     * Continue where a snapshot was made; the outputs that follow are the same bit for bit.
+     * Continue where a snapshot was made; the outputs that follow are the same bit for bit. What waits for a whole step
+     * is dropped.
      *
      * @throws RnnxException {@code not-safetensors}, {@code not-a-snapshot}, {@code snapshot-newer},
      *     {@code snapshot-of-another-model} or {@code snapshot-invalid}; the states are unchanged
@@ -237,6 +303,7 @@ public final class Stream implements AutoCloseable {
         return held(() -> {
             Snapshot found = Snapshot.decode(data, contract, sizes);
             replace(found.states(), found.position());
+            waiting = new Waiting(contract, Map.of());
             return found.sampling();
         });
     }
@@ -291,7 +358,7 @@ public final class Stream implements AutoCloseable {
             return latest;
         }
         if (!whole && contract.wholeOnly() != null) {
-            throw wholeOnly("a call of step");
+            throw Checks.wholeOnly(contract, "a call of step");
         }
         Map<String, Integer> found = Checks.matchInputs(contract, inputs, sizes, whole);
         Checks.checkValues(contract, inputs, found.get("time"));
@@ -377,13 +444,5 @@ public final class Stream implements AutoCloseable {
         side = other;
         position = steps;
         return null;
-    }
-
-    private RnnxException wholeOnly(String found) {
-        return new RnnxException(
-                "whole-only",
-                "the whole sequence in one call of run, because of " + contract.wholeOnly(),
-                found,
-                "give the whole sequence to run, and reset before the next one");
     }
 }

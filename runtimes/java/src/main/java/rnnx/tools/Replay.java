@@ -16,7 +16,7 @@ import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.function.Function;
-import rnnx.DType;
+import rnnx.Replayer;
 import rnnx.RnnxException;
 import rnnx.Sampler;
 import rnnx.Session;
@@ -31,7 +31,7 @@ public final class Replay {
     private static final int ATTEMPTS = 1_000_000; // steps after which two threads should have met
     private static final Set<String> FLAGS = Set.of(
             "chunks", "provider", "feed", "times", "misuse", "restore", "snapshot", "after", "text", "length",
-            "temperature", "seed", "draw", "count");
+            "temperature", "seed", "draw", "count", "entries", "omit");
 
     private final List<String> files = new ArrayList<>();
     private final Map<String, String> flags = new HashMap<>();
@@ -103,14 +103,28 @@ public final class Replay {
 
     private Map<String, Object> trace(Session session) {
         Trace trace = Trace.decode(Session.readFile(Path.of(files.get(1)), "a trace"), session.contract());
-        try (Comparison comparison = new Comparison(session, trace)) {
-            if (!flags.containsKey("snapshot")) {
-                return comparison.run(numbers("chunks", "1", Integer::parseUnsignedInt));
+        try (Replayer replayer = new Replayer(session, trace)) {
+            if (flags.containsKey("entries")) {
+                List<Integer> blocks = numbers("entries", "", Integer::parseUnsignedInt);
+                return told(replayer.runBlocks(blocks, number("omit", 0, Integer::parseUnsignedInt)));
             }
-            Stream stream = comparison.toStep(number("after", 0, Integer::parseUnsignedInt));
+            if (!flags.containsKey("snapshot")) {
+                return told(replayer.run(numbers("chunks", "1", Integer::parseUnsignedInt)));
+            }
+            Stream stream = replayer.toStep(number("after", 0, Integer::parseUnsignedInt));
             write(Path.of(flags.get("snapshot")), stream.snapshot());
             return Map.of("position", stream.position());
         }
+    }
+
+    private static Map<String, Object> told(Replayer.Verdict verdict) {
+        Map<String, Object> told = new LinkedHashMap<>();
+        told.put("agrees", verdict.agrees());
+        told.put("steps", verdict.steps());
+        told.put("calls", verdict.calls());
+        told.put("max_error", verdict.maxError());
+        told.put("failure", verdict.failure());
+        return told;
     }
 
     private static void write(Path path, byte[] data) {
@@ -149,6 +163,8 @@ public final class Replay {
             String misuse = flags.getOrDefault("misuse", "");
             if (misuse.equals("closed")) {
                 stream.close();
+            } else if (misuse.equals("waiting")) {
+                stream.feed(inputs);
             } else if (misuse.equals("threads")) {
                 throw stepFromTwo(stream, inputs);
             }
@@ -157,7 +173,7 @@ public final class Replay {
                 for (Map.Entry<String, Tensor> output : stream.step(inputs).entrySet()) {
                     List<Object> values = new ArrayList<>();
                     for (int index = 0; index < output.getValue().count(); index++) {
-                        values.add(plain(output.getValue(), index));
+                        values.add(Replayer.plain(output.getValue(), index));
                     }
                     flat.put(output.getKey(), values);
                 }
@@ -187,18 +203,6 @@ public final class Replay {
             Thread.currentThread().interrupt();
         }
         return refused.get() != null ? refused.get() : usage("one thread to be refused", "none in a million steps");
-    }
-
-    /** A number as JSON can hold it. */
-    static Object plain(Tensor tensor, int index) {
-        double number = tensor.number(index);
-        if (tensor.dtype() == DType.INT64) {
-            return tensor.longs()[index];
-        }
-        if (!tensor.dtype().isFloat()) {
-            return (long) number;
-        }
-        return Double.isFinite(number) ? number : Double.isNaN(number) ? "nan" : number > 0 ? "inf" : "-inf";
     }
 
     private long seed() {

@@ -1,13 +1,13 @@
-import { axisIndex, axisText, describe, fit, piecesOf, putStep, stepShape, takeStep } from "../src/shape.js";
-import { readTensors } from "../src/tensor-file.js";
-import { RnnxError } from "../src/error.js";
-import { Tensor } from "../src/tensor.js";
+import { axisIndex, axisText, describe, fit, piecesOf, putStep, stepShape, takeStep } from "./shape.js";
+import { readTensors } from "./tensor-file.js";
+import { RnnxError } from "./error.js";
+import { Tensor } from "./tensor.js";
 
 /**
- * @typedef {import("../src/contract.js").Contract} Contract
- * @typedef {import("../src/contract.js").Spec} Spec
- * @typedef {import("../src/shape.js").Axis} Axis
- * @typedef {import("../src/tensor-file.js").TensorFile} TensorFile
+ * @typedef {import("./contract.js").Contract} Contract
+ * @typedef {import("./contract.js").Spec} Spec
+ * @typedef {import("./shape.js").Axis} Axis
+ * @typedef {import("./tensor-file.js").TensorFile} TensorFile
  *
  * How far a value may be off: |got - expected| <= atol + rtol * |expected|.
  * @typedef {{atol: number, rtol: number}} Bound
@@ -17,7 +17,7 @@ import { Tensor } from "../src/tensor.js";
  * row 0 the start; `bounds` are those of "output.NAME" and "state.NAME".
  * @typedef {object} Trace
  * @property {number} steps
- * @property {import("../src/shape.js").Sizes} sizes of batch and free dimensions
+ * @property {import("./shape.js").Sizes} sizes of batch and free dimensions
  * @property {Map<string, Tensor>} inputs
  * @property {Map<string, Tensor>} outputs
  * @property {Map<string, Tensor>} states
@@ -73,7 +73,7 @@ function readBounds(text) {
 
 /** Takes tensors out of a trace, checking that all agree on steps, batch and free dimensions. */
 class TraceReader {
-  /** @type {import("../src/shape.js").Sizes} */
+  /** @type {import("./shape.js").Sizes} */
   known = new Map();
   /** @type {string[]} the tensors that are compared */
   compared = [];

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rnnx.spelling import spelled
 from rnnx_export.diagnostics import quiet
 from rnnx_export.module.return_names import return_names, same_name
 from rnnx_export.module.slots import Slot
@@ -21,10 +22,10 @@ _MOST = 40  # calls that are tried
 _SIZES = {"batch": 3, "time": 5}
 
 
-def likely_state(
+def spec_hint(
     module: nn.Module, method: str, parameter: str, inputs: Mapping[str, Any], others: Mapping[str, Any]
-) -> str | None:
-    """Return how `rnnx.export` and the command line are told that a parameter is a state, None if it is none.
+) -> str:
+    """Return how the caller says what a parameter is that was given no spec.
 
     Forward is called with zeros of the sizes that the module's layers have; what it takes and gives back, in
     the same shapes beside something else, may well be a state.
@@ -35,22 +36,41 @@ def likely_state(
         inputs: specs by parameter, nested.
         others: values of further parameters.
     """
+    taken: list[str] = []
+    for specs, called in _tried(module, method, parameter, inputs, others):
+        if called:
+            return (
+                "it comes back in the result, so that it may be a state: "
+                f"{_as_argument('state', parameter, specs)}"
+            )
+        taken = taken or specs
+    if not taken:
+        taken = ["float32[batch, 8]"]
+    return (
+        f"add it to inputs, state or constants: {_as_argument('inputs', parameter, taken)} if each step "
+        f"brings a new one, {_as_argument('state', parameter, taken)} if forward gives its next value"
+    )
+
+
+def _as_argument(kind: str, parameter: str, specs: list[str]) -> str:
+    return spelled(kind, {parameter: specs[0] if len(specs) == 1 else tuple(specs)})
+
+
+def _tried(
+    module: nn.Module, method: str, parameter: str, inputs: Mapping[str, Any], others: Mapping[str, Any]
+) -> Iterator[tuple[list[str], bool]]:
+    """Yield specs that forward takes for a parameter, and whether it gives back what is called like it."""
     if any(p.default is p.empty for p in _open(module, method, {parameter, *inputs, *others})):
-        return None
+        return
     generator = torch.Generator().manual_seed(0)
     try:
         values = {name: _drawn(tree, name, generator) for name, tree in inputs.items()}
     except Exception:  # specs that make no sense are told elsewhere
-        return None
+        return
     for specs in itertools.islice(_candidates(module), _MOST):
-        if _comes_back(module, method, {**values, **others}, parameter, specs):
-            tuples = repr(tuple(specs)) if len(specs) > 1 else repr(specs[0])
-            line = specs[0] if len(specs) == 1 else f"({', '.join(specs)})"
-            return (
-                f"it comes back in the result, so that it may be a state: state={{{parameter!r}: {tuples}}}, "
-                f"on the command line --state '{parameter}={line}'"
-            )
-    return None
+        called = _comes_back(module, method, {**values, **others}, parameter, specs)
+        if called is not None:
+            yield specs, called
 
 
 def _open(module: nn.Module, method: str, known: set[str]) -> list[inspect.Parameter]:
@@ -93,14 +113,15 @@ def _shape(value: object) -> tuple[int, ...]:
 
 def _comes_back(
     module: nn.Module, method: str, values: Mapping[str, Any], parameter: str, specs: list[str]
-) -> bool:
+) -> bool | None:
+    """Return whether a part of the result is the parameter by shape and name, None if forward refuses it."""
     zeros = [torch.zeros(parse(spec, parameter).sizes(_SIZES)) for spec in specs]
     given = zeros[0] if len(zeros) == 1 else tuple(zeros)
     try:
         with quiet(), torch.no_grad():
             result = getattr(copy.deepcopy(module).eval(), method)(**values, **{parameter: given})
     except Exception:  # forward refuses what it does not take in any way it likes
-        return False
+        return None
     called = return_names(getattr(type(module), method), result)
     parts = [(path, part) for path, part in every_part(result) if path]
     names = {path: called.get(path, path[-1] if not path[-1].isdigit() else None) for path, _ in parts}

@@ -1,10 +1,12 @@
-import { indexOf } from "../src/checks.js";
-import { Tensor, isFloat } from "../src/tensor.js";
-import { rowOf, toChunk, toRows } from "./trace.js";
+import { indexOf } from "./checks.js";
+import { Tensor, isFloat } from "./tensor.js";
+import { axisIndex } from "./shape.js";
+import { readTrace, rowOf, toChunk, toRows } from "./trace.js";
+import { cut } from "./waiting.js";
 
 /**
- * @typedef {import("../src/session.js").Session} Session
- * @typedef {import("../src/contract.js").Spec} Spec
+ * @typedef {import("./session.js").Session} Session
+ * @typedef {import("./contract.js").Spec} Spec
  * @typedef {import("./trace.js").Trace} Trace
  *
  * The first value that does not agree.
@@ -13,6 +15,21 @@ import { rowOf, toChunk, toRows } from "./trace.js";
  * How a replay went.
  * @typedef {{agrees: boolean, steps: number, calls: number, max_error: number, failure: Failure | null}} Verdict
  */
+
+/**
+ * Replays a trace through a stream of its own and says whether the model gives what was recorded.
+ * @param {Session} session
+ * @param {Uint8Array} data the trace that was exported beside the model
+ * @param {number[]} [chunks] lengths of the chunks, in turn; 0 for all that is left. Steps unless given
+ * @returns {Promise<Verdict>} rejects with `not-safetensors`, `not-a-trace`, `trace-newer`, `trace-of-another-model` or
+ *   `trace-invalid`, and as `Stream.run`
+ */
+export async function replay(session, data, chunks = [1]) {
+  const replayer = new Replayer(session, readTrace(data, session.contract));
+  const verdict = await replayer.run(chunks);
+  await replayer.stream.close();
+  return verdict;
+}
 
 /** A trace being replayed through a stream. */
 export class Replayer {
@@ -54,6 +71,57 @@ export class Replayer {
   }
 
   /**
+   * Replays all of it through `feed`, in blocks of so many entries, in turn, and then `flush`.
+   * @param {number[]} blocks 0 for all that is left
+   * @param {number} omitted entries at the end of each input that are left out, and that flush has to fill up
+   */
+  async runBlocks(blocks, omitted) {
+    this.#compareStates(-1, 0);
+    this.#begin();
+    const left = this.#inputs(0, this.trace.steps, false);
+    for (const input of this.contract.inputs) this.#take(left, input, omitted, true);
+    for (let turn = 0; this.verdict.agrees; turn++) {
+      /** @type {Record<string, Tensor>} */
+      const block = { ...left };
+      let taken = 0;
+      for (const input of this.contract.inputs) {
+        const part = this.#take(left, input, blocks[turn % blocks.length], false);
+        if (part === null) continue;
+        block[input.name] = part.tensor;
+        taken += part.entries;
+      }
+      const outputs = taken > 0 ? await this.stream.feed(block) : await this.stream.flush();
+      const begin = this.verdict.steps;
+      const end = this.stream.position;
+      this.verdict.calls++;
+      this.verdict.steps = end;
+      if (end > begin) {
+        this.#compareOutputs(this.#rows(outputs, end - begin, false), end);
+        this.#compareStates(end - 1, end);
+      }
+      if (taken === 0) break;
+    }
+    return this.verdict;
+  }
+
+  /**
+   * Takes entries out of the inputs that are left: the first, or the last; null for an input without time.
+   * @param {Record<string, Tensor>} left
+   * @param {import("./contract.js").Input} input
+   * @param {number} count 0 for all, of the first
+   * @param {boolean} isLast
+   */
+  #take(left, input, count, isLast) {
+    const axis = axisIndex(this.contract.callerShape(input, true), "time");
+    const value = left[input.name];
+    if (value === undefined || axis < 0) return null;
+    const all = value.shape[axis];
+    const entries = isLast ? count : Math.min(count || all, all);
+    left[input.name] = isLast ? cut(axis, value, 0, all - entries) : cut(axis, value, entries, all);
+    return { tensor: cut(axis, value, 0, entries), entries };
+  }
+
+  /**
    * Replays the first steps, one at a time, and returns the stream.
    * @param {number} steps
    */
@@ -83,6 +151,19 @@ export class Replayer {
    */
   async #call(begin, end) {
     const isStep = end - begin === 1 && this.contract.wholeOnly === null;
+    const inputs = this.#inputs(begin, end, isStep);
+    this.verdict.calls++;
+    const outputs = isStep ? await this.stream.step(inputs) : await this.stream.run(inputs);
+    return this.#rows(outputs, end - begin, isStep);
+  }
+
+  /**
+   * The recorded inputs of steps begin..end-1, as `step` or `run` takes them.
+   * @param {number} begin
+   * @param {number} end
+   * @param {boolean} isStep
+   */
+  #inputs(begin, end, isStep) {
     /** @type {Record<string, Tensor>} */
     const inputs = {};
     for (const input of this.contract.inputs) {
@@ -93,15 +174,23 @@ export class Replayer {
       else if (isStep) inputs[input.name] = rowOf(recorded, begin);
       else inputs[input.name] = toChunk(this.contract, input, recorded, begin, end);
     }
-    this.verdict.calls++;
-    const outputs = isStep ? await this.stream.step(inputs) : await this.stream.run(inputs);
+    return inputs;
+  }
+
+  /**
+   * The outputs of some steps as [step, ...], one row for those without time.
+   * @param {Record<string, Tensor>} outputs
+   * @param {number} steps
+   * @param {boolean} isStep
+   */
+  #rows(outputs, steps, isStep) {
     return new Map(
       this.contract.outputs.map((spec) => {
         const got = outputs[spec.name];
         const row = this.#recorded("outputs", spec.name).shape.slice(1);
         const isChunk = !isStep && this.contract.isStepped(spec);
         const rows = isChunk
-          ? toRows(this.contract, spec, got, row, end - begin)
+          ? toRows(this.contract, spec, got, row, steps)
           : new Tensor(got.dtype, [1, ...got.shape], got.data);
         return [spec.name, rows];
       }),
