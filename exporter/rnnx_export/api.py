@@ -109,6 +109,7 @@ def export(
     """
     _check(opset, longest, delay, steps_per_second, vocabulary)
     user = mapping("user", user, "what JSON can hold")
+    check_trees(inputs, state, constants)
     name = None if name is None else instance("name", name, str, "text")
     path = check_output(path)
     trace_path = check_output(path.with_suffix(".trace.safetensors"))
@@ -134,6 +135,12 @@ def export(
     files = {path: made.data, trace_path: made.trace}
     write_all(files if not made.weights else {**files, weights_path: made.weights})
     return Exported(path, trace_path, made.contract, made.notes)
+
+
+def check_trees(inputs: Any, state: Any, constants: Any) -> None:
+    """Raise TypeError unless each is a dict by parameter, or None."""
+    for kind, trees in (("inputs", inputs), ("state", state), ("constants", constants)):
+        mapping(kind, trees, "values by parameter" if kind == "constants" else "specs by parameter")
 
 
 def planned(

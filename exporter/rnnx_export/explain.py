@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rnnx.errors import RnnxError
 from rnnx.model.contract import describe
-from rnnx_export.api import only_refusals, planned, undisturbed
+from rnnx_export.api import check_trees, only_refusals, planned, undisturbed
 from rnnx_export.diagnostics import quiet
 from rnnx_export.module.attributes import Place
 from rnnx_export.module.spec import TensorSpec, boundary_dtype
@@ -79,6 +79,7 @@ def explain(
         RefusedError: the module does not run.
         TypeError: one is of another kind than it should be.
     """
+    check_trees(inputs, state, constants)
     with undisturbed(), only_refusals(module, method):
         subject = Subject(module, inputs, state, method, constants)
         with quiet():
