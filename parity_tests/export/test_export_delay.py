@@ -13,7 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import rnnx
-from rnnx.errors import RefusedError, UsageError
+from rnnx.errors import RefusedError, StreamError, UsageError
+from rnnx.model.contract import Contract, OutputSpec
+from rnnx.runtime.waiting import require_end
 from rnnx.testing import assert_parity
 from rnnx_export.module.subject import Subject
 from rnnx_export.proof.calls import compare_flush
@@ -157,3 +159,23 @@ def test_the_proof_sees_an_end_that_is_another(tmp_path: Path) -> None:
     delay = dataclasses.replace(plan.delay, ended="near.past")  # type: ignore[type-var]
     with pytest.raises(ProofError, match="and its end"):
         compare_flush(ProofSetting(dataclasses.replace(plan, delay=delay), setting.session, "float32"), 2)
+
+
+def test_flush_gives_what_is_late(tmp_path: Path) -> None:
+    """Blocks of any length, what waits for a whole step, and the last steps: all that the module gives."""
+    torch.manual_seed(0)
+    module = Mirrored().eval()
+    made = rnnx.export(module, tmp_path / "m.onnx", inputs={"x": "float32[batch, 4*time]"}, delay="auto")
+    stream = rnnx.load(made.path).stream()
+    x = torch.randn(1, 62)
+    parts = [stream.feed(block.numpy())["y"] for block in x.split([3, 30, 1, 28], 1)] + [stream.flush()["y"]]
+    whole = module(F.pad(x, (0, 2))).detach()
+    assert largest(np.concatenate(parts, 1)[:, 16:], whole) < 5e-6
+
+
+def test_a_stream_that_cannot_end_says_so() -> None:
+    late = OutputSpec(name="y", dtype="float32", shape=["batch"], delay=2)
+    contract = Contract(inputs=[], outputs=[late], states=[])
+    with pytest.raises(StreamError, match="2 steps") as caught:
+        require_end(contract)
+    assert caught.value.code == "no-end"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from rnnx.arguments import mapping, number, shown
 from rnnx.errors import InputError, StreamError
 from rnnx.formats.snapshot import Sampling, Snapshot, decode_snapshot, encode_snapshot
@@ -15,7 +17,7 @@ from rnnx.runtime.bound_call import Plan
 from rnnx.runtime.busy_lock import Guarded, exclusive
 from rnnx.runtime.input_checks import check_values, match_inputs
 from rnnx.runtime.state_view import StateView
-from rnnx.runtime.waiting import Waiting, no_outputs
+from rnnx.runtime.waiting import Waiting, joined_outputs, no_outputs, require_end
 
 if TYPE_CHECKING:
     from rnnx.engines.protocol import Loaded, StateBuffers
@@ -179,18 +181,28 @@ class Stream(Guarded):
         """Run what waits as whole steps, the last one filled up with zeros; then it is as if never fed.
 
         Zeros stand for what is nearest to 0 in the range of an input. `waiting` says before how many entries
-        of the last step are real.
+        of the last step are real. Where outputs come k steps late, those of the last k steps follow, as the
+        network ends a sequence; then the stream is over, until it is reset.
 
         Returns:
             The outputs of these steps, the filled one included, as `feed` gives them.
 
         Raises:
             ModelError: `engine-failed`; what waited waits.
-            StreamError: `stream-busy` or `stream-closed`.
+            StreamError: `no-end`: they come late, and nobody can say what the last ones are; `stream-busy`
+                or `stream-closed`.
         """
+        late = max((spec.delay for spec in self._contract.outputs), default=0)
+        ended = require_end(self._contract) if late else None
         outputs = self._run_first(self._waiting, self._waiting.steps_to_flush())
+        self._waiting = self._waiting.without_entries()
+        if ended is None:
+            self._waiting = self._none_waiting
+            return outputs
+        self._replace({**self._read_all(), ended: np.ones_like(self._read(ended))}, self.position)
+        last = self._run(self._waiting.filling(late, self._sizes))
         self._waiting = self._none_waiting
-        return outputs
+        return joined_outputs(self._contract, outputs, last)
 
     def _run_first(self, waiting: Waiting, steps: int) -> dict[str, Array]:
         return self._run(waiting.first(steps)) if steps else no_outputs(self._contract, self._sizes)

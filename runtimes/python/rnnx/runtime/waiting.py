@@ -117,6 +117,28 @@ class Waiting:
                 left[spec.name] = value
         return Waiting(self._contract, left)
 
+    def without_entries(self) -> Waiting:
+        """Return what holds for all steps: the inputs without time."""
+        return self.without(self.steps_to_flush())
+
+    def filling(self, steps: int, sizes: Mapping[str, int]) -> dict[str, Array]:
+        """Return inputs of steps that nobody gave: zeros, or what is nearest to 0 in a range.
+
+        An input without time is what it was when it was fed.
+
+        Args:
+            steps: how many.
+            sizes: of batch and the free dimensions.
+        """
+        given: dict[str, Array] = {}
+        for spec in self._contract.inputs:
+            if _time(self._contract, spec) is None:
+                given |= {spec.name: self.values[spec.name]} if spec.name in self.values else {}
+            else:
+                shape = resolve(chunk_shape(self._contract, spec), {**sizes, "time": steps})
+                given[spec.name] = np.full(shape, self._filling(spec), spec.dtype)
+        return given
+
     def check(self, sizes: Mapping[str, int], *, finite: bool) -> None:
         """Check all that waits as if it were run. Raises InputError as `Stream.run`."""
         steps = self.steps_to_flush()
@@ -149,6 +171,34 @@ def no_outputs(contract: Contract, sizes: Mapping[str, int]) -> dict[str, Array]
             known = {**dict.fromkeys(names, 0), **sizes, "time": 0}
             found[spec.name] = np.zeros(resolve(shape, known), spec.dtype)
     return found
+
+
+def joined_outputs(
+    contract: Contract, first: Mapping[str, Array], then: Mapping[str, Array]
+) -> dict[str, Array]:
+    """Return outputs of steps and of those after them; of an output without time, the last."""
+    found = {}
+    for spec in contract.outputs:
+        axis = axis_index(chunk_shape(contract, spec), "time")
+        both = spec.name in first and axis is not None
+        found[spec.name] = (
+            np.concatenate([first[spec.name], then[spec.name]], axis) if both else then[spec.name]
+        )
+    return found
+
+
+def require_end(contract: Contract) -> str:
+    """Return the state that says that a sequence is over. Raises StreamError `no-end` if there is none."""
+    for state in contract.states:
+        if state.role == "ended":
+            return state.name
+    late = max(spec.delay for spec in contract.outputs)
+    raise StreamError(
+        "no-end",
+        expected=f"a model that can give the last {late} steps, which its outputs are late by",
+        found="one whose network ends a sequence otherwise than with zeros",
+        fix="do without them, or give the whole sequence to a model that was exported without delay",
+    )
 
 
 def _fits(
