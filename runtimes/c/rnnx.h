@@ -178,8 +178,23 @@ bool rnnx_step(rnnx_stream *stream, const rnnx_tensor *inputs, size_t count, rnn
 /* Run a chunk of steps: the same with the time axis. Any chunks give together what one long one gives. */
 bool rnnx_run(rnnx_stream *stream, const rnnx_tensor *inputs, size_t count, rnnx_error *error);
 
-/* The outputs of the latest step or chunk, in the order of the contract; NULL if there was none. They belong
- * to the stream, and its next step or run writes over them. */
+/* Run the steps that are whole, and keep what is over for the next call. Inputs are in the shape of a chunk, with
+ * any number of entries along time, none too; each has a queue of its own, and as many steps run as the shortest
+ * has. Of an input that was given before and is left out no entries come; one without time stays as it was. If no
+ * step ran, outputs with time have 0 entries along it, and none has data. Codes: as rnnx_run, and feed-length for
+ * lengths; nothing is kept then. */
+bool rnnx_feed(rnnx_stream *stream, const rnnx_tensor *inputs, size_t count, rnnx_error *error);
+
+/* Run what waits as whole steps, the last one filled up with zeros (or what is nearest to 0 in the range of an
+ * input); then it is as if never fed. rnnx_waiting says before how many entries of the last step are real. */
+bool rnnx_flush(rnnx_stream *stream, rnnx_error *error);
+
+/* How many entries of an input wait for a whole step. While there are any, rnnx_step, rnnx_run, rnnx_snapshot and
+ * rnnx_reset of rows are refused: entries-waiting. rnnx_reset of all, and rnnx_restore, drop them. */
+size_t rnnx_waiting(const rnnx_stream *stream, const char *name);
+
+/* The outputs of the latest step, chunk, feed or flush, in the order of the contract; NULL if there was none. They
+ * belong to the stream, and its next call writes over them. */
 const rnnx_tensor *rnnx_outputs(const rnnx_stream *stream);
 
 /* The output of that name, or NULL if there is none. As rnnx_outputs. */
@@ -199,6 +214,26 @@ const rnnx_tensor *rnnx_states(rnnx_stream *stream);
 /* Overwrite states, named and in full shape: all of them or, if one is refused, none. They are copied.
  * Codes: unknown-state, wrong-dtype, wrong-shape, non-finite (for NaN), stream-busy, stream-closed. */
 bool rnnx_states_set(rnnx_stream *stream, const rnnx_tensor *states, size_t count, rnnx_error *error);
+
+/* -- Traces -- */
+
+/* How the replay of a trace went. */
+typedef struct rnnx_verdict {
+    bool agrees;
+    int64_t steps, calls;
+    double max_error; /* the largest |got - expected| / (1 + |expected|) */
+    /* Where it does not agree, the first value: */
+    char tensor[256]; /* "output.y" or "state.h" */
+    int64_t step;     /* -1 for the start of a state */
+    int rank;
+    int64_t index[RNNX_MAX_RANK]; /* in the shape of one step */
+    char expected[32], got[32];   /* numbers, or nan, inf, -inf */
+} rnnx_verdict;
+
+/* Replay the trace that was exported beside a model, step by step, through a stream of its own. False only where
+ * it cannot be replayed. Codes: file-missing, cannot-read, not-safetensors, not-a-trace, trace-newer,
+ * trace-of-another-model, trace-invalid, and those of streams. */
+bool rnnx_replay(rnnx_session *session, const char *path, rnnx_verdict *verdict, rnnx_error *error);
 
 /* -- Sampling -- */
 

@@ -178,6 +178,14 @@ class Session
     {
         return *rnnx_session_contract(handle_.get());
     }
+    /* Replays the trace that was exported beside a model. Throws Error with the codes of rnnx_replay. */
+    rnnx_verdict replay(const std::string &path) const
+    {
+        rnnx_verdict verdict;
+        rnnx_error error;
+        detail::check(rnnx_replay(handle_.get(), path.c_str(), &verdict, &error), error);
+        return verdict;
+    }
     rnnx_session *handle() const noexcept
     {
         return handle_.get();
@@ -295,6 +303,29 @@ class Stream
     {
         rnnx_error error;
         detail::check(rnnx_run(handle_.get(), inputs, count, &error), error);
+    }
+
+    /* Runs the steps that are whole, and keeps what is over for the next call: inputs with any number of entries
+     * along time. As rnnx_feed; if no step ran, outputs with time have 0 entries, and none has data. */
+    void feed(std::initializer_list<Input> inputs)
+    {
+        feed(inputs.begin(), inputs.size());
+    }
+    void feed(const Input *inputs, std::size_t count)
+    {
+        rnnx_error error;
+        detail::check(rnnx_feed(handle_.get(), inputs, count, &error), error);
+    }
+    /* Runs what waits as whole steps, the last one filled up with zeros; as rnnx_flush. */
+    void flush()
+    {
+        rnnx_error error;
+        detail::check(rnnx_flush(handle_.get(), &error), error);
+    }
+    /* How many entries of an input wait for a whole step. */
+    std::size_t waiting(const char *input) const noexcept
+    {
+        return rnnx_waiting(handle_.get(), input);
     }
 
     /* An output of the latest step or chunk. Throws `unknown-output`. */

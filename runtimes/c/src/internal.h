@@ -26,6 +26,7 @@ int64_t rx_integer_at(rnnx_dtype dtype, const void *data, size_t index); /* of i
 bool rx_values_are_finite(rnnx_dtype dtype, const void *data, size_t count);
 /* Fills an array with a number or nested lists that broadcast to it; they fit, contract.c has checked. */
 void rx_fill_values(const json *value, rnnx_dtype dtype, int rank, const int64_t *shape, void *data);
+void rx_fill_number(double number, rnnx_dtype dtype, void *data, size_t count);
 size_t rx_count_of(int rank, const int64_t *shape);
 
 /* A line of text being put together; what does not fit is cut off. */

@@ -14,7 +14,7 @@ static bool wrong_shape(const rnnx_spec *spec, int rank, const rnnx_dim *shape, 
                    found, fix ? fix : "reshape it, or open the stream with the batch and dims that you mean");
 }
 
-static bool wrong_dtype(const rnnx_spec *spec, const rnnx_tensor *given, rnnx_error *error)
+bool rx_wrong_dtype(const rnnx_spec *spec, const rnnx_tensor *given, rnnx_error *error)
 {
     line found = {.used = 0};
     rx_add(&found, "%s", rx_dtype_name(given->dtype));
@@ -39,8 +39,8 @@ static bool with_axis(const rnnx_stream *stream, int index, int rank, const rnnx
 }
 
 /* Says how an input does not fit `shape`, where `sizes` are known. */
-static bool misfit(const rnnx_stream *stream, const rnnx_spec *spec, int rank, const rnnx_dim *shape,
-                   const rnnx_tensor *given, bool whole, rnnx_error *error)
+bool rx_misfit(const rnnx_stream *stream, const rnnx_spec *spec, int rank, const rnnx_dim *shape,
+               const rnnx_tensor *given, bool whole, rnnx_error *error)
 {
     const char *const *dims = stream->session->contract.dims;
     line wanted = {.used = 0}, found = {.used = 0};
@@ -75,7 +75,7 @@ static bool misfit(const rnnx_stream *stream, const rnnx_spec *spec, int rank, c
 }
 
 /* Finds the spec of each input; whatever a model needs must be there. */
-static bool name_inputs(rnnx_stream *stream, const rnnx_tensor *inputs, size_t count, rnnx_error *error)
+bool rx_name_inputs(rnnx_stream *stream, const rnnx_tensor *inputs, size_t count, rnnx_error *error)
 {
     const rnnx_contract *contract = &stream->session->contract;
     line known = {.used = 0}, needed = {.used = 0};
@@ -114,7 +114,7 @@ bool rx_match_inputs(rnnx_stream *stream, const rnnx_tensor *inputs, size_t coun
     size_t bytes = contract->dim_count * sizeof *stream->sizes;
     memcpy(stream->wanted, stream->sizes, bytes);
     stream->wanted[TIME] = whole ? 0 : 1;
-    if (!name_inputs(stream, inputs, count, error))
+    if (!rx_name_inputs(stream, inputs, count, error))
         return false;
     for (size_t i = 0; i < contract->input_count; i++) {
         const rnnx_spec *spec = &contract->inputs[i];
@@ -123,11 +123,11 @@ bool rx_match_inputs(rnnx_stream *stream, const rnnx_tensor *inputs, size_t coun
         if (!given)
             continue;
         if (given->dtype != spec->dtype)
-            return wrong_dtype(spec, given, error);
+            return rx_wrong_dtype(spec, given, error);
         int rank = rx_caller_shape(contract, spec, whole, shape);
         memcpy(stream->before, stream->wanted, bytes);
         if (!rx_fit(rank, shape, given, stream->wanted))
-            return misfit(stream, spec, rank, shape, given, whole, error);
+            return rx_misfit(stream, spec, rank, shape, given, whole, error);
     }
     for (size_t i = TIME; i < 2 + contract->free_count; i++)
         if (!stream->wanted[i])
@@ -249,7 +249,7 @@ bool rx_match_state(const rnnx_stream *stream, const rnnx_tensor *given, size_t 
     if (!spec)
         return rx_unknown_name("state", given->name, contract->states, contract->state_count, error);
     if (given->dtype != spec->dtype)
-        return wrong_dtype(spec, given, error);
+        return rx_wrong_dtype(spec, given, error);
     *index = (size_t)(spec - contract->states);
     memcpy(stream->before, stream->sizes, contract->dim_count * sizeof *stream->sizes);
     if (!rx_fit(spec->rank, spec->shape, given, stream->before)) {

@@ -44,7 +44,7 @@ void *rnnx_snapshot(rnnx_stream *stream, const rnnx_sampling *sampling, size_t *
 {
     if (!rx_enter(stream, error))
         return NULL;
-    void *bytes = encode(stream, sampling, size, error);
+    void *bytes = rx_none_waits(stream, error) ? encode(stream, sampling, size, error) : NULL;
     rx_leave(stream, true);
     return bytes;
 }
@@ -171,5 +171,6 @@ bool rnnx_restore(rnnx_stream *stream, const void *data, size_t size, rnnx_sampl
     }
     rx_tensor_file_free(&stream->restored);
     stream->restored = file;
+    rx_drop_waiting(stream);
     return rx_leave(stream, true);
 }

@@ -46,8 +46,9 @@ bool rnnx_reset(rnnx_stream *stream, const int64_t *rows, size_t count, rnnx_err
     if (!rx_enter(stream, error))
         return false;
     if (rows)
-        return rx_leave(stream, reset_rows(stream, rows, count, error));
+        return rx_leave(stream, rx_none_waits(stream, error) && reset_rows(stream, rows, count, error));
     rx_to_start(stream);
+    rx_drop_waiting(stream);
     return rx_leave(stream, true);
 }
 

@@ -90,9 +90,11 @@ static bool allocate(rnnx_stream *stream, rnnx_error *error)
     stream->states = rx_arena_take(memory, states * sizeof(rnnx_tensor) + 1);
     stream->rows = rx_arena_take(memory, outputs * sizeof(ort_buffer) + 1);
     stream->joined = rx_arena_take(memory, outputs * sizeof(rnnx_tensor) + 1);
+    stream->waiting = rx_arena_take(memory, contract->input_count * sizeof(rnnx_tensor) + 1);
+    stream->empty = rx_arena_take(memory, outputs * sizeof(rnnx_tensor) + 1);
     bool good = stream->sizes && stream->wanted && stream->before && stream->given && stream->sides[0] &&
                 stream->sides[1] && stream->starts && stream->kept && stream->states && stream->rows &&
-                stream->joined;
+                stream->joined && stream->waiting && stream->empty;
     return good || rx_fail_memory(error);
 }
 
@@ -166,6 +168,7 @@ bool rnnx_stream_close(rnnx_stream *stream, rnnx_error *error)
             rx_buffer_free(engine, &stream->sides[side][i]);
     for (size_t i = 0; stream->rows && i < contract->output_count; i++)
         free(stream->rows[i].data);
+    rx_drop_waiting(stream);
     rx_tensor_file_free(&stream->restored);
     return rx_leave(stream, true);
 }
@@ -182,7 +185,7 @@ void rnnx_stream_free(rnnx_stream *stream)
 
 /* -- Running */
 
-static bool whole_only(const rnnx_stream *stream, const char *found, rnnx_error *error)
+bool rx_whole_only(const rnnx_stream *stream, const char *found, rnnx_error *error)
 {
     return rx_fail(error, "whole-only",
                    "expected the whole sequence in one call of run, because of %s; found %s; fix: give the "
@@ -208,8 +211,9 @@ bool rnnx_step(rnnx_stream *stream, const rnnx_tensor *inputs, size_t count, rnn
     if (!rx_enter(stream, error))
         return false;
     if (stream->session->contract.whole_only)
-        return rx_leave(stream, whole_only(stream, "a call of step", error));
-    return rx_leave(stream, call(stream, &stream->step, inputs, count, false, error));
+        return rx_leave(stream, rx_whole_only(stream, "a call of step", error));
+    return rx_leave(stream,
+                    rx_none_waits(stream, error) && call(stream, &stream->step, inputs, count, false, error));
 }
 
 /* Copies row `step` of a chunk, [outer, steps, unit bytes], to or from a step, [outer, unit bytes]. */
@@ -311,15 +315,20 @@ static bool loop(rnnx_stream *stream, const rnnx_tensor *inputs, size_t count, r
     return false;
 }
 
+bool rx_run_chunk(rnnx_stream *stream, const rnnx_tensor *inputs, size_t count, rnnx_error *error)
+{
+    if (!stream->session->contract.has_time)
+        return loop(stream, inputs, count, error);
+    if (stream->session->contract.whole_only && stream->position)
+        return rx_whole_only(stream, "a second call", error);
+    return call(stream, &stream->chunk, inputs, count, true, error);
+}
+
 bool rnnx_run(rnnx_stream *stream, const rnnx_tensor *inputs, size_t count, rnnx_error *error)
 {
     if (!rx_enter(stream, error))
         return false;
-    if (!stream->session->contract.has_time)
-        return rx_leave(stream, loop(stream, inputs, count, error));
-    if (stream->session->contract.whole_only && stream->position)
-        return rx_leave(stream, whole_only(stream, "a second call", error));
-    return rx_leave(stream, call(stream, &stream->chunk, inputs, count, true, error));
+    return rx_leave(stream, rx_none_waits(stream, error) && rx_run_chunk(stream, inputs, count, error));
 }
 
 const rnnx_tensor *rnnx_outputs(const rnnx_stream *stream)

@@ -40,7 +40,10 @@ struct rnnx_stream {
     void **kept;               /* by state: before a chunk of a step model */
     const rnnx_tensor *latest; /* results of the latest call */
     tensor_file restored;      /* what its latest snapshot says of sampling lies in here */
-    int now;                   /* the side that is current */
+    rnnx_tensor
+        *waiting;       /* by input: entries that no step has taken, in the shape of a chunk; no data: none */
+    rnnx_tensor *empty; /* by output: the outputs of no steps */
+    int now;            /* the side that is current */
     uint64_t position;
     atomic_flag busy;
     bool closed;
@@ -50,6 +53,12 @@ struct rnnx_stream {
 bool rx_match_inputs(rnnx_stream *stream, const rnnx_tensor *inputs, size_t count, bool whole,
                      rnnx_error *error);
 bool rx_check_values(const rnnx_stream *stream, rnnx_error *error);
+/* Puts each input into stream->given; whatever a model needs must be there. */
+bool rx_name_inputs(rnnx_stream *stream, const rnnx_tensor *inputs, size_t count, rnnx_error *error);
+bool rx_wrong_dtype(const rnnx_spec *spec, const rnnx_tensor *given, rnnx_error *error);
+/* Says how an input does not fit `shape`, where the sizes in stream->before are known. */
+bool rx_misfit(const rnnx_stream *stream, const rnnx_spec *spec, int rank, const rnnx_dim *shape,
+               const rnnx_tensor *given, bool whole, rnnx_error *error);
 bool rx_match_state(const rnnx_stream *stream, const rnnx_tensor *given, size_t *index, rnnx_error *error);
 bool rx_find_nan(const rnnx_tensor *tensor, line *place); /* the first, in words */
 
@@ -64,5 +73,17 @@ bool rx_plan_run(rnnx_stream *stream, call_plan *plan, rnnx_error *error);
 bool rx_enter(rnnx_stream *stream, rnnx_error *error);
 void rx_to_start(rnnx_stream *stream);
 bool rx_leave(rnnx_stream *stream, bool good);
+bool rx_run_chunk(rnnx_stream *stream, const rnnx_tensor *inputs, size_t count, rnnx_error *error);
+bool rx_whole_only(const rnnx_stream *stream, const char *found, rnnx_error *error);
+
+/* feed.c */
+bool rx_none_waits(const rnnx_stream *stream, rnnx_error *error); /* or entries-waiting */
+void rx_drop_waiting(rnnx_stream *stream);
+/* Where time stands in a chunk of an input or output, or -1, and how many entries a step has there. */
+int rx_time_of(const rnnx_contract *contract, const rnnx_spec *spec, int64_t *factor);
+/* Copies entries begin..end-1 along an axis; where there are fewer, `filling` stands for them. The caller frees
+ * the data. */
+bool rx_entries(const rnnx_tensor *from, int axis, int64_t begin, int64_t end, double filling,
+                rnnx_tensor *made, rnnx_error *error);
 
 #endif

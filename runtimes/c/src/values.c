@@ -201,6 +201,12 @@ static void fill(const json *value, int missing, rnnx_dtype dtype, int rank, con
     }
 }
 
+void rx_fill_number(double number, rnnx_dtype dtype, void *data, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        put(dtype, data, i, number);
+}
+
 void rx_fill_values(const json *value, rnnx_dtype dtype, int rank, const int64_t *shape, void *data)
 {
     int depth = 0;

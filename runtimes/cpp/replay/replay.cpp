@@ -1,15 +1,9 @@
-/* The conformance program of C++, as docs/conformance.md says, over rnnx.hpp. Traces are read by the C
- * program's reader. Exit codes: 0 fine, 1 a trace disagrees, 2 an error. */
-#include <rnnx.hpp>
-
-extern "C" {
-#include "../../c/replay/trace.h"
-}
+/* The conformance program of C++, as docs/conformance.md says, over rnnx.hpp. Exit codes: 0 fine, 1 a
+ * trace disagrees, 2 an error. */
+#include "comparison.hpp"
 
 #include <atomic>
-#include <cmath>
 #include <cstdio>
-#include <cstring>
 #include <fstream>
 #include <iostream>
 #include <iterator>
@@ -20,261 +14,10 @@ extern "C" {
 namespace
 {
 
-using Bytes = std::vector<std::uint8_t>;
-
 [[noreturn]] void fail(const char *code, const std::string &text)
 {
     throw rnnx::Error(code, text);
 }
-
-/* -- Printing */
-
-std::string quoted(const std::string &text)
-{
-    std::string made = "\"";
-    for (char letter : text) {
-        char escaped[8];
-        if (letter == '"' || letter == '\\')
-            made += '\\';
-        if (static_cast<unsigned char>(letter) >= 0x20)
-            made += letter;
-        else
-            made.append(escaped,
-                        static_cast<std::size_t>(std::snprintf(escaped, sizeof escaped, "\\u%04x", letter)));
-    }
-    return made + "\"";
-}
-
-std::string number_at(const rnnx_tensor &tensor, std::size_t index)
-{
-    char text[40];
-    if (tensor.dtype == RNNX_UINT64)
-        return std::to_string(static_cast<const std::uint64_t *>(tensor.data)[index]);
-    if (!rx_dtype_is_float(tensor.dtype))
-        return std::to_string(rx_integer_at(tensor.dtype, tensor.data, index));
-    double number = rx_value_at(tensor.dtype, tensor.data, index);
-    if (!std::isfinite(number))
-        return std::isnan(number) ? "\"nan\"" : number > 0 ? "\"inf\"" : "\"-inf\"";
-    std::snprintf(text, sizeof text, "%.17g", number);
-    return text;
-}
-
-/* -- A trace replayed through a stream */
-
-struct Trace {
-    recording recorded;
-    Trace(const std::string &path, const rnnx_contract &contract)
-    {
-        rnnx_error error;
-        if (!trace_read(&recorded, path.c_str(), &contract, &error))
-            throw rnnx::Error(error);
-    }
-    Trace(const Trace &) = delete;
-    ~Trace()
-    {
-        trace_free(&recorded);
-    }
-};
-
-class Replay
-{
-  public:
-    std::int64_t steps = 0, calls = 0;
-    double max_error = 0;
-    std::string failure; /* as JSON; empty if all agrees */
-
-    Replay(const rnnx::Session &session, const recording &trace)
-        : contract_(session.contract()), trace_(trace), stream_(session, sizes(session.contract(), trace))
-    {
-        for (std::size_t i = 0; i < contract_.input_count; i++)
-            if (contract_.inputs[i].is_length && trace.inputs[i])
-                lengths_ = trace.inputs[i];
-    }
-
-    rnnx::Stream &stream()
-    {
-        return stream_;
-    }
-
-    void run(const std::vector<std::int64_t> &chunks)
-    {
-        bool whole = contract_.whole_only != nullptr;
-        compare_states(-1);
-        if (failure.empty())
-            to_start();
-        std::size_t next = 0;
-        for (std::int64_t begin = 0, end; failure.empty() && begin < trace_.steps; begin = end) {
-            std::int64_t length = whole ? 0 : chunks[next++ % chunks.size()];
-            end = length && begin + length < trace_.steps ? begin + length : trace_.steps;
-            bool stepped = end - begin == 1 && !whole;
-            call(begin, end, stepped);
-            compare_outputs(begin, end, stepped);
-            compare_states(end - 1);
-        }
-    }
-
-    /* Sets the states to the start that was recorded. */
-    void to_start()
-    {
-        std::vector<rnnx::Input> states;
-        for (std::size_t i = 0; i < contract_.state_count; i++)
-            states.push_back(row_of(*trace_.states[i], contract_.states[i].name));
-        stream_.set_states(states);
-    }
-
-    /* Runs steps begin..end-1. */
-    void call(std::int64_t begin, std::int64_t end, bool stepped)
-    {
-        std::vector<Bytes> rooms(contract_.input_count);
-        std::vector<rnnx::Input> inputs;
-        for (std::size_t i = 0; i < contract_.input_count; i++)
-            if (trace_.inputs[i])
-                inputs.push_back(cut(contract_.inputs[i], *trace_.inputs[i], begin, end, stepped, rooms[i]));
-        if (stepped)
-            stream_.step(inputs.data(), inputs.size());
-        else
-            stream_.run(inputs.data(), inputs.size());
-        steps = end;
-        calls++;
-    }
-
-  private:
-    const rnnx_contract &contract_;
-    const recording &trace_;
-    rnnx::Stream stream_;
-    const rnnx_tensor *lengths_ = nullptr;
-
-    static rnnx::StreamOptions sizes(const rnnx_contract &contract, const recording &trace)
-    {
-        rnnx::StreamOptions options;
-        options.batch = trace.sizes[BATCH] ? trace.sizes[BATCH] : 1;
-        for (std::size_t i = 2; i < 2 + contract.free_count; i++)
-            if (trace.sizes[i])
-                options.dims.emplace_back(contract.dims[i], trace.sizes[i]);
-        return options;
-    }
-
-    /* The first row of a recorded tensor, [step, ...], under another name. */
-    static rnnx::Input row_of(const rnnx_tensor &recorded, const char *name)
-    {
-        rnnx::Input row(recorded);
-        row.name = name;
-        std::memmove(row.shape, row.shape + 1, static_cast<std::size_t>(--row.rank) * sizeof *row.shape);
-        return row;
-    }
-
-    rnnx::Input cut(const rnnx_spec &spec, const rnnx_tensor &recorded, std::int64_t begin, std::int64_t end,
-                    bool stepped, Bytes &room) const
-    {
-        rnnx::Input made(recorded);
-        made.name = spec.name;
-        bool rows = has_steps(&contract_, &spec);
-        auto steps_here = static_cast<std::size_t>(end - begin);
-        std::size_t count = rx_count_of(recorded.rank - rows, recorded.shape + rows);
-        std::size_t bytes = count * rx_dtype_size(spec.dtype);
-        const auto *from = static_cast<const std::uint8_t *>(recorded.data);
-        if (!rows) {
-            room.assign(from, from + bytes);
-            for (std::size_t row = 0; spec.is_length && row < count; row++) {
-                std::int64_t left = rx_integer_at(RNNX_INT64, from, row) - begin;
-                left = left < 0 ? 0 : left > end - begin ? end - begin : left;
-                std::memcpy(room.data() + row * sizeof left, &left, sizeof left);
-            }
-        } else {
-            rnnx_dim shape[RNNX_MAX_RANK];
-            trace_.sizes[TIME] = end - begin;
-            made.rank = rx_caller_shape(&contract_, &spec, !stepped, shape);
-            rx_resolve(made.rank, shape, trace_.sizes, made.shape);
-            std::size_t outer = stepped ? 1 : rx_count_of(rx_axis_of(made.rank, shape, TIME), made.shape);
-            std::size_t unit = bytes / outer;
-            room.resize(bytes * steps_here);
-            for (std::size_t step = 0; step < steps_here; step++)
-                for (std::size_t block = 0; block < outer; block++)
-                    std::memcpy(room.data() + (block * steps_here + step) * unit,
-                                from + (static_cast<std::size_t>(begin) + step) * bytes + block * unit, unit);
-        }
-        made.data = room.data();
-        return made;
-    }
-
-    /* Compares row `row` of a recorded tensor with values of which entry i stands at place(i). */
-    template <class Place>
-    void compare(const std::string &tensor, const rnnx_tensor &recorded, std::int64_t row,
-                 const bound &allowed, const rnnx_tensor &got, std::int64_t step, int batch, Place place)
-    {
-        const std::int64_t *shape = recorded.shape + 1;
-        std::size_t count = rx_count_of(recorded.rank - 1, shape);
-        for (std::size_t at = 0; at < count && failure.empty(); at++) {
-            std::vector<std::int64_t> index(static_cast<std::size_t>(recorded.rank - 1));
-            std::size_t rest = at, own = static_cast<std::size_t>(row) * count + at;
-            for (std::size_t axis = index.size(); axis-- > 0; rest /= static_cast<std::size_t>(shape[axis]))
-                index[axis] = static_cast<std::int64_t>(rest % static_cast<std::size_t>(shape[axis]));
-            if (batch != NOT_AN_OUTPUT && lengths_) {
-                std::size_t of = lengths_->rank && batch >= 0
-                                     ? static_cast<std::size_t>(index[static_cast<std::size_t>(batch)])
-                                     : 0;
-                if (step >= rx_integer_at(RNNX_INT64, lengths_->data, of))
-                    continue; /* its row has ended */
-            }
-            if (agrees(allowed, recorded, own, got, place(at)))
-                continue;
-            std::ostringstream said;
-            said << "{\"tensor\": " << quoted(tensor) << ", \"step\": " << step << ", \"index\": [";
-            for (std::size_t axis = 0; axis < index.size(); axis++)
-                said << (axis ? ", " : "") << index[axis];
-            said << "], \"expected\": " << number_at(recorded, own)
-                 << ", \"got\": " << number_at(got, place(at)) << "}";
-            failure = said.str();
-        }
-    }
-
-    bool agrees(const bound &allowed, const rnnx_tensor &recorded, std::size_t own, const rnnx_tensor &got,
-                std::size_t at)
-    {
-        double wanted = rx_value_at(recorded.dtype, recorded.data, own),
-               have = rx_value_at(got.dtype, got.data, at);
-        if (!std::isfinite(wanted) || !std::isfinite(have))
-            return wanted == have || (std::isnan(wanted) && std::isnan(have));
-        double error = std::fabs(have - wanted);
-        max_error = std::fmax(max_error, error / (1 + std::fabs(wanted)));
-        if (!rx_dtype_is_float(recorded.dtype))
-            return rx_integer_at(recorded.dtype, recorded.data, own) ==
-                   rx_integer_at(got.dtype, got.data, at);
-        return error <= allowed.atol + allowed.rtol * std::fabs(wanted);
-    }
-
-    void compare_states(std::int64_t step)
-    {
-        for (std::size_t i = 0; i < contract_.state_count; i++) {
-            rnnx::View state = stream_.state(contract_.states[i].name);
-            compare("state." + std::string(state.name()), *trace_.states[i], step + 1, trace_.state_bounds[i],
-                    state.tensor(), step, NOT_AN_OUTPUT, [](std::size_t at) { return at; });
-        }
-    }
-
-    void compare_outputs(std::int64_t begin, std::int64_t end, bool stepped)
-    {
-        std::vector<rnnx::View> outputs = stream_.outputs();
-        for (std::size_t i = 0; i < outputs.size(); i++) {
-            const rnnx_spec &spec = contract_.outputs[i];
-            const rnnx_tensor &got = outputs[i].tensor();
-            rnnx_dim chunk[RNNX_MAX_RANK], single[RNNX_MAX_RANK];
-            int time = rx_axis_of(rx_caller_shape(&contract_, &spec, true, chunk), chunk, TIME);
-            int batch = rx_axis_of(rx_caller_shape(&contract_, &spec, false, single), single, BATCH);
-            bool rows = !stepped && time >= 0; /* else one value, that of the last step */
-            auto all = static_cast<std::size_t>(rows ? end - begin : 1);
-            std::size_t unit = outputs[i].size() / all / (rows ? rx_count_of(time, got.shape) : 1);
-            for (std::int64_t step = rows ? begin : end - 1; step < end; step++) {
-                auto here = static_cast<std::size_t>(rows ? step - begin : 0);
-                compare("output." + std::string(spec.name), *trace_.outputs[i], step, trace_.output_bounds[i],
-                        got, step, batch,
-                        [=](std::size_t at) { return (at / unit * all + here) * unit + at % unit; });
-            }
-        }
-    }
-
-    static constexpr int NOT_AN_OUTPUT = -2;
-};
 
 /* -- What the program can do */
 
@@ -321,7 +64,10 @@ int do_trace(const rnnx::Session &session, const Options &options)
 {
     Trace trace(options.words[1], session.contract());
     Replay replay(session, trace.recorded);
-    replay.run(numbers(options.get("--chunks", "1")));
+    if (options.has("--entries"))
+        replay.run_blocks(numbers(options.get("--entries", "")), std::stoll(options.get("--omit", "0")));
+    else
+        replay.run(numbers(options.get("--chunks", "1")));
     bool agrees = replay.failure.empty();
     if (options.json)
         std::printf(
@@ -423,6 +169,8 @@ void do_feed(const rnnx::Session &session, const Options &options)
     std::string misuse = options.get("--misuse", "");
     if (misuse == "threads")
         return misuse_threads(stream, inputs);
+    if (misuse == "waiting")
+        stream.feed(inputs.data(), inputs.size());
     if (misuse == "closed")
         stream.close();
     for (long long i = std::stoll(options.get("--times", "1")); i > 0; i--)
@@ -483,9 +231,10 @@ void do_draw(const Options &options)
 
 Options parse(int count, char **arguments)
 {
-    static const char *const known[] = {"--chunks",   "--provider",    "--feed", "--misuse", "--restore",
-                                        "--snapshot", "--text",        "--draw", "--times",  "--after",
-                                        "--length",   "--temperature", "--seed", "--count"};
+    static const char *const known[] = {"--entries", "--omit",        "--chunks",  "--provider",
+                                        "--feed",    "--misuse",      "--restore", "--snapshot",
+                                        "--text",    "--draw",        "--times",   "--after",
+                                        "--length",  "--temperature", "--seed",    "--count"};
     Options options;
     for (int i = 1; i < count; i++) {
         std::string word = arguments[i];

@@ -11,7 +11,7 @@ static bool invalid(const char *expected, const char *found, rnnx_error *error)
                    expected, found);
 }
 
-bool has_steps(const rnnx_contract *contract, const rnnx_spec *spec)
+bool rx_has_steps(const rnnx_contract *contract, const rnnx_spec *spec)
 {
     rnnx_dim shape[RNNX_MAX_RANK];
     return rx_axis_of(rx_caller_shape(contract, spec, true, shape), shape, TIME) >= 0;
@@ -78,7 +78,7 @@ static bool take_all(recording *trace, const rnnx_contract *contract, rnnx_error
         bool optional = spec->value || spec->is_length;
         if (!optional || rx_tensor_file_get(&trace->file, "input", spec->name))
             good =
-                take(trace, contract, "input", spec, has_steps(contract, spec), 0, &trace->inputs[i], error);
+                take(trace, contract, "input", spec, rx_has_steps(contract, spec), 0, &trace->inputs[i], error);
     }
     for (size_t i = 0; good && i < contract->output_count; i++)
         good = take(trace, contract, "output", &contract->outputs[i], true, 0, &trace->outputs[i], error);
@@ -122,7 +122,7 @@ static bool take_bounds(recording *trace, const rnnx_contract *contract, rnnx_er
     return true;
 }
 
-bool trace_read(recording *made, const char *path, const rnnx_contract *contract, rnnx_error *error)
+bool rx_trace_read(recording *made, const char *path, const rnnx_contract *contract, rnnx_error *error)
 {
     size_t size;
     *made = (recording){.steps = 0};
@@ -145,11 +145,11 @@ bool trace_read(recording *made, const char *path, const rnnx_contract *contract
     good = good && rx_tensor_file_is(&made->file, "trace", contract->id, error) &&
            take_all(made, contract, error) && take_bounds(made, contract, error);
     if (!good)
-        trace_free(made);
+        rx_trace_free(made);
     return good;
 }
 
-void trace_free(recording *trace)
+void rx_trace_free(recording *trace)
 {
     rx_tensor_file_free(&trace->file);
 }

@@ -1,4 +1,5 @@
-#include "run.h"
+#include "replay.h"
+#include "stream.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -20,6 +21,22 @@ static bool agrees(rnnx_dtype dtype, const bound *allowed, const void *expected,
         return wanted == have || (isnan(wanted) && isnan(have));
     *error = fabs(have - wanted) / (1 + fabs(wanted));
     return fabs(have - wanted) <= allowed->atol + allowed->rtol * fabs(wanted);
+}
+
+/* Puts a number into words that are JSON's, but for nan, inf and -inf. */
+static void put_number(char text[32], rnnx_dtype dtype, const void *data, size_t index)
+{
+    if (dtype == RNNX_UINT64)
+        snprintf(text, 32, "%llu", (unsigned long long)((const uint64_t *)data)[index]);
+    else if (!rx_dtype_is_float(dtype))
+        snprintf(text, 32, "%lld", (long long)rx_integer_at(dtype, data, index));
+    else if (isfinite(rx_value_at(dtype, data, index)))
+        snprintf(text, 32, "%.17g", rx_value_at(dtype, data, index));
+    else
+        snprintf(text, 32, "%s",
+                 isnan(rx_value_at(dtype, data, index)) ? "nan"
+                 : rx_value_at(dtype, data, index) > 0  ? "inf"
+                                                        : "-inf");
 }
 
 /* Where entry `at` of a row lies in a tensor that has `steps` rows on an axis behind `outer` entries. */
@@ -47,7 +64,7 @@ static void compare(replay *run, const char *kind, const char *name, const rnnx_
     int rank = recorded->rank - 1;
     const int64_t *shape = recorded->shape + 1;
     size_t count = rx_count_of(rank, shape);
-    for (size_t at = 0; at < count && !run->failed; at++) {
+    for (size_t at = 0; at < count && run->verdict.agrees; at++) {
         int64_t index[RNNX_MAX_RANK];
         double error;
         size_t rest = at, place = place_of(at, outer, count, steps, in_chunk);
@@ -56,19 +73,17 @@ static void compare(replay *run, const char *kind, const char *name, const rnnx_
         if (is_output && !is_valid(run, step, batch, index))
             continue;
         bool good = agrees(recorded->dtype, allowed, recorded->data, row * count + at, got, place, &error);
-        run->max_error = fmax(run->max_error, error);
+        run->verdict.max_error = fmax(run->verdict.max_error, error);
         if (good)
             continue;
-        run->failed = true;
-        snprintf(run->tensor, sizeof run->tensor, "%s.%s", kind, name);
-        memcpy(run->index, index, sizeof index);
-        run->step = step;
-        run->rank = rank;
-        run->dtype = recorded->dtype;
-        run->expected = recorded->data;
-        run->expected_at = row * count + at;
-        run->got = got;
-        run->got_at = place;
+        rnnx_verdict *told = &run->verdict;
+        told->agrees = false;
+        snprintf(told->tensor, sizeof told->tensor, "%s.%s", kind, name);
+        memcpy(told->index, index, sizeof index);
+        told->step = step;
+        told->rank = rank;
+        put_number(told->expected, recorded->dtype, recorded->data, row * count + at);
+        put_number(told->got, recorded->dtype, got, place);
     }
 }
 
@@ -106,7 +121,7 @@ static bool cut(const replay *run, size_t input, int64_t begin, int64_t end, boo
     const rnnx_spec *spec = &run->contract->inputs[input];
     const rnnx_tensor *recorded = run->trace->inputs[input];
     rnnx_dim shape[RNNX_MAX_RANK];
-    bool rows = has_steps(run->contract, spec);
+    bool rows = rx_has_steps(run->contract, spec);
     int64_t steps = end - begin;
     *made = *recorded;
     made->name = spec->name;
@@ -135,29 +150,38 @@ static bool cut(const replay *run, size_t input, int64_t begin, int64_t end, boo
     return true;
 }
 
+static bool cut_all(const replay *run, int64_t begin, int64_t end, bool stepped, rnnx_tensor *inputs,
+                    size_t *count, rnnx_error *error)
+{
+    bool good = true;
+    *count = 0;
+    for (size_t i = 0; good && i < run->contract->input_count; i++)
+        if (run->trace->inputs[i])
+            good = cut(run, i, begin, end, stepped, &inputs[(*count)++], error);
+    return good;
+}
+
 /* Runs steps begin..end-1. */
-bool replay_call(replay *run, int64_t begin, int64_t end, bool stepped, rnnx_error *error)
+bool rx_replay_call(replay *run, int64_t begin, int64_t end, bool stepped, rnnx_error *error)
 {
     rnnx_tensor *inputs = calloc(run->contract->input_count + 1, sizeof *inputs);
     size_t count = 0;
     bool good = inputs || rx_fail_memory(error);
-    for (size_t i = 0; good && i < run->contract->input_count; i++)
-        if (run->trace->inputs[i])
-            good = cut(run, i, begin, end, stepped, &inputs[count++], error);
+    good = good && cut_all(run, begin, end, stepped, inputs, &count, error);
     good = good && (stepped ? rnnx_step : rnnx_run)(run->stream, inputs, count, error);
     while (count)
         free(inputs[--count].data);
     free(inputs);
-    run->steps = end;
-    run->calls++;
+    run->verdict.steps = end;
+    run->verdict.calls++;
     return good;
 }
 
 /* Opens a stream with the sizes of the trace. */
-bool replay_begin(replay *run, rnnx_session *session, recording *trace, rnnx_error *error)
+bool rx_replay_begin(replay *run, rnnx_session *session, recording *trace, rnnx_error *error)
 {
     const rnnx_contract *contract = rnnx_session_contract(session);
-    *run = (replay){.contract = contract, .trace = trace};
+    *run = (replay){.contract = contract, .trace = trace, .verdict = {.agrees = true}};
     rnnx_size *dims = calloc(contract->dim_count, sizeof *dims);
     size_t count = 0;
     if (!dims)
@@ -175,7 +199,7 @@ bool replay_begin(replay *run, rnnx_session *session, recording *trace, rnnx_err
 }
 
 /* Sets the states to row 0 of the trace. */
-bool replay_to_start(replay *run, rnnx_error *error)
+bool rx_replay_to_start(replay *run, rnnx_error *error)
 {
     for (size_t i = 0; i < run->contract->state_count; i++) {
         rnnx_tensor row = *run->trace->states[i];
@@ -187,22 +211,117 @@ bool replay_to_start(replay *run, rnnx_error *error)
     return true;
 }
 
-bool replay_all(replay *run, const char *chunks, rnnx_error *error)
+bool rx_replay_all(replay *run, const char *chunks, rnnx_error *error)
 {
     bool whole = run->contract->whole_only != NULL;
     const char *next = chunks;
     compare_states(run, -1);
-    if (!run->failed && !replay_to_start(run, error))
+    if (run->verdict.agrees && !rx_replay_to_start(run, error))
         return false;
-    for (int64_t begin = 0, end; !run->failed && begin < run->trace->steps; begin = end) {
+    for (int64_t begin = 0, end; run->verdict.agrees && begin < run->trace->steps; begin = end) {
         long long length = strtoll(next, (char **)&next, 10);
         next = *next == ',' ? next + 1 : chunks;
         end = length && !whole && begin + length < run->trace->steps ? begin + length : run->trace->steps;
         bool stepped = end - begin == 1 && !whole;
-        if (!replay_call(run, begin, end, stepped, error))
+        if (!rx_replay_call(run, begin, end, stepped, error))
             return false;
         compare_outputs(run, begin, end, stepped);
         compare_states(run, end - 1);
     }
     return true;
+}
+
+/* Takes the next block of each input from what is left of it; counts the entries in *entries. */
+static bool take_block(const replay *run, rnnx_tensor *left, size_t count, int64_t length, rnnx_tensor *block,
+                       int64_t *entries, rnnx_error *error)
+{
+    const rnnx_contract *contract = run->contract;
+    bool good = true;
+    *entries = 0;
+    for (size_t i = 0; good && i < count; i++) {
+        const rnnx_spec *spec = rx_spec_named(contract->inputs, contract->input_count, left[i].name);
+        int axis = rx_time_of(contract, spec, NULL);
+        rnnx_tensor rest = left[i];
+        if (axis < 0) {
+            block[i] = left[i]; /* freed with what is left */
+            continue;
+        }
+        int64_t all = left[i].shape[axis], taken = length && length < all ? length : all;
+        good = rx_entries(&left[i], axis, 0, taken, 0, &block[i], error) &&
+               rx_entries(&left[i], axis, taken, all, 0, &rest, error);
+        *entries += taken;
+        if (good) {
+            free(left[i].data);
+            left[i] = rest;
+        }
+    }
+    return good;
+}
+
+static bool run_blocks(replay *run, const char *blocks, rnnx_tensor *left, size_t count, rnnx_tensor *block,
+                       rnnx_error *error)
+{
+    const char *next = blocks;
+    int64_t entries = 1;
+    while (entries && run->verdict.agrees) {
+        long long length = strtoll(next, (char **)&next, 10);
+        next = *next == ',' ? next + 1 : blocks;
+        bool good = take_block(run, left, count, length, block, &entries, error);
+        good =
+            good && (entries ? rnnx_feed(run->stream, block, count, error) : rnnx_flush(run->stream, error));
+        for (size_t i = 0; i < count; i++) {
+            if (block[i].data != left[i].data)
+                free(block[i].data);
+            block[i].data = NULL;
+        }
+        if (!good)
+            return false;
+        int64_t begin = run->verdict.steps, end = (int64_t)rnnx_position(run->stream);
+        run->verdict.calls++;
+        run->verdict.steps = end;
+        if (end > begin) {
+            compare_outputs(run, begin, end, false);
+            compare_states(run, end - 1);
+        }
+    }
+    return true;
+}
+
+bool rx_replay_blocks(replay *run, const char *blocks, int64_t omitted, rnnx_error *error)
+{
+    size_t inputs = run->contract->input_count, count = 0;
+    rnnx_tensor *left = calloc(inputs + 1, sizeof *left), *block = calloc(inputs + 1, sizeof *block);
+    compare_states(run, -1);
+    bool good = (left && block) || rx_fail_memory(error);
+    good = good && rx_replay_to_start(run, error);
+    good = good && cut_all(run, 0, run->trace->steps, false, left, &count, error);
+    for (size_t i = 0; good && i < count; i++) {
+        int axis =
+            rx_time_of(run->contract, rx_spec_named(run->contract->inputs, inputs, left[i].name), NULL);
+        rnnx_tensor rest = left[i];
+        if (axis < 0)
+            continue;
+        good = rx_entries(&left[i], axis, 0, left[i].shape[axis] - omitted, 0, &rest, error);
+        if (good)
+            free(left[i].data), left[i] = rest;
+    }
+    good = good && run_blocks(run, blocks, left, count, block, error);
+    while (left && count)
+        free(left[--count].data);
+    free(left);
+    free(block);
+    return good;
+}
+
+bool rnnx_replay(rnnx_session *session, const char *path, rnnx_verdict *verdict, rnnx_error *error)
+{
+    recording recorded;
+    replay run;
+    if (!rx_trace_read(&recorded, path, rnnx_session_contract(session), error))
+        return false;
+    bool good = rx_replay_begin(&run, session, &recorded, error) && rx_replay_all(&run, "1", error);
+    *verdict = run.verdict;
+    rnnx_stream_free(run.stream);
+    rx_trace_free(&recorded);
+    return good;
 }

@@ -1,8 +1,8 @@
 /* Traces: recorded inputs, outputs and states, read and checked against a contract (docs/trace.md). */
-#ifndef TRACE_H
-#define TRACE_H
+#ifndef RNNX_TRACE_H
+#define RNNX_TRACE_H
 
-#include "../src/internal.h"
+#include "internal.h"
 
 typedef struct bound {
     double atol, rtol;
@@ -19,10 +19,10 @@ typedef struct recording {
     bound *output_bounds, *state_bounds;
 } recording;
 
-bool trace_read(recording *made, const char *path, const rnnx_contract *contract, rnnx_error *error);
-void trace_free(recording *trace);
+bool rx_trace_read(recording *made, const char *path, const rnnx_contract *contract, rnnx_error *error);
+void rx_trace_free(recording *trace);
 
 /* Whether each step of a chunk has its own value of an input or output; else one holds for all. */
-bool has_steps(const rnnx_contract *contract, const rnnx_spec *spec);
+bool rx_has_steps(const rnnx_contract *contract, const rnnx_spec *spec);
 
 #endif
