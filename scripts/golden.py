@@ -185,6 +185,18 @@ class Ids(nn.Module):
         return y
 
 
+class Late(nn.Module):
+    """Windows that look two steps ahead, behind a bias, and a recurrent layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.filter, self.rnn = nn.Conv1d(3, 4, 5, padding=2), nn.GRU(4, 4, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.rnn(self.filter(x.transpose(1, 2) + 0.5).transpose(1, 2))[0]
+        return y
+
+
 def characters() -> nn.Module:
     """A character network with larger weights than training starts from, so that its text has some shape."""
     network = CharNetwork(NetworkConfig("gru", vocabulary_size=len(SYMBOLS), hidden_size=24))
@@ -260,6 +272,7 @@ MODELS: dict[str, Callable[[str], Made]] = {
     ),
     "causal": of_case("causal_conv_pad"),
     "hops": of_module(Hops, inputs={"audio": "float32[batch, 160*time]"}, steps_per_second=100),
+    "late": of_module(Late, inputs={"x": "float32[batch, time, 3]"}, delay="auto"),
     "no_batch": of_graph(onnx_models.unbatched),
     "scalars": of_graph(onnx_models.step_scalar, without=("decay",)),
     "integer": of_graph(onnx_models.accumulator),

@@ -108,6 +108,22 @@ def test_steps_with_the_same_outputs(language: str, model: str, tmp_path: Path) 
 
 
 @each_language
+def test_flush_gives_what_is_late(language: str, tmp_path: Path) -> None:
+    """Python's is held to PyTorch in test_export_delay.py; here it is seen that the end counts."""
+    feed = tmp_path / "feed.safetensors"
+    feed.write_bytes(encode_tensors({"x": np.array([[0.5, -1, 0.25]], np.float32)}, {}))
+    arguments = ("late.onnx", "--feed", feed, "--times", "5")
+    expected, got = (run(name, *arguments, "--flush") for name in ("python", language))
+    assert got.code == expected.code == 0, got.value
+    late = np.array(expected.value["outputs"]["y"])
+    assert late.shape == (8,)
+    np.testing.assert_allclose(got.value["outputs"]["y"], late, rtol=1e-5, atol=1e-5)
+    (tmp_path / "zeros").write_bytes(encode_tensors({"x": np.zeros((1, 3), np.float32)}, {}))
+    nothing = run(language, "late.onnx", "--feed", tmp_path / "zeros", "--times", "5", "--flush")
+    assert np.abs(np.array(nothing.value["outputs"]["y"]) - late).max() > 1e-2
+
+
+@each_language
 @pytest.mark.parametrize("model", ["no_batch", "two_layers", "scalars", "truth", "step_length", "whole_only"])
 def test_snapshots_go_from_language_to_language(language: str, model: str, tmp_path: Path) -> None:
     """They have batch 1, since `--restore` opens a stream of batch 1."""

@@ -11,6 +11,7 @@ type Spec struct {
 	Name  string
 	DType DType
 	Shape []Axis
+	Delay int // of an output: how many steps late it comes
 }
 
 // Input is what the caller gives.
@@ -34,6 +35,7 @@ type State struct {
 	Input   string // the graph input that takes its value
 	Output  string // the graph output that gives its next value
 	Initial Constant
+	IsEnd   bool // whether 1 in it says that the sequence is over
 }
 
 // Constant is a number, or nested lists of numbers that broadcast to a shape.

@@ -61,7 +61,11 @@ func readContract(text []byte, contract *Contract) (err error) {
 		contract.Inputs = append(contract.Inputs, fields.input())
 	}
 	for _, fields := range top.objects("outputs") {
-		contract.Outputs = append(contract.Outputs, fields.spec())
+		output := fields.spec()
+		if fields.has("delay") {
+			output.Delay = int(fields.integer("delay"))
+		}
+		contract.Outputs = append(contract.Outputs, output)
 	}
 	for _, fields := range top.objects("states") {
 		contract.States = append(contract.States, fields.state())
@@ -177,6 +181,12 @@ func (f fields) state() State {
 	state.Initial = Constant{nil, []float64{0}}
 	if f.has("initial") {
 		state.Initial = f.constant("initial", state.Spec)
+	}
+	if f.has("role") {
+		if role := f.text("role"); role != "ended" {
+			panic(invalid(fmt.Sprintf("Invalid enum value '%s' - at `%s.role`", role, f.path)))
+		}
+		state.IsEnd = true
 	}
 	return state
 }

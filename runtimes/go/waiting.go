@@ -1,6 +1,9 @@
 package rnnx
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Feed runs the steps that are whole, and keeps what is over for the next call. Inputs are in the shape of a
 // chunk, with any number of entries along time, none too; each has a queue of its own, and as many steps run as
@@ -30,17 +33,70 @@ func (s *Stream) Feed(inputs Inputs) (Outputs, error) {
 
 // Flush runs what waits as whole steps, the last one filled up with zeros (or what is nearest to 0 in the range of
 // an input); then it is as if never fed. Waiting says before how many entries of the last step are real. It
-// returns the outputs of these steps, the filled one included, as Feed does.
+// returns the outputs of these steps, the filled one included, as Feed does. Where outputs come late, those of the
+// last steps follow, as the network ends a sequence; then the stream is over, until it is reset. The error is no-end
+// where nobody can say what they are.
 func (s *Stream) Flush() (Outputs, error) {
 	if err := s.enter(); err != nil {
 		return nil, err
 	}
 	defer s.gate.Store(isOpen)
+	late, end, err := s.session.contract.end()
+	if err != nil {
+		return nil, err
+	}
 	outputs, err := s.runFirst(s.waiting, s.waiting.stepsToFlush(s.session.contract))
+	if err == nil && late > 0 {
+		outputs, err = s.runEnd(outputs, late, end)
+	}
 	if err == nil {
 		s.waiting = nil
 	}
 	return outputs, err
+}
+
+// end returns how many steps late the outputs come, and which state says that a sequence is over.
+func (c *Contract) end() (late, state int, err error) {
+	for _, output := range c.Outputs {
+		late = max(late, output.Delay)
+	}
+	state = slices.IndexFunc(c.States, func(state State) bool { return state.IsEnd })
+	if late > 0 && state < 0 {
+		err = newError("no-end", fmt.Sprintf("a model that can give the last %d steps, which its outputs are late by", late),
+			"one whose network ends a sequence otherwise than with zeros",
+			"do without them, or give the whole sequence to a model that was exported without delay")
+	}
+	return late, state, err
+}
+
+// runEnd says that the sequence is over, and returns outputs with those of the steps after it behind them.
+func (s *Stream) runEnd(outputs Outputs, late, end int) (Outputs, error) {
+	contract := s.session.contract
+	states := s.readAll()
+	for index := range states[end].Len() {
+		states[end].setNumber(index, 1)
+	}
+	s.replace(states, s.position)
+	nothing := waiting{}
+	for _, input := range contract.Inputs {
+		axes := contract.callerShape(input.Spec, input.IsLength, true)
+		if value, ok := s.waiting[input.Name]; ok && axisIndex(axes, "time") < 0 {
+			nothing[input.Name] = value
+		} else if axisIndex(axes, "time") >= 0 {
+			nothing[input.Name] = Zeros(input.DType, sizesOf(axes, s.known))
+		}
+	}
+	last, err := s.run(nothing.first(contract, late))
+	if err != nil {
+		return nil, err
+	}
+	for _, spec := range contract.Outputs {
+		axis := axisIndex(contract.callerShape(spec, false, true), "time")
+		if before, ok := outputs[spec.Name]; ok && axis >= 0 {
+			last[spec.Name] = before.joined(axis, last[spec.Name])
+		}
+	}
+	return last, nil
 }
 
 // Waiting returns how many entries of each input wait for a whole step, without those of which none does.
@@ -226,17 +282,22 @@ func noOutputs(contract *Contract, known sizes) Outputs {
 		if axisIndex(axes, "time") < 0 {
 			continue
 		}
-		shape := []int{}
-		for _, axis := range axes {
-			size := axis.Factor
-			if axis.Name != "" {
-				size *= known[axis.Name] // 0 for time, which is not known here
-			}
-			shape = append(shape, size)
-		}
-		outputs[spec.Name] = Zeros(spec.DType, shape)
+		outputs[spec.Name] = Zeros(spec.DType, sizesOf(axes, known))
 	}
 	return outputs
+}
+
+// sizesOf returns a shape in numbers; of what is not known, such as time, 0.
+func sizesOf(axes []Axis, known sizes) []int {
+	shape := []int{}
+	for _, axis := range axes {
+		size := axis.Factor
+		if axis.Name != "" {
+			size *= known[axis.Name]
+		}
+		shape = append(shape, size)
+	}
+	return shape
 }
 
 // entries returns a copy of entries begin..end-1 along an axis; where there are fewer, filling stands for them.

@@ -280,7 +280,7 @@ class _Prover:
     def trace(self) -> bytes:
         """Return a small trace of the module."""
         contract = self.session.contract
-        steps = _TRACE_STEPS + self.plan.convention.delay
+        steps = max(_TRACE_STEPS, self.plan.convention.delay + _TRACE_STEPS // 2)
         sizes = self.setting.sizes(2 if contract.has_batch else 1, steps, 6)
         inputs = self.setting.inputs(sizes, 6)
         whole = self.plan.whole_only

@@ -64,6 +64,10 @@ function parse(words) {
   for (let place = 0; place < words.length; place++) {
     const name = words[place].slice(2);
     if (words[place] === "--json") continue;
+    if (words[place] === "--flush") {
+      set.add("flush");
+      continue;
+    }
     if (!words[place].startsWith("--")) files.push(words[place]);
     else if (!Object.hasOwn(options, name)) throw usage("options of docs/conformance.md", words[place]);
     else if (++place === words.length) throw usage(`a value for --${name}`, "none");
@@ -134,7 +138,7 @@ async function write({ seed, temperature, text: prompt, length }, session) {
  * @param {Session} session
  * @param {Inputs} inputs
  */
-async function feed({ misuse, times }, session, inputs) {
+async function feed({ misuse, times, set }, session, inputs) {
   const stream = session.stream();
   if (misuse === "closed") await stream.close();
   if (misuse === "waiting") await stream.feed(inputs);
@@ -145,6 +149,7 @@ async function feed({ misuse, times }, session, inputs) {
   /** @type {Inputs} */
   let outputs = {};
   for (let step = 0; step < whole(times); step++) outputs = await stream.step(inputs);
+  if (set.has("flush")) outputs = await stream.flush();
   const flat = Object.entries(outputs).map(([name, tensor]) => {
     return [name, Array.from({ length: tensor.data.length }, (_, index) => plain(tensor, index))];
   });

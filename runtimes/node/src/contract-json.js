@@ -46,7 +46,7 @@ export function parseContract(text) {
   contract.id = top.textOr("id", "");
   contract.name = top.textOr("name", "");
   contract.inputs = top.objects("inputs").map(readInput);
-  contract.outputs = top.objects("outputs").map(readSpec);
+  contract.outputs = top.objects("outputs").map(readOutput);
   contract.states = top.objects("states").map(readState);
   if (top.has("steps_per_second")) contract.stepsPerSecond = top.number("steps_per_second");
   if (top.has("whole_only")) contract.wholeOnly = top.text("whole_only");
@@ -65,6 +65,13 @@ function readSpec(fields) {
     dtype,
     fields.array("shape").map((entry) => readAxis(entry, name, fields.path)),
   );
+}
+
+/** @param {Fields} fields */
+function readOutput(fields) {
+  const output = readSpec(fields);
+  if (fields.has("delay")) output.delay = fields.integer("delay");
+  return output;
 }
 
 /**
@@ -108,7 +115,12 @@ function readInput(fields) {
 function readState(fields) {
   const spec = readSpec(fields);
   const initial = fields.has("initial") ? fields.constant("initial", spec) : new Constant([], [0]);
-  return new State(spec, fields.text("input"), fields.text("output"), initial);
+  const state = new State(spec, fields.text("input"), fields.text("output"), initial);
+  if (fields.has("role")) {
+    fields.oneOf("role", ["ended"]);
+    state.isEnd = true;
+  }
+  return state;
 }
 
 /** @param {Fields} fields */

@@ -21,6 +21,8 @@ export class Spec {
     this.name = name;
     this.dtype = dtype;
     this.shape = shape;
+    /** Of an output: how many steps late it comes. */
+    this.delay = 0;
   }
 
   /**
@@ -71,6 +73,8 @@ export class State extends Spec {
    */
   constructor(spec, input, output, initial) {
     super(spec.name, spec.dtype, spec.shape);
+    /** Whether 1 in it says that the sequence is over. */
+    this.isEnd = false;
     this.input = input;
     this.output = output;
     this.initial = initial;

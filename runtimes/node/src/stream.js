@@ -5,7 +5,7 @@ import { RnnxError } from "./error.js";
 import { axisIndex, piecesOf, putStep, takeStep, withTime } from "./shape.js";
 import { decodeSnapshot, encodeSnapshot } from "./snapshot.js";
 import { Tensor, isSame } from "./tensor.js";
-import { Waiting, noOutputs } from "./waiting.js";
+import { Waiting, endOf, joinedOutputs, noOutputs } from "./waiting.js";
 
 /**
  * @typedef {import("./checks.js").Inputs} Inputs
@@ -127,18 +127,37 @@ export class Stream {
 
   /**
    * Runs what waits as whole steps, the last one filled up with zeros (or what is nearest to 0 in the range of an
-   * input); then it is as if never fed. `waiting` says before how many entries of the last step are real.
+   * input); then it is as if never fed. `waiting` says before how many entries of the last step are real. Where
+   * outputs come late, those of the last steps follow, as the network ends a sequence; then the stream is over, until
+   * it is reset.
    * @returns {Promise<Outputs>} those of these steps, the filled one included, as `feed` gives them
    */
   async flush() {
     this.#enter();
     try {
+      const { contract } = this.session;
+      const end = endOf(contract);
       const outputs = await this.#runFirst(this.#waiting, this.#waiting.stepsToFlush);
-      this.#waiting = new Waiting(this.session.contract);
-      return outputs;
+      const every = end === null ? outputs : await this.#runEnd(outputs, end);
+      this.#waiting = new Waiting(contract);
+      return every;
     } finally {
       this.#gate = "open";
     }
+  }
+
+  /**
+   * Says that the sequence is over, and joins the outputs of the steps after it to those before.
+   * @param {Outputs} outputs
+   * @param {{late: number, state: number}} end
+   */
+  async #runEnd(outputs, { late, state }) {
+    const { contract } = this.session;
+    const states = this.#states.map((_, index) => this.#read(index));
+    states[state] = Tensor.full(states[state].dtype, states[state].shape, 1);
+    this.#replace(states, this.#position);
+    const last = await this.#run(this.#waiting.nothing(this.#known).first(late));
+    return joinedOutputs(contract, outputs, last);
   }
 
   /**

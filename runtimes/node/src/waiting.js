@@ -81,6 +81,19 @@ export class Waiting {
     return waiting;
   }
 
+  /**
+   * Steps that nobody gave, of which no entry is there yet; inputs without time are what they were.
+   * @param {Sizes} known
+   */
+  nothing(known) {
+    const values = { ...this.#values };
+    for (const input of this.#contract.inputs) {
+      const shape = this.#contract.callerShape(input, true);
+      if (axisIndex(shape, "time") >= 0) values[input.name] = Tensor.full(input.dtype, sizesOf(shape, known));
+    }
+    return new Waiting(this.#contract, values);
+  }
+
   /** How many steps can be run: as many as the shortest of the inputs that were given has. */
   get wholeSteps() {
     const steps = this.#timed().map(({ entries, factor }) => Math.floor(entries / factor));
@@ -168,10 +181,51 @@ export function noOutputs(contract, known) {
   for (const spec of contract.outputs) {
     const shape = contract.callerShape(spec, true);
     if (axisIndex(shape, "time") < 0) continue;
-    const sizes = shape.map(
-      ({ name, factor }) => factor * (name === "" ? 1 : name === "time" ? 0 : (known.get(name) ?? 0)),
-    );
-    outputs[spec.name] = Tensor.full(spec.dtype, sizes);
+    outputs[spec.name] = Tensor.full(spec.dtype, sizesOf(shape, known));
+  }
+  return outputs;
+}
+
+/**
+ * A shape in numbers; of what is not known, such as time, 0.
+ * @param {readonly import("./shape.js").Axis[]} shape
+ * @param {Sizes} known
+ */
+function sizesOf(shape, known) {
+  return shape.map(({ name, factor }) => factor * (name === "" ? 1 : name === "time" ? 0 : (known.get(name) ?? 0)));
+}
+
+/**
+ * How many steps late outputs come, and which state says that a sequence is over; null if they do not.
+ * @param {Contract} contract
+ */
+export function endOf(contract) {
+  const late = Math.max(0, ...contract.outputs.map(({ delay }) => delay));
+  if (late === 0) return null;
+  const state = contract.states.findIndex(({ isEnd }) => isEnd);
+  if (state >= 0) return { late, state };
+  throw new RnnxError(
+    "no-end",
+    `a model that can give the last ${late} steps, which its outputs are late by`,
+    "one whose network ends a sequence otherwise than with zeros",
+    "do without them, or give the whole sequence to a model that was exported without delay",
+  );
+}
+
+/**
+ * Outputs of steps with those of the steps after them; of an output without time, the last.
+ * @param {Contract} contract
+ * @param {Readonly<Record<string, Tensor>>} first
+ * @param {Readonly<Record<string, Tensor>>} then
+ */
+export function joinedOutputs(contract, first, then) {
+  /** @type {Record<string, Tensor>} */
+  const outputs = {};
+  for (const spec of contract.outputs) {
+    const axis = axisIndex(contract.callerShape(spec, true), "time");
+    const before = given(first, spec.name);
+    const last = then[spec.name];
+    outputs[spec.name] = before && axis >= 0 ? joinedAlong(axis, before, last) : last;
   }
   return outputs;
 }

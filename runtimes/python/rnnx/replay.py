@@ -207,11 +207,16 @@ def plain(value: Any) -> Any:
     return int(value) if isinstance(value, bool) else value
 
 
-def feed(session: Session, inputs: dict[str, Array], times: int) -> dict[str, Any]:
-    """Step a stream of batch 1 with the same inputs again and again; return the last outputs, flat."""
+def feed(session: Session, inputs: dict[str, Array], times: int, *, flush: bool) -> dict[str, Any]:
+    """Step a stream of batch 1 with the same inputs again and again; return the last outputs, flat.
+
+    With `flush`, what it gives then is returned.
+    """
     stream, outputs = session.stream(), {}
     for _ in range(times):
         outputs = stream.step(inputs)
+    if flush:
+        outputs = stream.flush()
     flat = {name: [plain(entry) for entry in value.reshape(-1).tolist()] for name, value in outputs.items()}
     return {"outputs": flat}
 
@@ -262,7 +267,7 @@ def replay(options: argparse.Namespace) -> Verdict | dict[str, Any] | None:
         misuse(session, options.misuse, inputs)
         return None
     if options.feed is not None:
-        return feed(session, inputs, options.times)
+        return feed(session, inputs, options.times, flush=options.flush)
     if options.restore is not None:
         stream = session.stream()
         stream.restore(read_bytes(options.restore, what="a snapshot"))
@@ -305,6 +310,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--provider", default="cpu")
     parser.add_argument("--feed", type=Path)
     parser.add_argument("--times", type=int, default=1)
+    parser.add_argument("--flush", action="store_true")
     parser.add_argument("--misuse", choices=("closed", "threads", "waiting"))
     parser.add_argument("--restore", type=Path)
     parser.add_argument("--snapshot", type=Path)

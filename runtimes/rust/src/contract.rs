@@ -15,6 +15,8 @@ pub struct Spec {
     pub dtype: DType,
     /// As in the contract: `[batch, time, 257]`.
     pub shape: Vec<Axis>,
+    /// Of an output: how many steps late it comes.
+    pub delay: i64,
 }
 
 /// What the caller gives.
@@ -41,6 +43,8 @@ pub struct State {
     pub output: String,
     /// What it starts as.
     pub initial: Constant,
+    /// Whether 1 in it says that the sequence is over.
+    pub is_end: bool,
 }
 
 /// A number, or nested lists of numbers that broadcast to a shape.
@@ -167,6 +171,23 @@ impl Constant {
 }
 
 impl Contract {
+    /// How many steps late the outputs come, and which state says that a sequence is over; None if they do not.
+    pub(crate) fn end(&self) -> Result<Option<(usize, usize)>> {
+        let late = self.outputs.iter().map(|spec| spec.delay).max().unwrap_or(0).max(0) as usize;
+        if late == 0 {
+            return Ok(None);
+        }
+        let state = self.states.iter().position(|state| state.is_end);
+        state.map(|state| Some((late, state))).ok_or_else(|| {
+            Error::new(
+                "no-end",
+                format!("a model that can give the last {late} steps, which its outputs are late by"),
+                "one whose network ends a sequence otherwise than with zeros",
+                "do without them, or give the whole sequence to a model that was exported without delay",
+            )
+        })
+    }
+
     /// Whether the graph itself has a time axis. Without one it is a step model.
     pub fn has_time(&self) -> bool {
         self.inputs.iter().any(|input| axis_index(&input.spec.shape, "time").is_some())

@@ -53,7 +53,7 @@ impl Contract {
             id: top.text_or("id", "")?,
             name: top.text_or("name", "")?,
             inputs: top.list("inputs", Input::read)?,
-            outputs: top.list("outputs", Spec::read)?,
+            outputs: top.list("outputs", Spec::read_output)?,
             states: top.list("states", State::read)?,
             steps_per_second: match top.optional("steps_per_second") {
                 Some(value) => {
@@ -117,7 +117,15 @@ impl Spec {
             axis.ok_or_else(|| invalid(format!("{shown} in the shape of '{name}'")))
         };
         let shape = entries.iter().map(axis).collect::<Result<_>>()?;
-        Ok(Self { name, dtype, shape })
+        Ok(Self { name, dtype, shape, delay: 0 })
+    }
+
+    fn read_output(fields: &Fields) -> Result<Self> {
+        let delay = match fields.optional("delay") {
+            None => 0,
+            Some(value) => value.as_i64().ok_or_else(|| mismatch("int", value, &format!("{}.delay", fields.path)))?,
+        };
+        Ok(Self { delay, ..Self::read(fields)? })
     }
 }
 
@@ -140,7 +148,12 @@ impl State {
         let spec = Spec::read(fields)?;
         let zero = Constant { shape: Vec::new(), numbers: vec![0.0] };
         let initial = fields.optional("initial").map_or(Ok(zero), |value| constant(value, &spec))?;
-        Ok(Self { spec, input: fields.text("input")?, output: fields.text("output")?, initial })
+        let is_end = match fields.optional("role") {
+            None => false,
+            Some(Value::String(role)) if role == "ended" => true,
+            Some(role) => return Err(invalid(format!("Invalid enum value {role} - at `{}.role`", fields.path))),
+        };
+        Ok(Self { spec, input: fields.text("input")?, output: fields.text("output")?, initial, is_end })
     }
 }
 

@@ -40,6 +40,21 @@ impl Waiting {
             .collect()
     }
 
+    /// Steps that nobody gave, of which no entry is there yet; inputs without time are what they were.
+    pub(crate) fn nothing(&self, contract: &Contract, sizes: &Sizes) -> Self {
+        let values = contract.inputs.iter().zip(&self.values).map(|(input, value)| {
+            let shape = contract.caller_shape(&input.spec, input.is_length, true);
+            match axis_index(&shape, "time") {
+                None => value.clone(),
+                Some(_) => {
+                    let shape = shape.iter().map(|axis| size_of(axis, sizes)).collect();
+                    Some(Tensor::zeros(input.spec.dtype, shape))
+                }
+            }
+        });
+        Self { values: values.collect() }
+    }
+
     /// Refuse what would take entries out of their order.
     pub(crate) fn require_none(&self, contract: &Contract) -> Result<()> {
         if self.values.iter().all(Option::is_none) {
@@ -135,16 +150,20 @@ pub(crate) fn views<'a>(named: &'a [(&'a str, Tensor)]) -> Vec<(&'a str, View<'a
 
 /// The outputs of no steps: those with time, of length 0. A size that only a run tells is 0.
 pub(crate) fn no_outputs(contract: &Contract, sizes: &Sizes) -> Vec<Option<Tensor>> {
-    let size = |axis: &Axis| match axis.name() {
-        None => axis.factor(),
-        Some(name) => axis.factor() * sizes.get(name).copied().unwrap_or(0), // 0 for time, which is not known
-    };
     let outputs = contract.outputs.iter().map(|spec| {
         let shape = contract.caller_shape(spec, false, true);
         axis_index(&shape, "time")?;
-        Some(Tensor::zeros(spec.dtype, shape.iter().map(size).collect()))
+        Some(Tensor::zeros(spec.dtype, shape.iter().map(|axis| size_of(axis, sizes)).collect()))
     });
     outputs.collect()
+}
+
+/// The size of an axis; of what is not known, such as time, 0.
+fn size_of(axis: &Axis, sizes: &Sizes) -> usize {
+    match axis.name() {
+        None => axis.factor(),
+        Some(name) => axis.factor() * sizes.get(name).copied().unwrap_or(0),
+    }
 }
 
 /// Whether a tensor has the axes of a chunk, of the sizes that are known; any number along time.
@@ -170,7 +189,7 @@ pub(crate) fn cut(axis: usize, value: View, begin: usize, end: usize, filling: f
     made
 }
 
-fn joined_along(axis: usize, first: &Tensor, second: &View) -> Tensor {
+pub(crate) fn joined_along(axis: usize, first: &Tensor, second: &View) -> Tensor {
     let (before, more) = (first.shape()[axis], second.shape[axis]);
     let mut made = cut(axis, first.view(), 0, before + more, 0.0);
     put(axis, &mut made, before, *second, 0, more);

@@ -26,7 +26,7 @@ type arguments struct {
 	chunks, provider, feed, misuse, restore, draw string
 	snapshot, text, length, temperature, seed     string
 	times, after, count, omit                     int
-	isJSON                                        bool
+	isJSON, flush                                 bool
 }
 
 func main() {
@@ -72,6 +72,7 @@ func parse(words []string) (*arguments, error) {
 	flags.IntVar(&a.count, "count", 1, "")
 	flags.IntVar(&a.omit, "omit", 0, "")
 	flags.BoolVar(&a.isJSON, "json", false, "")
+	flags.BoolVar(&a.flush, "flush", false, "")
 	for len(words) > 0 {
 		if err := flags.Parse(words); err != nil {
 			return a, usage("options of docs/conformance.md", err.Error())
@@ -268,17 +269,22 @@ func feed(a *arguments, session *rnnx.Session) (any, error) {
 	case "threads":
 		return nil, stepFromTwo(stream, inputs)
 	}
-	flat := map[string][]any{}
+	outputs := rnnx.Outputs{}
 	for range a.times {
-		outputs, err := stream.Step(inputs)
-		if err != nil {
+		if outputs, err = stream.Step(inputs); err != nil {
 			return nil, err
 		}
-		for name, tensor := range outputs {
-			flat[name] = []any{}
-			for index := range size(tensor.Shape) {
-				flat[name] = append(flat[name], rnnx.Plain(tensor, index))
-			}
+	}
+	if a.flush {
+		if outputs, err = stream.Flush(); err != nil {
+			return nil, err
+		}
+	}
+	flat := map[string][]any{}
+	for name, tensor := range outputs {
+		flat[name] = []any{}
+		for index := range size(tensor.Shape) {
+			flat[name] = append(flat[name], rnnx.Plain(tensor, index))
 		}
 	}
 	return map[string]any{"outputs": flat}, nil

@@ -49,6 +49,7 @@ fn main() -> ExitCode {
 struct Arguments {
     files: Vec<String>,
     flags: HashMap<String, String>,
+    flush: bool,
 }
 
 impl Arguments {
@@ -75,11 +76,12 @@ fn usage(expected: &str, found: &str) -> Error {
 }
 
 fn parse(arguments: Vec<String>) -> Result<Arguments> {
-    let mut parsed = Arguments { files: Vec::new(), flags: HashMap::new() };
+    let mut parsed = Arguments { files: Vec::new(), flags: HashMap::new(), flush: false };
     let mut rest = arguments.into_iter();
     while let Some(argument) = rest.next() {
         match argument.strip_prefix("--") {
             Some("json") => {}
+            Some("flush") => parsed.flush = true,
             Some(name) if FLAGS.contains(&name) => {
                 let value = rest.next().ok_or_else(|| usage(&format!("a value for --{name}"), "none"))?;
                 parsed.flags.insert(name.to_owned(), value);
@@ -113,7 +115,7 @@ fn replay(arguments: &Arguments) -> Result<Value> {
         return Err(usage("a misuse that compiles", &format!("'{kind}', which the compiler refuses")));
     }
     if let Some(path) = arguments.text("feed") {
-        return feed(&session, &read_file(path, "a feed")?, arguments.number("times", 1)?);
+        return feed(&session, &read_file(path, "a feed")?, arguments.number("times", 1)?, arguments.flush);
     }
     if let Some(path) = arguments.text("restore") {
         let mut stream = session.stream()?;
@@ -160,13 +162,17 @@ fn told(verdict: &Verdict) -> Value {
 }
 
 /// Step a stream of batch 1 with the same inputs again and again; return the last outputs, flat.
-fn feed(session: &Session, data: &[u8], times: usize) -> Result<Value> {
+fn feed(session: &Session, data: &[u8], times: usize, flush: bool) -> Result<Value> {
     let file = TensorFile::decode(data, "a feed")?;
     let inputs: Vec<_> = file.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.view())).collect();
     let mut stream = session.stream()?;
     let mut flat = serde_json::Map::new();
     for _ in 0..times {
         let outputs = stream.step(&inputs)?;
+        flat = outputs.iter().map(|(name, view)| (name.to_owned(), numbers(&view))).collect();
+    }
+    if flush {
+        let outputs = stream.flush()?;
         flat = outputs.iter().map(|(name, view)| (name.to_owned(), numbers(&view))).collect();
     }
     Ok(json!({"outputs": flat}))

@@ -1,8 +1,9 @@
 //! Blocks of any length: the part of a stream that keeps what is over between them.
 
 use super::{Outputs, Stream};
-use crate::tensor::View;
-use crate::waiting::{no_outputs, views, Waiting};
+use crate::shape::axis_index;
+use crate::tensor::{Tensor, View};
+use crate::waiting::{joined_along, no_outputs, views, Waiting};
 use crate::Result;
 
 impl Stream {
@@ -29,19 +30,54 @@ impl Stream {
 
     /// Run what waits as whole steps, the last one filled up with zeros (or what is nearest to 0 in the range of an
     /// input); then it is as if never fed. [`Stream::waiting`] says before how many entries of the last step are
-    /// real. The outputs are those of these steps, the filled one included, as [`Stream::feed`] gives them.
+    /// real. The outputs are those of these steps, the filled one included, as [`Stream::feed`] gives them. Where
+    /// outputs come late, those of the last steps follow, as the network ends a sequence; then the stream is over,
+    /// until it is reset.
     ///
     /// # Errors
-    /// `engine-failed`; what waited waits.
+    /// `engine-failed`: what waited waits. `no-end`: outputs come late, and nobody can say what the last ones are.
     pub fn flush(&mut self) -> Result<Outputs<'_>> {
-        let none = Waiting::none(self.session.contract());
+        let session = self.session.clone();
+        let end = session.contract().end()?;
+        let none = Waiting::none(session.contract());
         let waiting = std::mem::replace(&mut self.waiting, none);
-        let steps = waiting.steps_to_flush(self.session.contract());
-        if let Err(error) = self.run_first(&waiting, steps) {
-            self.waiting = waiting;
-            return Err(error);
+        let steps = waiting.steps_to_flush(session.contract());
+        let ran = self.run_first(&waiting, steps).and_then(|()| match end {
+            None => Ok(steps > 0),
+            Some((late, state)) => self.run_end(&waiting, steps > 0, late, state).map(|()| false),
+        });
+        match ran {
+            Ok(true) => Ok(self.chunk_outputs()),
+            Ok(false) => Ok(self.joined_outputs()),
+            Err(error) => {
+                self.waiting = waiting;
+                Err(error)
+            }
         }
-        Ok(if steps > 0 { self.chunk_outputs() } else { self.joined_outputs() })
+    }
+
+    /// Say that the sequence is over, and join the outputs of the steps after it to those before.
+    fn run_end(&mut self, waiting: &Waiting, ran: bool, late: usize, state: usize) -> Result<()> {
+        let session = self.session.clone();
+        let contract = session.contract();
+        let before = if ran { self.chunk_outputs() } else { self.joined_outputs() };
+        let before: Vec<_> = before.iter().map(|(name, view)| (name.to_owned(), view.to_tensor())).collect();
+        let mut states = self.read_all()?;
+        let (dtype, shape) = (contract.states[state].spec.dtype, states[state].shape().to_vec());
+        states[state] = Tensor::from_numbers(dtype, shape.clone(), std::iter::repeat_n(1.0, shape.iter().product()));
+        self.replace(&states, self.position)?;
+        self.run_chunk(&views(&waiting.nothing(contract, &self.sizes).first(contract, late)))?;
+        let last: Vec<_> = self.chunk_outputs().iter().map(|(_, view)| view.to_tensor()).collect();
+        let joined = contract.outputs.iter().zip(last).map(|(spec, last)| {
+            let axis = axis_index(&contract.caller_shape(spec, false, true), "time");
+            let first = before.iter().find(|(name, _)| *name == spec.name);
+            Some(match (axis, first) {
+                (Some(axis), Some((_, first))) => joined_along(axis, first, &last.view()),
+                _ => last,
+            })
+        });
+        self.joined = joined.collect();
+        Ok(())
     }
 
     /// How many entries of each input wait for a whole step, without those of which none does.
