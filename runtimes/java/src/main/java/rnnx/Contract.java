@@ -118,8 +118,12 @@ public record Contract(
         }
     }
 
-    /** What the caller gets. */
-    public record Output(String name, DType dtype, List<Axis> shape) implements Spec {}
+    /**
+     * What the caller gets.
+     *
+     * @param delay how many steps late it comes
+     */
+    public record Output(String name, DType dtype, List<Axis> shape, long delay) implements Spec {}
 
     /**
      * What is carried from one step to the next.
@@ -127,9 +131,32 @@ public record Contract(
      * @param input the graph input that takes its value
      * @param output the graph output that gives its next value
      * @param initial what it starts as
+     * @param isEnd whether 1 in it says that the sequence is over
      */
-    public record State(String name, String input, String output, DType dtype, List<Axis> shape, Constant initial)
+    public record State(
+            String name, String input, String output, DType dtype, List<Axis> shape, Constant initial, boolean isEnd)
             implements Spec {}
+
+    /** How many steps late outputs come, and which state says that a sequence is over. */
+    record End(int late, int state) {}
+
+    /** How outputs come late, null if they do not. */
+    End end() {
+        int late = (int) outputs.stream().mapToLong(Output::delay).max().orElse(0);
+        if (late <= 0) {
+            return null;
+        }
+        for (int index = 0; index < states.size(); index++) {
+            if (states.get(index).isEnd()) {
+                return new End(late, index);
+            }
+        }
+        throw new RnnxException(
+                "no-end",
+                "a model that can give the last " + late + " steps, which its outputs are late by",
+                "one whose network ends a sequence otherwise than with zeros",
+                "do without them, or give the whole sequence to a model that was exported without delay");
+    }
 
     /** A number, or nested lists of numbers that broadcast to a shape. */
     public record Constant(int[] shape, double[] numbers) {

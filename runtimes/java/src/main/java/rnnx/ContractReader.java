@@ -63,7 +63,7 @@ final class ContractReader {
                 top.textOr("id", ""),
                 top.textOr("name", ""),
                 top.list("inputs", ContractReader::input),
-                top.list("outputs", reader -> new Contract.Output(reader.text("name"), reader.dtype(), reader.shape())),
+                top.list("outputs", ContractReader::output),
                 top.list("states", ContractReader::state),
                 top.has("steps_per_second") ? top.number("steps_per_second") : null,
                 top.has("whole_only") ? top.text("whole_only") : null,
@@ -110,15 +110,24 @@ final class ContractReader {
         return new Contract.Range(bounds.get(0).getAsDouble(), bounds.get(1).getAsDouble());
     }
 
+    private Contract.Output output() {
+        return new Contract.Output(text("name"), dtype(), shape(), has("delay") ? integer("delay") : 0);
+    }
+
     private Contract.State state() {
         Constant zero = new Constant(new int[0], new double[] {0});
+        boolean isEnd = has("role");
+        if (isEnd && !text("role").equals("ended")) {
+            throw Contract.invalid("Invalid enum value '" + text("role") + "' - at `" + path + ".role`");
+        }
         Contract.State state =
-                new Contract.State(text("name"), text("input"), text("output"), dtype(), shape(), zero);
+                new Contract.State(text("name"), text("input"), text("output"), dtype(), shape(), zero, isEnd);
         if (!has("initial")) {
             return state;
         }
         Constant initial = constant("initial", state);
-        return new Contract.State(state.name(), state.input(), state.output(), state.dtype(), state.shape(), initial);
+        return new Contract.State(
+                state.name(), state.input(), state.output(), state.dtype(), state.shape(), initial, isEnd);
     }
 
     private DType dtype() {

@@ -178,15 +178,33 @@ public final class Stream implements AutoCloseable {
     /**
      * Run what waits as whole steps, the last one filled up with zeros (or what is nearest to 0 in the range of an
      * input); then it is as if never fed. {@link #waiting} says before how many entries of the last step are real.
+     * Where outputs come late, those of the last steps follow, as the network ends a sequence; then the stream is over,
+     * until it is reset.
      *
      * @return the outputs of these steps, the filled one included, as {@link #feed} gives them
+     * @throws RnnxException {@code no-end}: outputs come late, and nobody can say what the last ones are
      */
     public Map<String, Tensor> flush() {
         return held(() -> {
+            Contract.End end = contract.end();
             Map<String, Tensor> outputs = runFirst(waiting, waiting.stepsToFlush());
+            if (end != null) {
+                outputs = runEnd(outputs, end);
+            }
             waiting = new Waiting(contract, Map.of());
             return outputs;
         });
+    }
+
+    /** Say that the sequence is over, and join the outputs of the steps after it to those before. */
+    private Map<String, Tensor> runEnd(Map<String, Tensor> outputs, Contract.End end) {
+        List<Tensor> states = readAll();
+        Tensor ended = states.get(end.state());
+        for (int index = 0; index < ended.count(); index++) {
+            ended.set(index, 1);
+        }
+        replace(states, position);
+        return Waiting.joinedOutputs(contract, outputs, runChunk(waiting.nothing(sizes).first(end.late())));
     }
 
     /** How many entries of each input wait for a whole step, without those of which none does. */

@@ -96,6 +96,18 @@ record Waiting(Contract contract, Map<String, Tensor> values) {
         return waiting;
     }
 
+    /** Steps that nobody gave, of which no entry is there yet; inputs without time are what they were. */
+    Waiting nothing(Map<String, Integer> sizes) {
+        Map<String, Tensor> made = new HashMap<>(values);
+        for (Input input : contract.inputs()) {
+            List<Axis> shape = contract.callerShape(input, true);
+            if (Shapes.axisIndex(shape, "time") >= 0) {
+                made.put(input.name(), Tensor.zeros(input.dtype(), sizesOf(shape, sizes)));
+            }
+        }
+        return new Waiting(contract, made);
+    }
+
     /** How many steps can be run: as many as the shortest of the inputs that were given has. */
     int wholeSteps() {
         return timed().stream().mapToInt(timed -> timed.entries / timed.factor).min().orElse(0);
@@ -134,11 +146,28 @@ record Waiting(Contract contract, Map<String, Tensor> values) {
         Map<String, Tensor> outputs = new LinkedHashMap<>();
         for (Output output : contract.outputs()) {
             if (contract.isStepped(output)) {
-                int[] shape = contract.callerShape(output, true).stream()
-                        .mapToInt(axis -> axis.factor() * (axis.isNamed() ? sizes.getOrDefault(axis.name(), 0) : 1))
-                        .toArray(); // 0 for time, which is not known here
+                int[] shape = sizesOf(contract.callerShape(output, true), sizes);
                 outputs.put(output.name(), Tensor.zeros(output.dtype(), shape));
             }
+        }
+        return outputs;
+    }
+
+    /** A shape in numbers; of what is not known, such as time, 0. */
+    private static int[] sizesOf(List<Axis> shape, Map<String, Integer> sizes) {
+        return shape.stream()
+                .mapToInt(axis -> axis.factor() * (axis.isNamed() ? sizes.getOrDefault(axis.name(), 0) : 1))
+                .toArray();
+    }
+
+    /** Outputs of steps with those of the steps after them; of an output without time, the last. */
+    static Map<String, Tensor> joinedOutputs(Contract contract, Map<String, Tensor> first, Map<String, Tensor> then) {
+        Map<String, Tensor> outputs = new LinkedHashMap<>();
+        for (Output output : contract.outputs()) {
+            int axis = Shapes.axisIndex(contract.callerShape(output, true), "time");
+            Tensor before = first.get(output.name());
+            Tensor last = then.get(output.name());
+            outputs.put(output.name(), before != null && axis >= 0 ? joined(axis, before, last) : last);
         }
         return outputs;
     }

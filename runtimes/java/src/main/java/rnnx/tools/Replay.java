@@ -35,6 +35,7 @@ public final class Replay {
 
     private final List<String> files = new ArrayList<>();
     private final Map<String, String> flags = new HashMap<>();
+    private boolean flush;
 
     private Replay(String[] words) {
         for (int index = 0; index < words.length; index++) {
@@ -43,6 +44,8 @@ public final class Replay {
                 files.add(word);
             } else if (FLAGS.contains(word.substring(2)) && index + 1 < words.length) {
                 flags.put(word.substring(2), words[++index]);
+            } else if (word.equals("--flush")) {
+                flush = true;
             } else if (!word.equals("--json")) {
                 throw usage("options of docs/conformance.md, with their values", "'" + word + "'");
             }
@@ -168,15 +171,20 @@ public final class Replay {
             } else if (misuse.equals("threads")) {
                 throw stepFromTwo(stream, inputs);
             }
-            Map<String, Object> flat = new LinkedHashMap<>();
+            Map<String, Tensor> outputs = Map.of();
             for (int times = number("times", 1, Integer::parseUnsignedInt); times > 0; times--) {
-                for (Map.Entry<String, Tensor> output : stream.step(inputs).entrySet()) {
-                    List<Object> values = new ArrayList<>();
-                    for (int index = 0; index < output.getValue().count(); index++) {
-                        values.add(Replayer.plain(output.getValue(), index));
-                    }
-                    flat.put(output.getKey(), values);
+                outputs = stream.step(inputs);
+            }
+            if (flush) {
+                outputs = stream.flush();
+            }
+            Map<String, Object> flat = new LinkedHashMap<>();
+            for (Map.Entry<String, Tensor> output : outputs.entrySet()) {
+                List<Object> values = new ArrayList<>();
+                for (int index = 0; index < output.getValue().count(); index++) {
+                    values.add(Replayer.plain(output.getValue(), index));
                 }
+                flat.put(output.getKey(), values);
             }
             return Map.of("outputs", flat);
         }
