@@ -89,6 +89,8 @@ typedef struct rnnx_spec {
     rnnx_dim shape[RNNX_MAX_RANK];
     const struct json *value; /* what a state starts as, the default of an input; NULL for none */
     bool is_length;           /* an input that counts the valid steps of each row */
+    bool is_end;              /* a state: 1 in it says that the sequence is over */
+    int64_t delay;            /* of an output: how many steps late it comes */
     bool has_range;           /* an input made for values from least to largest; other integers are refused */
     double least, largest;
 } rnnx_spec;
@@ -186,7 +188,9 @@ bool rnnx_run(rnnx_stream *stream, const rnnx_tensor *inputs, size_t count, rnnx
 bool rnnx_feed(rnnx_stream *stream, const rnnx_tensor *inputs, size_t count, rnnx_error *error);
 
 /* Run what waits as whole steps, the last one filled up with zeros (or what is nearest to 0 in the range of an
- * input); then it is as if never fed. rnnx_waiting says before how many entries of the last step are real. */
+ * input); then it is as if never fed. rnnx_waiting says before how many entries of the last step are real. Where
+ * outputs come late, those of the last steps follow, as the network ends a sequence; then the stream is over, until
+ * it is reset. Codes: no-end where nobody can say what those are, engine-failed, out-of-memory. */
 bool rnnx_flush(rnnx_stream *stream, rnnx_error *error);
 
 /* How many entries of an input wait for a whole step. While there are any, rnnx_step, rnnx_run, rnnx_snapshot and

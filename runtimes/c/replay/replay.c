@@ -20,7 +20,7 @@ typedef struct options {
     long long times, after, length, count, omit;
     double temperature;
     uint64_t seed;
-    bool json;
+    bool json, flush;
 } options;
 
 /* -- Printing */
@@ -257,7 +257,8 @@ static int do_feed(rnnx_session *session, const options *given, rnnx_error *erro
         good = rnnx_feed(stream, inputs.tensors, inputs.count, error) && do_steps(stream, &inputs, 1, error);
     else if (good && given->misuse)
         good = do_threads(stream, &inputs, error);
-    else if ((good = good && do_steps(stream, &inputs, given->times, error)))
+    else if ((good = good && do_steps(stream, &inputs, given->times, error) &&
+                     (!given->flush || rnnx_flush(stream, error))))
         print_outputs(stream, rnnx_session_contract(session), given->json);
     rnnx_stream_free(stream);
     rx_tensor_file_free(&inputs);
@@ -417,7 +418,8 @@ static bool parse(options *given, int count, char **arguments, rnnx_error *error
         given->json |= strcmp(arguments[i], "--json") == 0;
     for (int i = 1; i < count; i++) {
         size_t option = 0;
-        if (strcmp(arguments[i], "--json") == 0)
+        given->flush |= strcmp(arguments[i], "--flush") == 0;
+        if (strcmp(arguments[i], "--json") == 0 || strcmp(arguments[i], "--flush") == 0)
             continue;
         while (option < sizeof known / sizeof *known && strcmp(arguments[i], known[option].name) != 0)
             option++;

@@ -201,12 +201,21 @@ static bool read_spec(reading *in, const json *entry, const char *kind, rnnx_spe
         spec->value = rx_json_get(entry, "initial") ? rx_json_get(entry, "initial") : &zero;
         if (!text(in, entry, "input", true, &spec->takes) || !text(in, entry, "output", true, &spec->gives))
             return false;
+        if (!text(in, entry, "role", false, &role))
+            return false;
+        spec->is_end = role != NULL;
+        if (role && strcmp(role, "ended") != 0)
+            return invalid(in, "role '%s' of '%s'", role, spec->name);
         return rx_axis_of(spec->rank, spec->shape, TIME) < 0 ||
                invalid(in, "state '%s' has a time axis", spec->name);
     }
     if (kind[0] == 'o') {
+        const json *delay;
         spec->gives = spec->name;
-        return true;
+        if (!member(in, entry, "delay", JSON_NUMBER, false, &delay))
+            return false;
+        spec->delay = delay ? delay->integer : 0;
+        return !delay || delay->is_integer || invalid(in, "a delay that is no number of steps");
     }
     spec->takes = spec->name;
     spec->value = rx_json_get(entry, "default");

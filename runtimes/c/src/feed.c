@@ -190,6 +190,12 @@ static int64_t steps_of(const rnnx_contract *contract, const rnnx_tensor *joined
     return steps < 0 ? 0 : steps;
 }
 
+/* What stands for entries that nobody gave: what is nearest to 0 in the range. */
+static double filling_of(const rnnx_spec *spec)
+{
+    return !spec->has_range ? 0 : spec->least > 0 ? spec->least : spec->largest < 0 ? spec->largest : 0;
+}
+
 /* Makes the inputs of the first steps, filled up with what is nearest to 0; `taken` has them without gaps. */
 static bool take_first(const rnnx_contract *contract, const rnnx_tensor *joined, int64_t steps,
                        rnnx_tensor *taken, size_t *count, rnnx_error *error)
@@ -200,17 +206,13 @@ static bool take_first(const rnnx_contract *contract, const rnnx_tensor *joined,
         const rnnx_spec *spec = &contract->inputs[i];
         int64_t factor;
         int axis = rx_time_of(contract, spec, &factor);
-        double filling = !spec->has_range    ? 0
-                         : spec->least > 0   ? spec->least
-                         : spec->largest < 0 ? spec->largest
-                                             : 0;
         if (!joined[i].data)
             continue;
         rnnx_tensor *made = &taken[(*count)++];
         if (axis < 0)
             good = copy_of(&joined[i], made, error);
         else
-            good = rx_entries(&joined[i], axis, 0, steps * factor, filling, made, error);
+            good = rx_entries(&joined[i], axis, 0, steps * factor, filling_of(spec), made, error);
     }
     return good;
 }
@@ -299,15 +301,117 @@ bool rnnx_feed(rnnx_stream *stream, const rnnx_tensor *inputs, size_t count, rnn
     return rx_leave(stream, good);
 }
 
+/* How many steps late outputs come (0: none), and which state says that a sequence is over. */
+static bool end_of(const rnnx_contract *contract, int64_t *late, size_t *state, rnnx_error *error)
+{
+    *late = 0;
+    for (size_t i = 0; i < contract->output_count; i++)
+        if (contract->outputs[i].delay > *late)
+            *late = contract->outputs[i].delay;
+    for (*state = 0; *state < contract->state_count; (*state)++)
+        if (contract->states[*state].is_end)
+            return true;
+    return !*late || rx_fail(error, "no-end",
+                             "expected a model that can give the last %lld steps, which its outputs are late "
+                             "by; found one whose network ends a sequence otherwise than with zeros; fix: do "
+                             "without them, or give the whole sequence to a model that was exported without "
+                             "delay",
+                             (long long)*late);
+}
+
+/* Makes inputs of steps that nobody gave; those without time are what they were. The caller frees them. */
+static bool make_nothing(rnnx_stream *stream, int64_t steps, rnnx_tensor *made, size_t *count,
+                         rnnx_error *error)
+{
+    const rnnx_contract *contract = &stream->session->contract;
+    bool good = true;
+    *count = 0;
+    for (size_t i = 0; good && i < contract->input_count; i++) {
+        const rnnx_spec *spec = &contract->inputs[i];
+        rnnx_dim shape[RNNX_MAX_RANK];
+        int64_t factor;
+        int axis = rx_time_of(contract, spec, &factor);
+        rnnx_tensor like = {.name = spec->name, .dtype = spec->dtype};
+        if (axis < 0 && !stream->waiting[i].data)
+            continue;
+        if (axis < 0) {
+            good = copy_of(&stream->waiting[i], &made[(*count)++], error);
+            continue;
+        }
+        like.rank = rx_caller_shape(contract, spec, true, shape);
+        rx_resolve(like.rank, shape, stream->sizes, like.shape);
+        good = make_like(&like, axis, steps * factor, filling_of(spec), &made[(*count)++], error);
+    }
+    return good;
+}
+
+void rx_drop_ended(rnnx_stream *stream)
+{
+    free_all(stream->ended, stream->session->contract.output_count);
+}
+
+/* Joins the latest outputs to those before. */
+static bool join_outputs(rnnx_stream *stream, const rnnx_tensor *before, rnnx_error *error)
+{
+    const rnnx_contract *contract = &stream->session->contract;
+    bool good = true;
+    for (size_t i = 0; good && i < contract->output_count; i++) {
+        const rnnx_tensor *last = &stream->latest[i];
+        rnnx_tensor *made = &stream->ended[i];
+        int axis = rx_time_of(contract, &contract->outputs[i], NULL);
+        int64_t first = axis >= 0 && before[i].data ? before[i].shape[axis] : 0;
+        if (!first) {
+            good = copy_of(last, made, error);
+            continue;
+        }
+        good = make_like(last, axis, first + last->shape[axis], 0, made, error);
+        if (good) {
+            copy_entries(&before[i], axis, 0, first, made, 0);
+            copy_entries(last, axis, 0, last->shape[axis], made, first);
+        }
+    }
+    stream->latest = good ? stream->ended : NULL;
+    return good;
+}
+
+/* Says that the sequence is over, and runs the steps after it. */
+static bool run_end(rnnx_stream *stream, int64_t late, size_t state, rnnx_tensor *taken, rnnx_error *error)
+{
+    const rnnx_contract *contract = &stream->session->contract;
+    const rnnx_tensor *ended = &stream->states[state];
+    rnnx_tensor *before = calloc(contract->output_count + 1, sizeof *before);
+    bool good = before || rx_fail_memory(error);
+    for (size_t i = 0; good && i < contract->output_count; i++)
+        if (stream->latest[i].data)
+            good = copy_of(&stream->latest[i], &before[i], error);
+    size_t count = 0;
+    if (good) {
+        rx_drop_ended(stream);
+        rx_fill_number(1, ended->dtype, stream->sides[stream->now][state].data,
+                       rx_count_of(ended->rank, ended->shape));
+        good = make_nothing(stream, late, taken, &count, error) && rx_run_chunk(stream, taken, count, error) &&
+               join_outputs(stream, before, error);
+    }
+    free_all(taken, contract->input_count);
+    free_all(before, contract->output_count);
+    free(before);
+    return good;
+}
+
 bool rnnx_flush(rnnx_stream *stream, rnnx_error *error)
 {
     if (!rx_enter(stream, error))
         return false;
     const rnnx_contract *contract = &stream->session->contract;
+    int64_t late;
+    size_t state;
+    if (!end_of(contract, &late, &state, error))
+        return rx_leave(stream, false);
     rnnx_tensor *taken = calloc(contract->input_count + 1, sizeof *taken);
     bool good = taken || rx_fail_memory(error);
     good =
         good && run_first(stream, stream->waiting, steps_of(contract, stream->waiting, true), taken, error);
+    good = good && (!late || run_end(stream, late, state, taken, error));
     if (good)
         rx_drop_waiting(stream);
     free(taken);

@@ -92,9 +92,10 @@ static bool allocate(rnnx_stream *stream, rnnx_error *error)
     stream->joined = rx_arena_take(memory, outputs * sizeof(rnnx_tensor) + 1);
     stream->waiting = rx_arena_take(memory, contract->input_count * sizeof(rnnx_tensor) + 1);
     stream->empty = rx_arena_take(memory, outputs * sizeof(rnnx_tensor) + 1);
+    stream->ended = rx_arena_take(memory, outputs * sizeof(rnnx_tensor) + 1);
     bool good = stream->sizes && stream->wanted && stream->before && stream->given && stream->sides[0] &&
                 stream->sides[1] && stream->starts && stream->kept && stream->states && stream->rows &&
-                stream->joined && stream->waiting && stream->empty;
+                stream->joined && stream->waiting && stream->empty && stream->ended;
     return good || rx_fail_memory(error);
 }
 
@@ -169,6 +170,7 @@ bool rnnx_stream_close(rnnx_stream *stream, rnnx_error *error)
     for (size_t i = 0; stream->rows && i < contract->output_count; i++)
         free(stream->rows[i].data);
     rx_drop_waiting(stream);
+    rx_drop_ended(stream);
     rx_tensor_file_free(&stream->restored);
     return rx_leave(stream, true);
 }

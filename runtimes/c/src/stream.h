@@ -43,6 +43,7 @@ struct rnnx_stream {
     rnnx_tensor
         *waiting;       /* by input: entries that no step has taken, in the shape of a chunk; no data: none */
     rnnx_tensor *empty; /* by output: the outputs of no steps */
+    rnnx_tensor *ended; /* by output: those of the latest flush of a model whose outputs come late */
     int now;            /* the side that is current */
     uint64_t position;
     atomic_flag busy;
@@ -79,6 +80,7 @@ bool rx_whole_only(const rnnx_stream *stream, const char *found, rnnx_error *err
 /* feed.c */
 bool rx_none_waits(const rnnx_stream *stream, rnnx_error *error); /* or entries-waiting */
 void rx_drop_waiting(rnnx_stream *stream);
+void rx_drop_ended(rnnx_stream *stream);
 /* Where time stands in a chunk of an input or output, or -1, and how many entries a step has there. */
 int rx_time_of(const rnnx_contract *contract, const rnnx_spec *spec, int64_t *factor);
 /* Copies entries begin..end-1 along an axis; where there are fewer, `filling` stands for them. The caller frees

@@ -24,7 +24,7 @@ namespace
 struct Options {
     std::vector<std::string> words;
     std::map<std::string, std::string> values; /* by name, "--chunks" */
-    bool json = false;
+    bool json = false, flush = false;
 
     bool has(const char *name) const
     {
@@ -175,6 +175,8 @@ void do_feed(const rnnx::Session &session, const Options &options)
         stream.close();
     for (long long i = std::stoll(options.get("--times", "1")); i > 0; i--)
         stream.step(inputs.data(), inputs.size());
+    if (options.flush)
+        stream.flush();
     print_outputs(stream, options.json);
 }
 
@@ -243,6 +245,8 @@ Options parse(int count, char **arguments)
             named |= word == name;
         if (word == "--json")
             options.json = true;
+        else if (word == "--flush")
+            options.flush = true;
         else if (named && i + 1 < count)
             options.values[word] = arguments[++i];
         else if (word[0] == '-')
