@@ -60,6 +60,14 @@ def range_backwards(folder: Path) -> bytes:
     return write_contract(model.data, msgspec.structs.replace(contract, inputs=inputs))
 
 
+def without_end(folder: Path) -> bytes:
+    """A model whose outputs come late, and that has no state to say that a sequence is over."""
+    model = read_model(folder / "late.onnx")
+    contract = read_contract(model)
+    states = [msgspec.structs.replace(state, role=msgspec.UNSET) for state in contract.states]
+    return write_contract(model.data, msgspec.structs.replace(contract, states=states))
+
+
 def too_few_symbols(folder: Path) -> bytes:
     """The model of ids as one of symbols, of which it has one: fewer than it gives scores."""
     model = read_model(folder / IDS)
@@ -145,6 +153,8 @@ FILES: dict[str, Callable[[Path], bytes]] = {
     "no-contract.onnx": without_contract,
     "newer.onnx": contract_of_gru(version=2),
     "requires.onnx": contract_of_gru(requires=["ring-buffers"]),
+    "no-end.onnx": without_end,
+    "late.safetensors": fed(x=np.ones((1, 3), np.float32)),
     "time-in-a-state.onnx": contract_of_gru(states=[STATE | {"shape": [1, "time", 6]}]),
     "other-names.onnx": contract_of_gru(
         inputs=[{"name": "z", "dtype": "float32", "shape": ["batch", "time", 4]}]
@@ -216,6 +226,12 @@ ERRORS: dict[str, list[str]] = {
     "negative id": [IDS, "--feed", "faults/negative-id.safetensors"],
     "value below a range with negatives": [IDS, "--feed", "faults/shift.safetensors"],
     "length out of range": ["default_and_length.onnx", "--feed", "faults/length.safetensors"],
+    "the end of a model that has none": [
+        "faults/no-end.onnx",
+        "--feed",
+        "faults/late.safetensors",
+        "--flush",
+    ],
     "a step of a whole-only model": ["whole_only.onnx", "--feed", "faults/whole.safetensors"],
     "a free dimension not bound": ["free_dimension.onnx", "--feed", "faults/memory.safetensors"],
     "a closed stream": [GRU, "--misuse", "closed", "--feed", FEED],
