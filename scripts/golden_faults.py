@@ -224,6 +224,7 @@ ERRORS: dict[str, list[str]] = {
     "a closed stream": [GRU, "--misuse", "closed", "--feed", FEED],
     "two threads on one stream": [GRU, "--misuse", "threads", "--feed", FEED],
     "a step while entries wait": [HOPS, "--misuse", "waiting", "--feed", "faults/block.safetensors"],
+    "a chunk that ends within a step": [HOPS, "--misuse", "part", "--feed", "faults/block.safetensors"],
     "a block of another batch": [HOPS, "--misuse", "waiting", "--feed", "faults/wide-block.safetensors"],
     "a block that holds NaN": [HOPS, "--misuse", "waiting", "--feed", "faults/nan-block.safetensors"],
     "lengths given to feed": ["step_length.onnx", "step_length.trace.safetensors", "--entries", "3"],
