@@ -20,7 +20,7 @@ from rnnx.model.onnx_file import read_contract, read_model, write_contract
 from rnnx.model.shapes import Array
 from support.external_models import Put, constant, external, initializer, inner_constant, with_tensor
 
-GRU, FEED, IDS = "gru.onnx", "faults/feed.safetensors", "ids.onnx"
+GRU, FEED, IDS, HOPS = "gru.onnx", "faults/feed.safetensors", "ids.onnx", "hops.onnx"
 
 
 def fed(**tensors: Array) -> Callable[[Path], bytes]:
@@ -183,6 +183,9 @@ FILES: dict[str, Callable[[Path], bytes]] = {
     "shift.safetensors": ids(0, shift=-4),
     "length.safetensors": fed(x=x(1, 3), lengths=np.array([2])),
     "whole.safetensors": fed(x=x(1)),
+    "block.safetensors": fed(audio=x(1, 100)),
+    "wide-block.safetensors": fed(audio=x(2, 100)),
+    "nan-block.safetensors": fed(audio=x(1, 100, at7=np.nan)),
     "memory.safetensors": fed(x=x(1, 4), memory=x(1, 5, 4)),
     "snapshot.safetensors": snapshot(GRU),
     "snapshot-other.safetensors": snapshot("lstm.onnx"),
@@ -236,6 +239,12 @@ ERRORS: dict[str, list[str]] = {
     "a free dimension not bound": ["free_dimension.onnx", "--feed", "faults/memory.safetensors"],
     "a closed stream": [GRU, "--misuse", "closed", "--feed", FEED],
     "two threads on one stream": [GRU, "--misuse", "threads", "--feed", FEED],
+    "a step while entries wait": [HOPS, "--misuse", "waiting", "--feed", "faults/block.safetensors"],
+    "a chunk that ends within a step": [HOPS, "--misuse", "part", "--feed", "faults/block.safetensors"],
+    "a block of another batch": [HOPS, "--misuse", "waiting", "--feed", "faults/wide-block.safetensors"],
+    "a block that holds NaN": [HOPS, "--misuse", "waiting", "--feed", "faults/nan-block.safetensors"],
+    "lengths given to feed": ["step_length.onnx", "step_length.trace.safetensors", "--entries", "3"],
+    "a block for a whole-only model": ["whole_only.onnx", "whole_only.trace.safetensors", "--entries", "3"],
     "a snapshot of another model": [GRU, "--restore", "faults/snapshot-other.safetensors"],
     "a newer snapshot": [GRU, "--restore", "faults/snapshot-newer.safetensors"],
     "a snapshot of another batch": [GRU, "--restore", "faults/snapshot-batch.safetensors"],

@@ -318,6 +318,16 @@ func misfit(spec Spec, shape []Axis, actual []int, known sizes, whole bool) erro
 		}
 	}
 	problem := wrongShape(spec, shape, known, found)
+	if time := axisIndex(shape, "time"); whole && time >= 0 && len(actual) == len(shape) {
+		factor := shape[time].Factor
+		full := slices.Clone(actual)
+		full[time] = (actual[time] + factor - 1) / factor * factor
+		if _, ok := fit(shape, full, known); ok && full[time] != actual[time] {
+			problem.Found = fmt.Sprintf("%s, where %d is no multiple of %d", found, actual[time], factor)
+			problem.Fix = fmt.Sprintf("fill it up to %d, or give it to feed, which keeps what is over", full[time])
+			return problem
+		}
+	}
 	if len(actual) == len(shape)+1 && !whole {
 		problem.Found, problem.Fix = found+", which has one axis more than a step", "use run for chunks"
 	} else if _, ok := withAxis("time", shape, actual, known); ok && whole {

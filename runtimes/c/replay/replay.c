@@ -253,6 +253,8 @@ static int do_feed(rnnx_session *session, const options *given, rnnx_error *erro
     good = stream != NULL;
     if (good && given->misuse && strcmp(given->misuse, "closed") == 0)
         good = rnnx_stream_close(stream, error) && do_steps(stream, &inputs, 1, error);
+    else if (good && given->misuse && strcmp(given->misuse, "part") == 0)
+        good = rnnx_run(stream, inputs.tensors, inputs.count, error);
     else if (good && given->misuse && strcmp(given->misuse, "waiting") == 0)
         good = rnnx_feed(stream, inputs.tensors, inputs.count, error) && do_steps(stream, &inputs, 1, error);
     else if (good && given->misuse)
@@ -440,7 +442,7 @@ static bool parse(options *given, int count, char **arguments, rnnx_error *error
     if (!are_chunks(given->chunks) || (given->entries && !are_chunks(given->entries)))
         return wrong_usage(given->chunks, error);
     if (given->misuse && strcmp(given->misuse, "closed") != 0 && strcmp(given->misuse, "threads") != 0 &&
-        strcmp(given->misuse, "waiting") != 0)
+        strcmp(given->misuse, "waiting") != 0 && strcmp(given->misuse, "part") != 0)
         return wrong_usage(given->misuse, error);
     return given->draw || given->word_count || wrong_usage("no model", error);
 }

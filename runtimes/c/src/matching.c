@@ -38,6 +38,21 @@ static bool with_axis(const rnnx_stream *stream, int index, int rank, const rnnx
     return rx_fit(rank, shape, more, stream->wanted);
 }
 
+/* The entries that a chunk has along time once its last step is filled up, if that is all that it lacks; else 0. */
+static int64_t part_of(const rnnx_stream *stream, int rank, const rnnx_dim *shape, const rnnx_tensor *given,
+                       bool whole, int64_t *factor)
+{
+    int axis = rx_axis_of(rank, shape, TIME);
+    if (!whole || axis < 0 || given->rank != rank)
+        return 0;
+    rnnx_tensor filled = *given;
+    *factor = shape[axis].factor;
+    filled.shape[axis] = (given->shape[axis] + *factor - 1) / *factor * *factor;
+    memcpy(stream->wanted, stream->before, stream->session->contract.dim_count * sizeof *stream->wanted);
+    bool lacks = filled.shape[axis] != given->shape[axis] && rx_fit(rank, shape, &filled, stream->wanted);
+    return lacks ? filled.shape[axis] : 0;
+}
+
 /* Says how an input does not fit `shape`, where `sizes` are known. */
 bool rx_misfit(const rnnx_stream *stream, const rnnx_spec *spec, int rank, const rnnx_dim *shape,
                const rnnx_tensor *given, bool whole, rnnx_error *error)
@@ -58,7 +73,13 @@ bool rx_misfit(const rnnx_stream *stream, const rnnx_spec *spec, int rank, const
     rnnx_tensor more;
     line batched = {.used = 0};
     const char *fix = NULL;
-    if (given->rank == rank + 1 && !whole) {
+    int64_t factor, full = part_of(stream, rank, shape, given, whole, &factor);
+    if (full) {
+        rx_add(&found, ", where %lld is no multiple of %lld",
+               (long long)given->shape[rx_axis_of(rank, shape, TIME)], (long long)factor);
+        rx_add(&batched, "fill it up to %lld, or give it to feed, which keeps what is over", (long long)full);
+        fix = batched.text;
+    } else if (given->rank == rank + 1 && !whole) {
         rx_add(&found, ", which has one axis more than a step");
         fix = "use run for chunks";
     } else if (whole && with_axis(stream, TIME, rank, shape, given, &more)) {

@@ -169,6 +169,8 @@ void do_feed(const rnnx::Session &session, const Options &options)
     std::string misuse = options.get("--misuse", "");
     if (misuse == "threads")
         return misuse_threads(stream, inputs);
+    if (misuse == "part")
+        stream.run(inputs.data(), inputs.size());
     if (misuse == "waiting")
         stream.feed(inputs.data(), inputs.size());
     if (misuse == "closed")

@@ -142,6 +142,7 @@ async function feed({ misuse, times, set }, session, inputs) {
   const stream = session.stream();
   if (misuse === "closed") await stream.close();
   if (misuse === "waiting") await stream.feed(inputs);
+  if (misuse === "part") await stream.run(inputs);
   if (misuse === "threads") {
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) await Promise.all([stream.step(inputs), stream.step(inputs)]);
     throw usage("one call of two to be refused", "none in a thousand pairs");

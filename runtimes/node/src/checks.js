@@ -405,6 +405,21 @@ export function misfit(spec, shape, actual, known, isChunk) {
   if (actual.length === shape.length + 1 && !isChunk) {
     return wrongShape(spec, shape, known, `${found}, which has one axis more than a step`, "use run for chunks");
   }
+  const time = axisIndex(shape, "time");
+  if (isChunk && time >= 0 && actual.length === shape.length) {
+    const { factor } = shape[time];
+    const full = Math.ceil(actual[time] / factor) * factor;
+    if (full !== actual[time] && fit(shape, actual.with(time, full), known) !== null) {
+      const part = `${found}, where ${actual[time]} is no multiple of ${factor}`;
+      return wrongShape(
+        spec,
+        shape,
+        known,
+        part,
+        `fill it up to ${full}, or give it to feed, which keeps what is over`,
+      );
+    }
+  }
   if (isChunk && withAxis("time", shape, actual, known) !== null) {
     return wrongShape(spec, shape, known, `${found}, which has one axis less than a chunk`, "use step for one step");
   }

@@ -228,8 +228,8 @@ def misuse(session: Session, kind: str, inputs: dict[str, Array]) -> None:
         stream.close()
         stream.step(inputs)
         return
-    if kind == "waiting":
-        stream.feed(inputs)
+    if kind in ("waiting", "part"):
+        (stream.feed if kind == "waiting" else stream.run)(inputs)
         stream.step(inputs)
         return
     refused: list[RnnxError] = []
@@ -311,7 +311,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--feed", type=Path)
     parser.add_argument("--times", type=int, default=1)
     parser.add_argument("--flush", action="store_true")
-    parser.add_argument("--misuse", choices=("closed", "threads", "waiting"))
+    parser.add_argument("--misuse", choices=("closed", "threads", "waiting", "part"))
     parser.add_argument("--restore", type=Path)
     parser.add_argument("--snapshot", type=Path)
     parser.add_argument("--after", type=int, default=0)

@@ -344,6 +344,17 @@ pub(crate) fn misfit(spec: &Spec, shape: &[Axis], view: &View, sizes: &Sizes, wh
         let found = format!("{actual:?}, which has one axis more than a step");
         return wrong_shape(spec, shape, sizes, found).with_fix("use run for chunks");
     }
+    let time = axis_index(shape, "time").filter(|_| whole && actual.len() == shape.len());
+    if let Some(time) = time {
+        let factor = shape[time].factor();
+        let mut full = actual.to_vec();
+        full[time] = actual[time].div_ceil(factor) * factor;
+        if full[time] != actual[time] && fit(shape, &full, sizes).is_some() {
+            let found = format!("{actual:?}, where {} is no multiple of {factor}", actual[time]);
+            let fix = format!("fill it up to {}, or give it to feed, which keeps what is over", full[time]);
+            return wrong_shape(spec, shape, sizes, found).with_fix(&fix);
+        }
+    }
     if whole && with_axis("time", shape, actual, sizes).is_some() {
         let found = format!("{actual:?}, which has one axis less than a chunk");
         return wrong_shape(spec, shape, sizes, found).with_fix("use step for one step");

@@ -260,6 +260,9 @@ func feed(a *arguments, session *rnnx.Session) (any, error) {
 		stream.Close()
 		_, err := stream.Step(inputs)
 		return nil, err
+	case "part":
+		_, err := stream.Run(inputs)
+		return nil, err
 	case "waiting":
 		if _, err := stream.Feed(inputs); err != nil {
 			return nil, err

@@ -36,6 +36,9 @@ class Pool(Guarded):
     """
 
     _kind = "pool"
+    _turns = (
+        "take turns: one thread opens, steps and closes, and the others hand it theirs, as in a queue.Queue"
+    )
 
     def __init__(
         self,

@@ -20,6 +20,7 @@ class Guarded:
     """
 
     _kind: ClassVar[str]  # what messages call it
+    _turns: ClassVar[str]  # how several threads get along with it
 
     def __init__(self) -> None:
         # Taking the only entry out is one atomic bytecode, with no place before the following `try` where
@@ -48,7 +49,7 @@ class Guarded:
             "stream-busy",
             expected=f"one thread at a time on a {kind}",
             found="a call while another is running",
-            fix=f"open a {kind} for each thread; they share the session",
+            fix=self._turns,
         )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnx.errors import InputError, first_line
-from rnnx.model.contract import Dimension, InputSpec, OutputSpec, StateSpec, axis_index, describe
+from rnnx.model.contract import Axis, Dimension, InputSpec, OutputSpec, StateSpec, axis_index, describe
 from rnnx.model.index_ranges import Bounds
 from rnnx.model.shapes import Array, filled, fit
 
@@ -289,6 +289,14 @@ def misfit(
                 fix="leave the call out when there is nothing to run",
             )
     found = f"{list(actual)}"
+    time = axis_index(shape, "time")
+    if whole and time is not None and len(actual) == len(shape):
+        factor = Axis.parse(shape[time]).factor
+        full = -(-actual[time] // factor) * factor
+        if full != actual[time] and fit(shape, [*actual[:time], full, *actual[time + 1 :]], dims) is not None:
+            found += f", where {actual[time]} is no multiple of {factor}"
+            fix = f"fill it up to {full}, or give it to feed, which keeps what is over"
+            return wrong_shape(spec, shape, dims, found, fix)
     if len(actual) == len(shape) + 1 and not whole:
         return wrong_shape(
             spec, shape, dims, f"{found}, which has one axis more than a step", "use run for chunks"

@@ -37,6 +37,7 @@ class Stream(Guarded):
     """
 
     _kind = "stream"
+    _turns = "open a stream for each thread; they share the session"
 
     def __init__(
         self,

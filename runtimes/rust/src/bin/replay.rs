@@ -104,11 +104,15 @@ fn replay(arguments: &Arguments) -> Result<Value> {
     let model = arguments.files.first().ok_or_else(|| usage("a model", "none"))?;
     let provider = arguments.text("provider").unwrap_or("cpu").parse()?;
     let session = Options::new().provider(provider).open(model)?;
-    if arguments.text("misuse") == Some("waiting") {
+    if let Some(kind @ ("waiting" | "part")) = arguments.text("misuse") {
         let file = TensorFile::decode(&read_file(arguments.text("feed").unwrap_or_default(), "a feed")?, "a feed")?;
         let inputs: Vec<_> = file.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.view())).collect();
         let mut stream = session.stream()?;
-        stream.feed(&inputs)?;
+        if kind == "waiting" {
+            stream.feed(&inputs)?
+        } else {
+            stream.run(&inputs)?
+        };
         stream.step(&inputs)?;
     }
     if let Some(kind) = arguments.text("misuse") {

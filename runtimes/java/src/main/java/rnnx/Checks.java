@@ -330,6 +330,17 @@ final class Checks {
             found += ", which has one axis more than a step";
             return wrongShape(spec, shape, sizes, found, "use run for chunks");
         }
+        int time = Shapes.axisIndex(shape, "time");
+        if (whole && time >= 0 && actual.length == shape.size()) {
+            int factor = shape.get(time).factor();
+            int[] full = actual.clone();
+            full[time] = (actual[time] + factor - 1) / factor * factor;
+            if (full[time] != actual[time] && Shapes.fit(shape, full, sizes) != null) {
+                found += ", where " + actual[time] + " is no multiple of " + factor;
+                String fix = "fill it up to " + full[time] + ", or give it to feed, which keeps what is over";
+                return wrongShape(spec, shape, sizes, found, fix);
+            }
+        }
         if (whole && withAxis("time", shape, actual, sizes) != null) {
             found += ", which has one axis less than a chunk";
             return wrongShape(spec, shape, sizes, found, "use step for one step");

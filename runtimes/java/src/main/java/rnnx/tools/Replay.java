@@ -168,6 +168,8 @@ public final class Replay {
                 stream.close();
             } else if (misuse.equals("waiting")) {
                 stream.feed(inputs);
+            } else if (misuse.equals("part")) {
+                stream.run(inputs);
             } else if (misuse.equals("threads")) {
                 throw stepFromTwo(stream, inputs);
             }
