@@ -1,6 +1,7 @@
 """Runs the pages in docs/recipes, each in an environment of its own, and writes its outcome into it.
 
     scripts/recipes [PAGE ...]
+    scripts/recipes --tried [PACKAGE ...]
 
 A page has a line `Packages:` with pinned packages, and Python blocks. The first block exports a network of
 a package; those after it run the network in PyTorch, and the model with `rnnx.load`, over the same inputs,
@@ -28,6 +29,8 @@ import venv
 from pathlib import Path
 from typing import Any
 
+from recipes_tried import run_tried
+
 PAGES = Path(__file__).resolve().parents[1] / "docs" / "recipes"
 STEPS = 200  # that are compared
 ALLOWED = 2e-5  # the largest error, relative to 1 + |expected|
@@ -40,10 +43,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Run the pages in docs/recipes and write what came of each.")
     parser.add_argument("pages", nargs="*", help="names of pages, without .md; by default all")
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--tried", action="store_true", help="run scripts/tried, and write the table of all")
     given = parser.parse_args()
     if given.inside:
         os.nice(10)
         print(json.dumps(run_blocks(given.inside)))
+        return 0
+    if given.tried:
+        run_tried(given.pages, make_environment)
         return 0
     names = given.pages or sorted(page.stem for page in PAGES.glob("*.md") if page.stem != "README")
     worse = [name for name in names if not run_page(PAGES / f"{name}.md")]

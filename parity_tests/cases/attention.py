@@ -73,6 +73,19 @@ class Predictor(nn.Module):
         return self.out(y), state
 
 
+@case("attention_weights_returned", "decoders", whole="2 time axes", inputs=X)
+class WeightsReturned(nn.Module):
+    """What each step looked at: steps paired with steps."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(6, 2, batch_first=True)
+
+    def forward(self, x):
+        y, weights = self.attention(x, x, x)
+        return y, weights
+
+
 @case(
     "windowed_attention_cache",
     "decoders",

@@ -260,3 +260,17 @@ class Unregistered(nn.Module):
         for cell in self.order:
             x = cell(x)
         return self.out(x)
+
+
+@case("buffer_by_name", "memory", states=["h"], inputs=STEP)
+class BufferByName(nn.Module):
+    """Looks for its memory among its buffers, and registers it again."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("h", torch.zeros(1, 6))
+
+    def forward(self, x):
+        h = 0.9 * dict(self.named_buffers())["h"] + x
+        self.register_buffer("h", h)
+        return h.tanh()

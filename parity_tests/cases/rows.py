@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -80,3 +81,19 @@ def compiled():
             return self.rnn(self.into(x))[0]
 
     return torch.compile(Net(), backend="eager")
+
+
+@case("bands_before_padding", "layers", states=["past", "sum"], inputs={"x": "float32[batch, time, 3, 4]"})
+class BandsBeforePadding(nn.Module):
+    """Bands beside the batch in one axis: of a causal convolution, and of a running sum."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv1d(4, 4, 3)
+
+    def forward(self, x):
+        batch, time, bands, width = x.shape
+        y = x.permute(2, 0, 3, 1).reshape(bands * batch, width, time)
+        y = self.conv(F.pad(y, (2, 0))).reshape(bands, batch, width, time).transpose(0, 1)
+        y = torch.tanh(torch.cumsum(y.reshape(batch * bands, width, time), -1))
+        return y.reshape(batch, bands, width, time).permute(0, 3, 1, 2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import re
 import sys
 from importlib.metadata import version
@@ -48,12 +48,9 @@ What follows stays.
 
 @pytest.fixture(scope="module")
 def recipes() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("recipes", ROOT / "scripts" / "recipes.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "scripts")
+        return importlib.import_module("recipes")
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -233,3 +234,44 @@ def test_torchscript_is_refused_by_its_name_before_it_is_asked_for_parameters(
     error = refused(made(nn.Linear(6, 6)), tmp_path, inputs={"input": "float32[batch, 6]"})
     assert (error.code, error.found) == ("not-exported", "the module is TorchScript")
     assert error.expected.startswith("Linear to be Python")
+
+
+class Held(Layer):
+    """Holds what nothing copies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = threading.Lock()
+
+
+class NothingReturned(Layer):
+    """A mode of its own, which gives nothing back; its parameters are found in a way of their own."""
+
+    def train(self, mode: bool = True) -> None:  # type: ignore[override]
+        super().train(mode)
+
+    def parameters(self) -> Any:  # type: ignore[override]
+        return super().parameters()
+
+
+def test_what_cannot_be_copied_is_told(tmp_path: Path) -> None:
+    error = refused(Held(), tmp_path)
+    assert error.expected.startswith("Held to be copied")
+    assert "cannot pickle" in error.found
+    assert "a lock" in error.fix
+
+
+def test_methods_of_the_authors_own_may_return_what_they_like(tmp_path: Path) -> None:
+    made = rnnx.export(NothingReturned(), tmp_path / "m.onnx", inputs=X)
+    assert [state.name for state in made.contract.states] == ["lstm.h", "lstm.c"]
+
+
+class MappedStart(nn.Module):
+    """A recurrent layer's start within a map over the batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.vmap(lambda row: torch.cat([torch.zeros(2, 6), row])[1:-1] + row)(x)
+
+
+def test_what_begins_in_a_map_over_the_batch_is_looked_at_by_nobody_else(tmp_path: Path) -> None:
+    assert "batch of 'x' was frozen" in refused(MappedStart(), tmp_path).found

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -113,6 +114,8 @@ class CallTracer(TorchFunctionMode):
         after: Mapping[int, int] = _NOTHING,
     ) -> Lift | None:
         """Record one call; return its lift if it has one."""
+        if any(torch._C._functorch.is_batchedtensor(value) for value in start):
+            return None  # rows of a `torch.vmap`, which nothing outside of it may look at
         path = self._paths[-1]
         pair = f"{path}:{kind}"
         count = self._counts[pair] = self._counts.get(pair, 0) + 1

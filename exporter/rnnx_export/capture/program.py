@@ -52,10 +52,19 @@ def capture(
     with _lines_that_freeze() as lines:
         exported = _export(program, examples, dynamic)
     if has_complex(exported):
-        exported = _export(RealProgram(exported), examples, dynamic)
+        exported = _export(RealProgram(decomposed(exported)), examples, dynamic)
     _check_free(exported, shapes, names, lines)
     _share_constants(exported)
     return exported
+
+
+def decomposed(exported: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """Return a captured graph of simpler operators. Raises CaptureError where torch cannot take it apart."""
+    try:
+        simple: torch.export.ExportedProgram = exported.run_decompositions({})
+    except Exception as error:  # torch raises many kinds about a graph that it does not expect
+        raise CaptureError(user_error(error)) from error
+    return simple
 
 
 @contextlib.contextmanager

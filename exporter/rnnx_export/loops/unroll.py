@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from rnnx_export.calls.kinds import SLOTS
-from rnnx_export.capture.program import capture
+from rnnx_export.capture.program import capture, decomposed
 from rnnx_export.diagnostics import CaptureError
 from rnnx_export.loops.matcher import Matcher
 from rnnx_export.loops.prefixes import STEP_COUNTS
@@ -137,7 +137,7 @@ def _captured(plan: Plan, steps: int) -> tuple[torch.export.ExportedProgram, lis
     names = [f"{name}.{step}" for step in range(steps) for name in plan.subject.inputs]
     names += [state.name for state in plan.states]
     every = [*shapes * steps, *(state.spec.shape for state in plan.states)]
-    return capture(_Prefixes(plan, steps), examples, every, names).run_decompositions({}), examples
+    return decomposed(capture(_Prefixes(plan, steps), examples, every, names)), examples
 
 
 def _matched(plan: Plan, exported: torch.export.ExportedProgram, examples: Sequence[Tensor]) -> list[Matcher]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import copy
 import dataclasses
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from rnnx.errors import RefusedError
+from rnnx_export.diagnostics import user_error
 from rnnx_export.module.parts import parts, submodule
 from rnnx_export.module.structure import Path, children, flatten, replace
 
@@ -33,9 +36,21 @@ class Place:
 
 
 def copy_module(module: nn.Module) -> nn.Module:
-    """Return a deep copy; tensors that carry gradients' history are copied without it."""
+    """Return a deep copy; tensors that carry gradients' history are copied without it.
+
+    Raises:
+        RefusedError: `not-exported`, of a module that cannot be copied.
+    """
     memo = {id(leaf): leaf.detach().clone() for leaf in _with_history(module)}
-    return copy.deepcopy(module, memo)
+    try:
+        return copy.deepcopy(module, memo)
+    except Exception as error:  # a class copies itself as it likes
+        raise RefusedError(
+            "not-exported",
+            expected=f"{type(module).__name__} to be copied by copy.deepcopy, so that it stays as it is",
+            found=user_error(error, f"{type(error).__name__}: "),
+            fix="take out of it what cannot be copied, such as a lock, an open file or a generator",
+        ) from error
 
 
 def _with_history(module: nn.Module) -> list[Tensor]:
@@ -156,14 +171,32 @@ def cast(module: nn.Module, convert: Callable[[Tensor], Tensor]) -> None:
     write(module, found, templates(module, list(found)))
 
 
-def unregister(module: nn.Module, places: list[Place]) -> None:
-    """Make the buffers among `places` plain attributes, so that capture sees them as values."""
+def unregister(module: nn.Module, places: list[Place]) -> list[Place]:
+    """Make the buffers among `places` plain attributes, so that capture sees them as values; return them."""
+    found = []
     for place in places:
         part = submodule(module, place.module)
         if place.attribute in part._buffers:
             value = part._buffers.pop(place.attribute)
             part._non_persistent_buffers_set.discard(place.attribute)
             object.__setattr__(part, place.attribute, value)
+            found.append(place)
+    return found
+
+
+@contextlib.contextmanager
+def registered(module: nn.Module, places: list[Place]) -> Iterator[None]:
+    """Let the attributes at `places` be buffers while the block runs: forward may look for them there."""
+    for place in places:
+        part = submodule(module, place.module)
+        part._buffers[place.attribute] = part.__dict__.pop(place.attribute)
+    try:
+        yield
+    finally:
+        for place in places:
+            part = submodule(module, place.module)
+            if place.attribute in part._buffers:
+                object.__setattr__(part, place.attribute, part._buffers.pop(place.attribute))
 
 
 def as_buffer(module: nn.Module, name: str) -> None:

@@ -95,7 +95,8 @@ def open_source(text: str, *, weights: str | None = None, kwargs: Mapping[str, A
         )
     if weights is not None:
         load_weights(found, weights)
-    return Source(found.eval(), match["method"] or "forward", make)
+    found.eval()
+    return Source(found, match["method"] or "forward", make)
 
 
 def _made(factory: Any, kwargs: dict[str, Any]) -> Any:

@@ -119,7 +119,9 @@ def _comes_back(
     given = zeros[0] if len(zeros) == 1 else tuple(zeros)
     try:
         with quiet(), torch.no_grad():
-            result = getattr(copy.deepcopy(module).eval(), method)(**values, **{parameter: given})
+            copied = copy.deepcopy(module)
+            copied.eval()
+            result = getattr(copied, method)(**values, **{parameter: given})
     except Exception:  # forward refuses what it does not take in any way it likes
         return None
     called = return_names(getattr(type(module), method), result)

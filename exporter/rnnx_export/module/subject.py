@@ -104,12 +104,14 @@ class Subject:
 
     def fresh(self, dtype: torch.dtype | None = None) -> nn.Module:
         """Return a new copy of the module in eval mode, its floats as `dtype` where one is given."""
-        module = attributes.copy_module(self.original).eval()
+        module = attributes.copy_module(self.original)
+        module.eval()  # which may be the author's own, and return nothing
         for part in list(module.modules()):
             for name, child in part.named_children():
                 setattr(part, name, _uncompiled(child))
-        for parameter in (each for part in parts(module).values() for each in part.parameters(recurse=False)):
-            parameter.requires_grad_(False)
+        for parameter in (each for part in parts(module).values() for each in part._parameters.values()):
+            if parameter is not None:
+                parameter.requires_grad_(False)
         for name in self._remembering:
             attributes.as_buffer(module, name)
         if dtype is None and self.bfloat16:

@@ -426,14 +426,25 @@ def _site_state(seen: Exploration, recorded: RecordedCall, lift: Lift, slot: int
             kept = (frames,) if recorded.kind in PASTS else ()
             shape = (*shape[: lift.axis], *kept, *shape[lift.axis + 1 :])
     fold: AnyFold | None = None
-    if isinstance(shape, str) and recorded.kind in RECURRENT:
-        folded = seen.folded(lambda run: same(run).start[slot], lambda run: same(run).like)
+    if isinstance(shape, str) and lift.ahead is None:
+
+        def kept_of(run: Run) -> Tensor:
+            found = same(run)
+            if recorded.kind in RECURRENT:
+                return found.start[slot]
+            first = found.like.select(lift.axis, 0)
+            if recorded.kind not in PASTS:
+                return first
+            frames = found.axes[lift.axis]
+            return first.unsqueeze(lift.axis).repeat_interleave(frames, lift.axis)
+
+        folded = seen.folded(kept_of, lambda run: same(run).like)
         shape, fold = folded or (shape, None)
     if isinstance(shape, str):
         raise refusals.state_shape(seen.subject, name, shape)
     spec = TensorSpec(dtype, shape)
     if counted or not recorded.start:
-        return State(name, spec, constant(spec, recorded.fill), lift.key)
+        return State(name, spec, constant(spec, recorded.fill), lift.key, fold)
     start = split(recorded.start[slot], fold)
     full = start.expand(spec.sizes(seen.sizes)) if recorded.kind == "cat" else start
     return State(name, spec, narrow_start(name, full, spec), lift.key, fold)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rnnx.model.contract import Axis
 from rnnx.spelling import spelled
 from rnnx_export import refusals
 from rnnx_export.diagnostics import Caution
@@ -48,6 +49,10 @@ def find_outputs(
             reason = f"output {name!r}: {shape}"
             sizes = tuple(seen.base.first.leaf(path).shape)
             shape = _partly_named(seen, path, sizes)
+        times = [axis for axis, one in enumerate(shape) if Axis.parse(one).name == "time"]
+        if len(times) > 1:  # steps paired with steps: the weights of an attention
+            reason = reason or f"output {name!r} has {len(times)} time axes"
+            shape = tuple(_entries(axis) if axis in times[1:] else one for axis, one in enumerate(shape))
         outputs.append(Output(unique(name, used), TensorSpec(seen.base.first.leaf(path).dtype, shape), path))
     return outputs, reason
 
@@ -122,7 +127,11 @@ def _partly_named(seen: Exploration, path: Path, sizes: tuple[int, ...]) -> tupl
         return lambda run: torch.empty(run.first.leaf(path).shape[axis])
 
     alone = [seen.shape(one_axis(axis)) for axis in range(len(sizes))]
-    return tuple(f"entries_{axis}" if isinstance(one, str) else one[0] for axis, one in enumerate(alone))
+    return tuple(_entries(axis) if isinstance(one, str) else one[0] for axis, one in enumerate(alone))
+
+
+def _entries(axis: int) -> str:
+    return f"entries_{axis}"
 
 
 def _output_name(path: Path, names: Mapping[Path, str], states: Mapping[Path, str], *, alone: bool) -> str:

@@ -41,7 +41,7 @@ class Program(nn.Module):
         self.returned: set[Path] = set()
         self.delays: Delays | None = None
         places = [state.origin for state in plan.states if isinstance(state.origin, Place)]
-        attributes.unregister(self.module, places)
+        self._as_buffers = attributes.unregister(self.module, places)
         self._held = attributes.templates(self.module, places)
 
     def forward(self, *flat: Tensor) -> tuple[Tensor, ...]:
@@ -79,7 +79,8 @@ class Program(nn.Module):
             delays = tracer.delays = self._delays(inputs, passed, tracer.next_states)
             attributes.write(self.module, placed, self.plan.templates)
             arguments = self.plan.subject.arguments(inputs, declared)
-            result = self.plan.subject.invoke(self.module, arguments)
+            with attributes.registered(self.module, self._as_buffers):
+                result = self.plan.subject.invoke(self.module, arguments)
             kept = {place: attributes.read(self.module, place) for place in placed}
             attributes.put_back(self.module, list(placed), self._held)
         leaves = dict(flatten(result))
