@@ -362,3 +362,10 @@ def test_names_that_c_and_cmake_have_are_refused(name: str, tmp_path: Path) -> N
 def test_sizes_that_no_compiler_takes_are_refused(size: dict[str, int], tmp_path: Path) -> None:
     with pytest.raises(rnnx.RnnxError, match=r"as a number in 1\.\.65536"):
         compile_model(plain_model(tmp_path / "m.onnx", **NAMES), tmp_path / "c", **size)
+
+
+def test_the_header_says_how_late_outputs_come(tmp_path: Path) -> None:
+    compile_model(GOLDEN / "late.onnx", tmp_path)
+    header = (tmp_path / "late.h").read_text()
+    assert "float y[4]; /* [batch=1, 4], 2 steps late */" in header
+    assert "float ended[2][1]; /* [batch=1], 1 says that the sequence is over */" in header

@@ -86,7 +86,7 @@ def _member(port: Port) -> str:
 def _remark(port: Port) -> str:
     name = "" if port.name == port.c_name else f"{in_source(port.name)} "
     half = "; float16, as its bits" if port.dtype == "float16" else ""
-    return f"{name}{in_source(port.shown)}{in_source(port.range)}{half}"
+    return f"{name}{in_source(port.shown)}{in_source(port.remark)}{half}"
 
 
 def has_defaults(unit: Unit) -> bool:

@@ -45,7 +45,7 @@ class Port:
         start: what a state starts as, what an optional input takes unless given; of the step's shape.
         is_length: whether it counts the valid steps of a call.
         varies: whether `start` differs from element to element: it then belongs to the weights.
-        range: of an input's values, in words; "" for none.
+        remark: what else a user has to know, in words: an input's range, how late an output is; "" for nothing.
         start_name: what `start` is called among the weights where it varies.
     """
 
@@ -58,7 +58,7 @@ class Port:
     start: Array | None
     is_length: bool = False
     varies: bool = False
-    range: str = ""
+    remark: str = ""
     start_name: str = ""
 
     @property
@@ -185,7 +185,7 @@ def signature(contract: Contract, sizes: Mapping[str, int], gives: Mapping[str, 
             start,
             isinstance(spec, InputSpec) and spec.role == "length",
             varies,
-            range_text(spec) if isinstance(spec, InputSpec) else "",
+            _remark(spec),
         )
 
     return Signature(
@@ -195,6 +195,14 @@ def signature(contract: Contract, sizes: Mapping[str, int], gives: Mapping[str, 
         tuple(port("output", spec) for spec in contract.outputs),
         tuple(port("state", spec) for spec in contract.states),
     )
+
+
+def _remark(spec: InputSpec | OutputSpec | StateSpec) -> str:
+    if isinstance(spec, InputSpec):
+        return range_text(spec)
+    if isinstance(spec, OutputSpec):
+        return f", {spec.delay} step{'s' if spec.delay > 1 else ''} late" if spec.delay else ""
+    return ", 1 says that the sequence is over" if spec.role == "ended" else ""
 
 
 def _start(
