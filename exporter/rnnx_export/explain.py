@@ -113,7 +113,7 @@ def _state(state: State) -> Part:
     elif isinstance(origin, Place):
         place = f"{origin.name} of the module, which forward changes"
     elif origin.startswith("delay:"):
-        place = "what comes late waits there"
+        place = "kept for outputs that come late"
     else:
         place = "hidden in a call of the module"
     return Part(state.name, _text(state.spec), place)
