@@ -14,8 +14,10 @@ from rnnx.parity.random_inputs import random_inputs
 from rnnx.tolerance import Bound
 
 
-def record(name: str = "lstm", steps: int = 6, **arguments: Any) -> tuple[rnnx.Session, Trace]:
-    session = rnnx.load(onnx_models.STREAMING[name]())
+def record(
+    model: str | rnnx.Session = "lstm", steps: int = 6, **arguments: Any
+) -> tuple[rnnx.Session, Trace]:
+    session = rnnx.load(onnx_models.STREAMING[model]()) if isinstance(model, str) else model
     contract = session.contract
     sizes = {"batch": 2 if contract.has_batch else 1, "memory": 5}
     dims = {key: sizes[key] for key in contract.free_dimensions}

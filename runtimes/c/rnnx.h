@@ -100,7 +100,8 @@ typedef struct rnnx_contract {
     const char *json; /* the whole contract as it stands in the file */
     const char *id;
     const char *name;
-    const char *whole_only; /* NULL, or why the model takes only whole sequences */
+    const char *whole_only;  /* NULL, or why the model takes only whole sequences */
+    double steps_per_second; /* 0 where the steps have no rate */
     size_t input_count, output_count, state_count;
     const rnnx_spec *inputs, *outputs, *states;
     const char **dims; /* "batch", "time", then free dimensions, then names that only outputs have */

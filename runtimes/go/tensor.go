@@ -118,6 +118,9 @@ func (t Tensor) Clone() Tensor {
 	return copied
 }
 
+// Bytes returns the memory of the entries, in this machine's byte order.
+func (t Tensor) Bytes() []byte { return t.data }
+
 // Len returns the number of entries.
 func (t Tensor) Len() int { return len(t.data) / t.DType.Size() }
 

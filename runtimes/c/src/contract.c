@@ -419,6 +419,8 @@ bool rx_contract_read(rnnx_contract *contract, arena *memory, const char *said, 
         return false;
     contract->id = id ? id : "";
     contract->name = name ? name : "";
+    const json *rate = rx_json_get(object, "steps_per_second");
+    contract->steps_per_second = rate && rate->type == JSON_NUMBER ? rate->number : 0;
     /* Every name of a dimension takes three bytes of the text or more. */
     return read_lists(&in, object, size / 3 + 2) && read_vocabulary(&in, object);
 }

@@ -18,6 +18,7 @@ import msgspec
 
 from rnnx.errors import FileError, UsageError
 from rnnx.files import followed, write_error
+from rnnx.formats.trace_file import Trace, encode_trace, read_trace
 from rnnx.model.external_data import relocated
 from rnnx.model.onnx_file import (
     ModelFile,
@@ -28,7 +29,7 @@ from rnnx.model.onnx_file import (
     write_contract,
 )
 
-MODEL = "model.onnx"  # what every template opens
+MODEL, TRACE = "model.onnx", "model.trace.safetensors"  # what every template opens, and proves it by
 # What is no part of a runtime: its tests, the conformance program, what was built from it.
 _LEFT_OUT = (
     "template",
@@ -80,7 +81,8 @@ def embed(language: str, model: str | os.PathLike[str], folder: str | os.PathLik
 
     Args:
         language: one of `LANGUAGES`.
-        model: an exported model; weights that lie beside it come along, under names of their own.
+        model: an exported model; weights that lie beside it come along, under names of their own, and so
+            does its trace, which the program replays first.
         folder: the program's folder, which must not be there yet, or be empty.
 
     Returns:
@@ -90,6 +92,7 @@ def embed(language: str, model: str | os.PathLike[str], folder: str | os.PathLik
         UsageError: `unknown-language`.
         FileError: `folder-not-empty`, `output-folder-missing`, `disk-full`, `cannot-write`,
             `sources-missing`, `name-taken`, `file-missing` or `cannot-read`.
+        FileError: for a trace beside the model, as `rnnx.formats.trace_file.read_trace`.
         ModelError: as `rnnx.load`; nothing is loaded, but the contract is checked.
     """
     found = LANGUAGES.get(language)
@@ -101,7 +104,9 @@ def embed(language: str, model: str | os.PathLike[str], folder: str | os.PathLik
             fix="choose one of these",
         )
     opened = read_model(model)
-    read_contract(opened)
+    contract = read_contract(opened)
+    beside = trace_beside(model)
+    trace = None if beside is None else read_trace(beside, contract, model_id=opened.id)
     place = _check_folder(Path(folder))
     homes = {name: _sources(name) for name in (language, *found.runtimes)}
     try:
@@ -111,7 +116,7 @@ def embed(language: str, model: str | os.PathLike[str], folder: str | os.PathLik
             for name, where in found.runtimes.items():
                 ignored = shutil.ignore_patterns(*_LEFT_OUT, *found.left_out)
                 shutil.copytree(homes[name], made / where, ignore=ignored)
-            _put_model(made, opened)
+            _put_model(made, opened, trace)
             if place.is_dir():
                 place.rmdir()
             made.rename(place)
@@ -120,14 +125,20 @@ def embed(language: str, model: str | os.PathLike[str], folder: str | os.PathLik
     return place
 
 
-def _put_model(folder: Path, model: ModelFile) -> None:
-    """Write a model into a program's folder, with its weights under names that are made here.
+def trace_beside(model: str | os.PathLike[str]) -> Path | None:
+    """Return the trace that was exported beside a model, None if it is not there."""
+    path = Path(model).with_suffix(".trace.safetensors")
+    return path if path.is_file() else None
+
+
+def _put_model(folder: Path, model: ModelFile, trace: Trace | None) -> None:
+    """Write a model into a program's folder, and its trace, with its weights under names that are made here.
 
     Weights that lie in other files are renamed in the model too. That changes the model's id, and with it the
     contract's, and the proof's where it was of this file; the values are the same.
     """
     names = {location: f"weights-{index}.bin" for index, location in enumerate(external_files(model))}
-    for name in (MODEL, *names.values()):
+    for name in (MODEL, TRACE, *names.values()):
         if (folder / name).exists():
             raise FileError(
                 "name-taken",
@@ -138,7 +149,11 @@ def _put_model(folder: Path, model: ModelFile) -> None:
     for location, name in names.items():
         assert model.path is not None
         shutil.copyfile(model.path.parent / location, folder / name)
-    (folder / MODEL).write_bytes(_relocated(model, names, folder) if names else model.data)
+    data = _relocated(model, names, folder) if names else model.data
+    (folder / MODEL).write_bytes(data)
+    if trace is not None:
+        identity = model_id(data, folder) if names else model.id
+        (folder / TRACE).write_bytes(encode_trace(dataclasses.replace(trace, model_id=identity)))
 
 
 def _relocated(model: ModelFile, names: Mapping[str, str], folder: Path) -> bytes:

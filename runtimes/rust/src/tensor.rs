@@ -142,6 +142,11 @@ impl<'a> View<'a> {
         Ok(unsafe { std::slice::from_raw_parts(self.bytes.as_ptr().cast(), count) })
     }
 
+    /// The memory of the entries, in this machine's byte order.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// A copy that owns its values.
     pub fn to_tensor(&self) -> Tensor {
         let mut tensor = Tensor::zeros(self.dtype, self.shape.to_vec());
@@ -270,9 +275,22 @@ impl Tensor {
         self.view().as_slice()
     }
 
-    pub(crate) fn bytes(&self) -> &[u8] {
+    /// The memory of the entries, in this machine's byte order.
+    pub fn bytes(&self) -> &[u8] {
         // SAFETY: `size` bytes of the words are ours, and any byte may be read as u8.
         unsafe { std::slice::from_raw_parts(self.words.as_ptr().cast(), self.size) }
+    }
+
+    /// Overwrite all entries, from their bytes in this machine's order. Truth values are 0 or 1: others become 1.
+    ///
+    /// # Panics
+    /// If there are not as many bytes as the entries take.
+    pub fn set_bytes(&mut self, bytes: &[u8]) {
+        let is_bool = self.dtype == DType::Bool;
+        self.bytes_mut().copy_from_slice(bytes);
+        if is_bool {
+            self.bytes_mut().iter_mut().for_each(|byte| *byte = u8::from(*byte != 0));
+        }
     }
 
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {

@@ -1,7 +1,9 @@
-// Opens a model and runs it in the page: text if it has a vocabulary, else steps on zeros.
-import { RnnxError, Tensor, open } from "./rnnx/src/web.js";
+// Proves a model on its trace, then runs it in the page: over a file of frames, or as a writer of text.
+import { RnnxError, Tensor, open, readFile, replay } from "./rnnx/src/web.js";
 
 const MODEL = "model.onnx";
+const TRACE = "model.trace.safetensors";
+const FRAMES = 5; // shown
 const SYMBOLS = 200;
 const VALUES = 6; // shown of each output
 
@@ -27,35 +29,88 @@ async function showText(session) {
   await write();
 }
 
-/** Shows steps: five at first, and one more for each press. A model of whole sequences takes five as one chunk. */
-async function showSteps(session) {
-  const { inputs, freeDimensions, wholeOnly } = session.contract;
-  const stream = session.stream({ dims: Object.fromEntries(freeDimensions.map((name) => [name, 1])) });
-  const given = {};
-  for (const input of inputs.filter(({ isRequired }) => isRequired)) {
-    const shape = wholeOnly === null ? input.stepShape() : input.chunkShape(5);
-    const [least, largest] = input.range ?? [0, 0];
-    given[input.name] = Tensor.full(input.dtype, shape, Math.min(Math.max(0, least), largest)); // zeros, or what is nearest
+/** Replays the trace beside the model, and says whether it agrees: what disagrees is not run. */
+async function prove(session) {
+  const line = document.querySelector("#proof");
+  let trace;
+  try {
+    trace = await readFile(TRACE, "a trace");
+  } catch (error) {
+    if (error.code !== "file-missing") throw error;
+    line.textContent = `not proved: there is no ${TRACE}`;
+    return true;
   }
+  const { agrees, steps, max_error, failure } = await replay(session, trace);
+  const { tensor, step, index = [], expected, got } = failure ?? {};
+  line.textContent = agrees
+    ? `agrees: ${steps} steps, ${max_error.toExponential(1)}`
+    : seen(
+        `disagrees: ${tensor} at step ${step}, index [${index.join(", ")}]: expected ${expected}, got ${got}`,
+      );
+  return agrees;
+}
+
+/** What one step takes or gives, one tensor behind the other, batch 1: "x float32[1, 3]". */
+const described = (specs) =>
+  seen(specs.map((spec) => `${spec.name} ${spec.dtype}[${spec.stepShape().join(", ")}]`).join(", "));
+
+/** Shows what a frame is, and runs a file of frames: read frame, step, write frame. */
+async function showSteps(session) {
+  const { inputs, outputs, wholeOnly } = session.contract;
+  const required = inputs.filter(({ isRequired }) => isRequired);
   const view = document.querySelector("#steps");
-  const table = view.querySelector("tbody");
-  const buttons = view.querySelector("form").elements;
-  const step = async () => {
-    const start = performance.now();
-    const outputs = wholeOnly === null ? await stream.step(given) : await stream.run(given);
-    say(`step ${stream.position} in ${(performance.now() - start).toFixed(1)} ms`);
-    for (const [name, tensor] of Object.entries(outputs)) table.append(rowOf(stream.position, name, tensor));
-  };
-  const start = async () => {
-    stream.reset();
-    table.replaceChildren();
-    for (let call = 0; call < (wholeOnly === null ? 5 : 1); call++) await step();
-  };
-  buttons.step.hidden = wholeOnly !== null;
-  buttons.reset.addEventListener("click", () => guard(start));
+  view.querySelector("#in").textContent = described(required);
+  view.querySelector("#out").textContent = described(outputs);
+  if (session.contract.stepsPerSecond)
+    view.querySelector("#in").after(`, ${session.contract.stepsPerSecond} a second`);
   view.hidden = false;
-  onSubmit(view, step);
-  await start();
+  if (wholeOnly !== null) {
+    view.querySelector("form").hidden = true;
+    say(`it takes whole sequences: give them to run, not to step (${wholeOnly})`);
+    return;
+  }
+  onSubmit(view, async () => {
+    const [file] = view.querySelector("form").elements.frames.files;
+    const start = performance.now();
+    const { steps, link } = await runFrames(
+      session,
+      required,
+      new Uint8Array(await file.arrayBuffer()),
+      view,
+    );
+    view.querySelector("a").replaceWith(link);
+    say(`${steps} steps in ${(performance.now() - start).toFixed(0)} ms`);
+  });
+}
+
+/** Steps over frames, shows the first, and gives a link to all that came out. A frame that is not whole gets zeros. */
+async function runFrames(session, required, bytes, view) {
+  const { outputs, freeDimensions } = session.contract;
+  const stream = session.stream({ dims: Object.fromEntries(freeDimensions.map((name) => [name, 1])) });
+  const given = Object.fromEntries(
+    required.map((spec) => [spec.name, Tensor.full(spec.dtype, spec.stepShape())]),
+  );
+  const places = Object.values(given).map((tensor) => tensor.bytes);
+  const size = places.reduce((sum, { length }) => sum + length, 0);
+  const table = view.querySelector("tbody");
+  const parts = [];
+  table.replaceChildren();
+  for (let at = 0; at < bytes.length; at += size) {
+    const frame = new Uint8Array(size);
+    frame.set(bytes.subarray(at, at + size));
+    let begin = 0;
+    for (const place of places) place.set(frame.subarray(begin, (begin += place.length)));
+    const results = await stream.step(given); // here your data goes through the model
+    for (const { name } of outputs) {
+      parts.push(results[name].bytes);
+      if (stream.position <= FRAMES) table.append(rowOf(stream.position, name, results[name]));
+    }
+  }
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob(parts));
+  link.download = link.textContent = "out.raw";
+  await stream.close();
+  return { steps: stream.position, link };
 }
 
 function rowOf(step, name, tensor) {
@@ -106,5 +161,7 @@ async function guard(run) {
 await guard(async () => {
   const session = await open(MODEL);
   document.querySelector("h1").textContent = document.title = seen(session.contract.name) || MODEL;
+  say("");
+  if (!(await prove(session))) throw new Error("the model does not give here what was recorded");
   await (session.contract.vocabulary === null ? showSteps(session) : showText(session));
 });

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rnnx.cli.console import Quiet
+from rnnx.cli.console import Quiet, remark
 
 
 def embed(
@@ -20,16 +20,22 @@ def embed(
 ) -> None:
     """Write a small complete program around a model, in another language.
 
-    The program opens the model and steps it; the runtime's source lies beside it, so that nothing of rnnx
-    has to be installed. Its README says how it is built and run.
+    The program proves the model on its trace, then runs it over frames of raw values, or writes text; the
+    runtime's source lies beside it, so that nothing of rnnx has to be installed. Its README says how it is
+    built and run.
 
     Example:
 
         rnnx embed c poet.onnx -o poet-in-c
     """
-    from rnnx.scaffold import LANGUAGES, embed
+    from rnnx.scaffold import LANGUAGES, embed, trace_beside
 
     embed(language, model, output)
+    if not quiet and trace_beside(model) is None:
+        remark(
+            f"warning: there is no trace beside {model}, so that the program proves nothing; 'rnnx trace "
+            f"NETWORK --model {model} -o {model.with_suffix('.trace.safetensors')}' records one"
+        )
     if not quiet:
         typer.echo(f"wrote {output}: see {output / 'README.md'}; then, in that folder,")
         typer.echo(f"  {LANGUAGES[language].command}")

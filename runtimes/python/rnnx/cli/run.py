@@ -29,14 +29,19 @@ def run(
     input: Annotated[
         str | None,
         typer.Option(
-            "--input", "-i", help=".npy, .npz or .safetensors; '-' for .npy or raw values on stdin."
+            "--input", "-i", help=".npy, .npz, .safetensors or .wav; '-' for .npy or raw values on stdin."
         ),
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", help=".npy, .npz or .safetensors; '-' for raw values on stdout."),
+        typer.Option(
+            "--output", "-o", help=".npy, .npz, .safetensors or .wav; '-' for raw values on stdout."
+        ),
     ] = None,
     chunk: Annotated[int, typer.Option(help="Steps that run at a time (--input).", min=1)] = 256,
+    pad: Annotated[
+        bool, typer.Option("--pad", help="Fill up a last step that is not whole (--input), with zeros.")
+    ] = False,
     pool: Annotated[
         bool, typer.Option("--pool", help="Run many sequences: a folder of such files, or a .jsonl.")
     ] = False,
@@ -56,6 +61,9 @@ def run(
     little-endian, one step after the other, batch 1. A run continued with --load-state gives exactly what
     one run would have given, sampling included.
 
+    A .wav is an input or output of samples; its rate is held to the model's. An 'N*time' axis takes N
+    entries a step: with --pad the last ones are filled up, and the outputs cut to their share.
+
     With --pool, each file of the folder --input is a sequence of batch 1, and its results get its name in
     the folder --output. Or each line of a .jsonl is one: {"x": [[...], ...]}, without the batch axis. So
     many sequences as --capacity says run as one batch; one that ends makes room for the next.
@@ -64,6 +72,7 @@ def run(
 
         rnnx run poet.onnx --prompt "def " --length 400 --temperature 0.7 --seed 7
         rnnx run denoiser.onnx --input noisy.npy --output clean.npy --save-state s.safetensors
+        rnnx run denoiser.onnx --input noisy.wav --output clean.wav --pad
         rnnx run denoiser.onnx --pool --input recordings/ --output cleaned/
     """
     import rnnx
@@ -90,17 +99,20 @@ def run(
     else:
         from rnnx.cli.run_arrays import run_arrays
 
-        run_arrays(session, input, output or _STANDARD, chunk, saved, save_state, quiet=quiet)
+        run_arrays(session, input, output or _STANDARD, chunk, saved, save_state, pad=pad, quiet=quiet)
 
 
 def _check_flags(context: typer.Context, source: str | None, pool: bool) -> None:
     """Refuse flags that would be ignored."""
     if source is None:
-        refuse(context, "chunk", expected="--input with --chunk", fix="leave it out: text is made in steps")
+        fix = "leave it out: text is made in steps"
+        refuse(context, "chunk", "pad", expected="--input with --chunk and --pad", fix=fix)
     else:
         text = ("prompt", "length", "temperature", "seed")
         refuse(context, *text, expected="--input alone, or the flags of text", fix="leave one of them out")
-    if not pool:
+    if pool:
+        refuse(context, "pad", expected="--pad without --pool", fix="leave it out: give whole steps")
+    else:
         refuse(context, "capacity", expected="--pool with --capacity", fix="add --pool, or leave it out")
 
 

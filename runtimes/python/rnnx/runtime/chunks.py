@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from fractions import Fraction
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from rnnx.arguments import number
 from rnnx.errors import InputError, UsageError
-from rnnx.model.contract import Axis, Contract, axis_index, describe, resolve, step_shape
+from rnnx.model.contract import Axis, Contract, InputSpec, axis_index, describe, resolve, step_shape
 from rnnx.model.shapes import Array, chunk_shape, fit, from_steps, has_steps
 from rnnx.runtime import input_buffers
 from rnnx.runtime.stream import Stream
+from rnnx.runtime.waiting import Waiting
 
 
 def input_sizes(contract: Contract, inputs: Any) -> dict[str, int]:
@@ -59,13 +61,16 @@ def run_chunks(stream: Stream, inputs: Any, *, chunk: int) -> Iterator[tuple[int
         yield end, stream.run(part_of(contract, named, begin, end))
 
 
-def raw_chunks(stream: Stream, file: BinaryIO, *, chunk: int) -> Iterator[tuple[int, dict[str, Array]]]:
+def raw_chunks(
+    stream: Stream, file: BinaryIO, *, chunk: int, pad: bool = False
+) -> Iterator[tuple[int, dict[str, Array]]]:
     """Run raw little-endian values from `file` through `stream`, one step after the other, as they come.
 
     Args:
         stream: of batch 1, of a model that needs one input.
         file: values in the dtype of that input; row after row of what one step takes.
         chunk: most steps that run at a time.
+        pad: whether a last step that is not whole is filled up with zeros, and its outputs cut to its share.
 
     Yields:
         The number of steps done so far, and the outputs of the latest chunk.
@@ -100,13 +105,62 @@ def raw_chunks(stream: Stream, file: BinaryIO, *, chunk: int) -> Iterator[tuple[
             yield done, stream.run({spec.name: chunked})
         if not data:
             break
+    entry = size // _entries_of(contract, spec)
+    if pad and rest and len(rest) % entry == 0:
+        share = Fraction(len(rest), size)
+        row_values = np.frombuffer(rest.ljust(size, b"\0"), np.dtype(spec.dtype).newbyteorder("<"))
+        chunked = from_steps(row_values.reshape(1, *row), chunk_shape(contract, spec))
+        yield done + 1, cut_off(contract, stream.run({spec.name: chunked}), share)
+        return
     if rest or not done:
         raise InputError(
             "raw-input",
             expected=f"whole steps of {size} bytes, {describe(spec.dtype, row)} each",
             found=f"{len(rest)} bytes after {done} steps",
-            fix="check dtype and shape of what is sent",
+            fix="check dtype and shape of what is sent; --pad fills up a last step that is not whole",
         )
+
+
+def _entries_of(contract: Contract, spec: InputSpec) -> int:
+    """Return how many entries along time a step takes."""
+    shape = chunk_shape(contract, spec)
+    time = axis_index(shape, "time")
+    assert time is not None
+    return Axis.parse(shape[time]).factor
+
+
+def filled_up(contract: Contract, inputs: Any) -> tuple[dict[str, Array], Fraction]:
+    """Return inputs of any length filled up to whole steps with zeros, and how many steps they had.
+
+    Args:
+        contract: of the model.
+        inputs: as `Stream.run` takes them, with any number of entries along time.
+
+    Raises:
+        InputError: as `Stream.feed`.
+    """
+    waiting = Waiting(contract).joined(inputs, {})
+    return waiting.first(waiting.steps_to_flush()), waiting.steps
+
+
+def cut_off(contract: Contract, outputs: Mapping[str, Array], steps: Fraction) -> dict[str, Array]:
+    """Return the outputs of whole steps without what belongs to entries that were filled up.
+
+    Args:
+        contract: of the model.
+        outputs: of a chunk.
+        steps: how many of its steps are real, such as 7.3: of M entries a step so many are kept, rounded up.
+    """
+    kept = {}
+    for spec in contract.outputs:
+        shape = chunk_shape(contract, spec)
+        time = axis_index(shape, "time")
+        value = outputs[spec.name]
+        if time is not None:
+            count = math.ceil(steps * Axis.parse(shape[time]).factor)
+            value = value[(slice(None),) * time + (slice(count),)]
+        kept[spec.name] = value
+    return kept
 
 
 def join_chunks(contract: Contract, chunks: Iterable[Mapping[str, Array]]) -> dict[str, Array]:

@@ -6,7 +6,9 @@ the next block, or for `flush`, which fills it up.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -90,9 +92,14 @@ class Waiting:
         """Return how many steps can be run: as many as the shortest of the inputs that were given has."""
         return min((count // factor for count, factor in self._entries()), default=0)
 
+    @property
+    def steps(self) -> Fraction:
+        """How many steps wait, the part of the last one counted: as many as the longest input has."""
+        return max((Fraction(count, factor) for count, factor in self._entries()), default=Fraction(0))
+
     def steps_to_flush(self) -> int:
         """Return how many steps take all that waits, the last of them filled up."""
-        return max((-(-count // factor) for count, factor in self._entries()), default=0)
+        return math.ceil(self.steps)
 
     def first(self, steps: int) -> dict[str, Array]:
         """Return the inputs of the first steps, filled up with zeros, or what is nearest to 0 in a range."""
