@@ -45,7 +45,7 @@ class Port:
         start: what a state starts as, what an optional input takes unless given; of the step's shape.
         is_length: whether it counts the valid steps of a call.
         varies: whether `start` differs from element to element: it then belongs to the weights.
-        remark: what else a user has to know, in words: an input's range, how late an output is; "" for nothing.
+        remark: what else one has to know: an input's range, how late an output is; "" for nothing.
         start_name: what `start` is called among the weights where it varies.
     """
 
