@@ -1,4 +1,4 @@
-"""Sound through a model: a `.wav` as its input, its output as a `.wav`, held to the rate of its steps."""
+"""Sound through a model: its input and its output as files of sound, held to the rate of its steps."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 
 from rnnx.errors import InputError, UsageError
-from rnnx.formats.wav_file import Wav
+from rnnx.formats.sound_file import Sound
 from rnnx.model.contract import Axis, Contract, InputSpec, OutputSpec, axis_index, describe
 from rnnx.model.shapes import Array, chunk_shape
 from rnnx.runtime.input_buffers import required
@@ -19,12 +19,12 @@ def rate_of(contract: Contract, spec: InputSpec | OutputSpec) -> Fraction | None
     return None if contract.steps_per_second is None else per_step * Fraction(contract.steps_per_second)
 
 
-def to_input(contract: Contract, wav: Wav) -> dict[str, Array]:
+def to_input(contract: Contract, sound: Sound) -> dict[str, Array]:
     """Return sound as the only input of a model, in the shape of a chunk of batch 1.
 
     Args:
         contract: of the model. Beside batch and time its input has one axis, of the channels, at most.
-        wav: the sound.
+        sound: what a file holds.
 
     Returns:
         float32, or the floats that the model takes, by the name of the input.
@@ -39,25 +39,25 @@ def to_input(contract: Contract, wav: Wav) -> dict[str, Array]:
     (spec,) = needed
     place = _channel_axis(contract, spec)
     channels = 1 if place is None else _size(chunk_shape(contract, spec)[place])
-    if wav.samples.shape[1] != channels:
+    if sound.samples.shape[1] != channels:
         raise InputError(
             "wrong-channels",
             expected=f"sound of {channels} channel{'s' if channels > 1 else ''}",
-            found=f"{wav.samples.shape[1]}",
+            found=f"{sound.samples.shape[1]}",
             fix=f"mix it: 'ffmpeg -i SOUND -ac {channels} sound.wav'",
         )
     rate = rate_of(contract, spec)
-    if rate is not None and rate != wav.rate:
+    if rate is not None and rate != sound.rate:
         raise InputError(
             "wrong-rate",
             expected=f"{_shown(rate)} samples a second, {_factor(contract, spec)} a step",
-            found=f"{wav.rate}",
+            found=f"{sound.rate}",
             fix=f"convert it: 'ffmpeg -i SOUND -ar {_shown(rate)} sound.wav'",
         )
-    return {spec.name: _placed(contract, spec, wav.samples).astype(spec.dtype)}
+    return {spec.name: _placed(contract, spec, sound.samples).astype(spec.dtype)}
 
 
-def to_wav(contract: Contract, outputs: dict[str, Array], like: Wav | None) -> Wav:
+def to_sound(contract: Contract, outputs: dict[str, Array], like: Sound | None) -> Sound:
     """Return the output of a model, in the shape of a chunk of batch 1, as sound.
 
     Args:
@@ -86,8 +86,7 @@ def to_wav(contract: Contract, outputs: dict[str, Array], like: Wav | None) -> W
     if rate is None or rate.denominator != 1:
         raise _not_audio(contract, "no rate" if rate is None else f"a rate of {_shown(rate)} a second")
     samples = moved.reshape(moved.shape[0], -1).astype(np.float32)
-    kind = (16, False) if like is None else (like.bits, like.is_float)
-    return Wav(samples, int(rate), *kind)
+    return Sound(samples, int(rate)) if like is None else Sound(samples, int(rate), like.kind)
 
 
 def _placed(contract: Contract, spec: InputSpec, samples: Array) -> Array:

@@ -37,6 +37,7 @@ _EXTRAS = {
     "onnxscript": "export",
     "onnxruntime": "cpu",
     "matplotlib": "report",
+    "soundfile": "audio",
 }
 _NO_MEMORY = ("allocate memory", "out of memory")  # what PyTorch says, whose error is a RuntimeError
 

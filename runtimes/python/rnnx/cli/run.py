@@ -29,14 +29,12 @@ def run(
     input: Annotated[
         str | None,
         typer.Option(
-            "--input", "-i", help=".npy, .npz, .safetensors or .wav; '-' for .npy or raw values on stdin."
+            "--input", "-i", help=".npy, .npz, .safetensors, .wav or .flac; '-' for .npy or raw values."
         ),
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option(
-            "--output", "-o", help=".npy, .npz, .safetensors or .wav; '-' for raw values on stdout."
-        ),
+        typer.Option("--output", "-o", help=".npy, .npz, .safetensors, .wav or .flac; '-' for raw values."),
     ] = None,
     chunk: Annotated[int, typer.Option(help="Steps that run at a time (--input).", min=1)] = 256,
     pad: Annotated[
@@ -61,8 +59,8 @@ def run(
     little-endian, one step after the other, batch 1. A run continued with --load-state gives exactly what
     one run would have given, sampling included.
 
-    A .wav is an input or output of samples; its rate is held to the model's. An 'N*time' axis takes N
-    entries a step: with --pad the last ones are filled up, and the outputs cut to their share.
+    A .wav or .flac is an input or output of samples; its rate is held to the model's. An 'N*time' axis
+    takes N entries a step: with --pad the last ones are filled up, and the outputs cut to their share.
 
     With --pool, each file of the folder --input is a sequence of batch 1, and its results get its name in
     the folder --output. Or each line of a .jsonl is one: {"x": [[...], ...]}, without the batch axis. So

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from rnnx.audio import to_input, to_wav
+from rnnx.audio import to_input, to_sound
 from rnnx.cli.console import progress
 from rnnx.errors import InputError, UsageError
 from rnnx.files import writing
@@ -23,7 +23,8 @@ from rnnx.formats.array_files import (
     encode_arrays,
     read_arrays,
 )
-from rnnx.formats.wav_file import Wav, encode_wav, read_wav
+from rnnx.formats.sound_file import SUFFIXES as SOUNDS
+from rnnx.formats.sound_file import Sound, encode_sound, is_sound, read_sound
 from rnnx.model.contract import Axis, Contract, OutputSpec, axis_index
 from rnnx.model.shapes import Array, chunk_shape, has_steps, to_steps
 from rnnx.runtime.chunks import cut_off, filled_up, input_sizes, join_chunks, raw_chunks, run_chunks
@@ -58,8 +59,8 @@ def run_arrays(
     """
     contract = session.contract
     _check_output(contract, output)
-    wav = read_wav(source) if is_wav(source) else None
-    inputs = _read(source) if wav is None else to_input(contract, wav)
+    sound = read_sound(source) if is_sound(source) else None
+    inputs = _read(source) if sound is None else to_input(contract, sound)
     inputs, steps = _whole_steps(contract, inputs, pad=pad)
     sizes = {"batch": 1} if inputs is None else input_sizes(contract, inputs)
     dims = {name: sizes[name] for name in contract.free_dimensions if name in sizes}
@@ -82,12 +83,7 @@ def run_arrays(
                 else:
                     kept.append(part)
                 bar.update(done)
-        _finish(stream, output, kept, save_state, wav)
-
-
-def is_wav(path: str) -> bool:
-    """Whether a file holds sound, by its name."""
-    return Path(path).suffix.lower() == ".wav"
+        _finish(stream, output, kept, save_state, sound)
 
 
 def _whole_steps(
@@ -111,7 +107,7 @@ def _whole_steps(
 
 
 def _check_output(contract: Contract, output: str) -> None:
-    if is_wav(output):
+    if is_sound(output):
         return
     if output != _STANDARD:
         _check_name(output, "--output", ">")
@@ -129,7 +125,7 @@ def _check_name(path: str, flag: str, sign: str) -> None:
     if Path(path).suffix.lower() not in SUFFIXES:
         raise UsageError(
             "array-format",
-            expected=f"{flag} with a name ending in {', '.join(SUFFIXES)} or .wav",
+            expected=f"{flag} with a name ending in {', '.join((*SUFFIXES, *SOUNDS))}",
             found=path,
             fix=f"choose one of these endings; for raw values '{flag} - {sign} {path}'",
         )
@@ -174,20 +170,20 @@ def _rows(contract: Contract, spec: OutputSpec, value: Array) -> list[Array]:
 
 
 def _finish(
-    stream: Stream, output: str, kept: list[dict[str, Array]], save_state: Path | None, wav: Wav | None
+    stream: Stream, output: str, kept: list[dict[str, Array]], save_state: Path | None, sound: Sound | None
 ) -> None:
     """Write results and state; both are whole beside their places before either takes its place."""
     with contextlib.ExitStack() as stack:
-        for path, data in _files(stream, output, kept, save_state, wav):
+        for path, data in _files(stream, output, kept, save_state, sound):
             stack.enter_context(writing(path)).write_bytes(data)
 
 
 def _files(
-    stream: Stream, output: str, kept: list[dict[str, Array]], save_state: Path | None, wav: Wav | None
+    stream: Stream, output: str, kept: list[dict[str, Array]], save_state: Path | None, sound: Sound | None
 ) -> Iterator[tuple[str | Path, Any]]:
     contract = stream.session.contract
-    if is_wav(output):
-        yield output, encode_wav(to_wav(contract, join_chunks(contract, kept), wav))
+    if is_sound(output):
+        yield output, encode_sound(output, to_sound(contract, join_chunks(contract, kept), sound))
     elif output != _STANDARD:
         yield output, encode_arrays(output, join_chunks(contract, kept))
     if save_state is not None:

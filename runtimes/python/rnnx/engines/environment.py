@@ -26,6 +26,7 @@ PACKAGES = (
     "onnxscript",
     "onnx-ir",
     "matplotlib",
+    "soundfile",
 )
 
 
