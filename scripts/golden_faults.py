@@ -187,6 +187,9 @@ FILES: dict[str, Callable[[Path], bytes]] = {
     "wide-block.safetensors": fed(audio=x(2, 100)),
     "nan-block.safetensors": fed(audio=x(1, 100, at7=np.nan)),
     "memory.safetensors": fed(x=x(1, 4), memory=x(1, 5, 4)),
+    "longer-memory.safetensors": fed(x=x(1, 4), memory=x(1, 6, 4)),
+    "no-batch-step.safetensors": fed(x=x(2)),
+    "step-length.safetensors": fed(x=x(1)),
     "snapshot.safetensors": snapshot(GRU),
     "snapshot-other.safetensors": snapshot("lstm.onnx"),
     "snapshot-newer.safetensors": snapshot(GRU, version="2"),
@@ -245,6 +248,23 @@ ERRORS: dict[str, list[str]] = {
     "a block that holds NaN": [HOPS, "--misuse", "waiting", "--feed", "faults/nan-block.safetensors"],
     "lengths given to feed": ["step_length.onnx", "step_length.trace.safetensors", "--entries", "3"],
     "a block for a whole-only model": ["whole_only.onnx", "whole_only.trace.safetensors", "--entries", "3"],
+    "whole sequences in a pool": ["whole_only.onnx", "--together", "faults/whole.safetensors"],
+    "a pool without a batch": ["no_batch.onnx", "--together", "faults/no-batch-step.safetensors"],
+    "a pool over a shared state": ["step_length.onnx", "--together", "faults/step-length.safetensors"],
+    "streams of other sizes in a pool": [
+        "loose_dimension.onnx",
+        "--together",
+        "faults/memory.safetensors,faults/longer-memory.safetensors",
+        "--times",
+        "4",
+    ],
+    "a wrong input in a pool": [
+        GRU,
+        "--together",
+        f"{FEED},faults/wrong-shape.safetensors",
+        "--times",
+        "4",
+    ],
     "a snapshot of another model": [GRU, "--restore", "faults/snapshot-other.safetensors"],
     "a newer snapshot": [GRU, "--restore", "faults/snapshot-newer.safetensors"],
     "a snapshot of another batch": [GRU, "--restore", "faults/snapshot-batch.safetensors"],
@@ -266,7 +286,14 @@ ERRORS: dict[str, list[str]] = {
     "a provider that does not exist": [GRU, "--provider", "tpu", "--feed", FEED],
 }
 # Where the text depends on the runtime (the providers it has, how it prints a number), the code alone counts.
-CODE_ALONE = ("a provider that does not exist", "a negative weight", "a snapshot cut short")
+# Python's pool has numbers of its own for its streams.
+CODE_ALONE = (
+    "a provider that does not exist",
+    "a negative weight",
+    "a snapshot cut short",
+    "streams of other sizes in a pool",
+    "a wrong input in a pool",
+)
 
 # By name and language: why a fault cannot be committed there.
 IMPOSSIBLE = {

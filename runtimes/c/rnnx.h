@@ -220,6 +220,27 @@ const rnnx_tensor *rnnx_states(rnnx_stream *stream);
  * Codes: unknown-state, wrong-dtype, wrong-shape, non-finite (for NaN), stream-busy, stream-closed. */
 bool rnnx_states_set(rnnx_stream *stream, const rnnx_tensor *states, size_t count, rnnx_error *error);
 
+/* -- Pools -- */
+
+/* Steps many streams of a session as one batch. */
+typedef struct rnnx_pool rnnx_pool;
+
+/* Open a pool on a session, which it keeps alive. The pool belongs to the caller, who lets it go with rnnx_pool_free.
+ * Codes: whole-only, no-batch, shared-state, shared-output, out-of-memory. */
+rnnx_pool *rnnx_pool_open(rnnx_session *session, rnnx_error *error);
+
+/* Let go of a pool, or NULL. No call of it may be running; the streams stay as they are. */
+void rnnx_pool_free(rnnx_pool *pool);
+
+/* Run one step of each of `count` streams of batch 1 as the rows of one batch. Which streams is free at each call:
+ * those that are left out stay as they are. `inputs[i]` are the `counts[i]` inputs of streams[i], as rnnx_step takes
+ * them, and rnnx_outputs(streams[i]) are its outputs then, to rounding what it gives alone. If anything is refused no
+ * stream has moved; the message says whose input it was. Nothing is allocated as long as sizes are those of an earlier
+ * step. Codes: as rnnx_step; entries-waiting; streams-disagree for another session, a batch, other free dimensions, or
+ * another value of an input without a batch axis. */
+bool rnnx_pool_step(rnnx_pool *pool, rnnx_stream *const *streams, const rnnx_tensor *const *inputs,
+                    const size_t *counts, size_t count, rnnx_error *error);
+
 /* -- Traces -- */
 
 /* How the replay of a trace went. */

@@ -413,6 +413,10 @@ class Stream
         rnnx_error error;
         detail::check(rnnx_stream_close(handle_.get(), &error), error);
     }
+    rnnx_stream *handle() const noexcept
+    {
+        return handle_.get();
+    }
 
   private:
     struct Closer {
@@ -423,6 +427,55 @@ class Stream
     };
     const rnnx_contract *contract_; /* the session's, which the stream keeps alive */
     std::unique_ptr<rnnx_stream, Closer> handle_;
+};
+
+/* A stream and the inputs of its next step. */
+struct Row {
+    Stream *stream;
+    std::vector<Input> inputs;
+};
+
+/* Steps many streams of a session, each of batch 1, as the rows of one batch. Which streams step is free at each
+ * call: those that are left out stay as they are. */
+class Pool
+{
+  public:
+    /* Opens a pool. Throws Error with the codes of rnnx_pool_open. */
+    explicit Pool(const Session &session)
+    {
+        rnnx_error error;
+        handle_.reset(rnnx_pool_open(session.handle(), &error));
+        detail::check(handle_ != nullptr, error);
+    }
+
+    /* Runs one step of each stream; its outputs are then, to rounding, what it gives alone. If anything is refused no
+     * stream has moved. Throws Error with the codes of rnnx_pool_step. */
+    void step(const std::vector<Row> &rows)
+    {
+        streams_.clear();
+        inputs_.clear();
+        counts_.clear();
+        for (const Row &row : rows) {
+            streams_.push_back(row.stream->handle());
+            inputs_.push_back(row.inputs.data());
+            counts_.push_back(row.inputs.size());
+        }
+        rnnx_error error;
+        detail::check(rnnx_pool_step(handle_.get(), streams_.data(), inputs_.data(), counts_.data(), rows.size(), &error),
+                      error);
+    }
+
+  private:
+    struct Closer {
+        void operator()(rnnx_pool *pool) const noexcept
+        {
+            rnnx_pool_free(pool);
+        }
+    };
+    std::unique_ptr<rnnx_pool, Closer> handle_;
+    std::vector<rnnx_stream *> streams_;
+    std::vector<const rnnx_tensor *> inputs_;
+    std::vector<std::size_t> counts_;
 };
 
 } // namespace rnnx

@@ -16,7 +16,7 @@ enum { MOST_WORDS = 2, ATTEMPTS = 1000000 };
 typedef struct options {
     const char *words[MOST_WORDS]; /* model and trace */
     int word_count;
-    const char *chunks, *entries, *provider, *feed, *misuse, *restore, *snapshot, *text, *draw;
+    const char *chunks, *entries, *provider, *feed, *together, *misuse, *restore, *snapshot, *text, *draw;
     long long times, after, length, count, omit;
     double temperature;
     uint64_t seed;
@@ -267,6 +267,83 @@ static int do_feed(rnnx_session *session, const options *given, rnnx_error *erro
     return good ? 0 : 2;
 }
 
+/* The streams that step as one batch, each with the inputs of a file of its own. */
+typedef struct choir {
+    size_t most, count; /* files, and those that were read */
+    rnnx_stream **streams;
+    tensor_file *inputs;
+} choir;
+
+static bool open_all(choir *all, rnnx_session *session, const char *paths, rnnx_error *error)
+{
+    all->most = 1;
+    for (const char *at = paths; *at; at++)
+        all->most += *at == ',';
+    all->streams = calloc(all->most, sizeof(rnnx_stream *));
+    all->inputs = calloc(all->most, sizeof *all->inputs);
+    if (!all->streams || !all->inputs)
+        abort();
+    for (; all->count < all->most; all->count++) {
+        char path[1024];
+        size_t length = strcspn(paths, ","), size;
+        snprintf(path, sizeof path, "%.*s", (int)length, paths);
+        paths += length + (paths[length] == ',');
+        void *data = rx_read_file(path, "a feed", &size, error);
+        bool good = data && rx_tensor_file_read(&all->inputs[all->count], data, size, "a feed", error);
+        free(data);
+        if (!good || !(all->streams[all->count] = rnnx_stream_open(session, NULL, error)))
+            return false;
+    }
+    return true;
+}
+
+static bool step_together(const choir *all, rnnx_pool *pool, long long times, rnnx_error *error)
+{
+    rnnx_stream **streams = calloc(all->count, sizeof(rnnx_stream *));
+    const rnnx_tensor **inputs = calloc(all->count, sizeof *inputs);
+    size_t *counts = calloc(all->count, sizeof *counts);
+    bool good = true;
+    if (!streams || !inputs || !counts)
+        abort();
+    for (size_t turn = 0; good && turn < (size_t)times; turn++) {
+        size_t taking = 0;
+        for (size_t place = 0; place < all->count && place <= turn; place++) {
+            if ((turn + place) % 3 == 2)
+                continue;
+            streams[taking] = all->streams[place];
+            inputs[taking] = all->inputs[place].tensors;
+            counts[taking++] = all->inputs[place].count;
+        }
+        good = rnnx_pool_step(pool, streams, inputs, counts, taking, error);
+    }
+    free(streams);
+    free(inputs);
+    free(counts);
+    return good;
+}
+
+static int do_together(rnnx_session *session, const options *given, rnnx_error *error)
+{
+    choir all = {.count = 0};
+    rnnx_pool *pool = rnnx_pool_open(session, error);
+    bool good = pool && open_all(&all, session, given->together, error) &&
+                step_together(&all, pool, given->times, error);
+    printf(good && given->json ? "{\"streams\": [" : "");
+    for (size_t place = 0; good && place < all.count; place++) {
+        printf(given->json && place ? ", " : "");
+        print_outputs(all.streams[place], rnnx_session_contract(session), given->json);
+    }
+    printf(good && given->json ? "]}\n" : "");
+    rnnx_pool_free(pool);
+    for (size_t place = 0; place < all.most; place++) {
+        rnnx_stream_free(all.streams[place]);
+        rx_tensor_file_free(&all.inputs[place]);
+    }
+    free(all.streams);
+    free(all.inputs);
+    return good ? 0 : 2;
+}
+
 /* Runs ids through the model: a prompt as a chunk, or one symbol as a step. */
 static bool read_ids(rnnx_stream *stream, const rnnx_contract *contract, int64_t *ids, size_t count,
                      bool stepped, rnnx_error *error)
@@ -352,7 +429,9 @@ static int do_model(const options *given, rnnx_error *error)
     int code = 2;
     if (!session)
         return 2;
-    if (given->misuse || given->feed)
+    if (given->together)
+        code = do_together(session, given, error);
+    else if (given->misuse || given->feed)
         code = do_feed(session, given, error);
     else if (given->restore)
         code = do_restore(session, given, error);
@@ -360,7 +439,7 @@ static int do_model(const options *given, rnnx_error *error)
         code = do_text(session, given, error);
     else if (given->word_count < 2)
         rx_fail(error, "usage",
-                "expected a trace, or one of --feed, --misuse, --restore, --text; found none; fix: see "
+                "expected a trace, or one of --feed, --together, --misuse, --restore, --text; found none; fix: see "
                 "docs/conformance.md");
     else if (given->snapshot)
         code = do_snapshot(session, given, error);
@@ -403,6 +482,7 @@ static bool parse(options *given, int count, char **arguments, rnnx_error *error
         {"--omit", &omit},
         {"--provider", &given->provider},
         {"--feed", &given->feed},
+        {"--together", &given->together},
         {"--misuse", &given->misuse},
         {"--restore", &given->restore},
         {"--snapshot", &given->snapshot},

@@ -152,19 +152,60 @@ void misuse_threads(rnnx::Stream &stream, const std::vector<rnnx::Input> &inputs
             std::rethrow_exception(error);
 }
 
-void do_feed(const rnnx::Session &session, const Options &options)
-{
-    tensor_file file{};
-    std::unique_ptr<tensor_file, void (*)(tensor_file *)> owner(&file, rx_tensor_file_free);
-    std::vector<rnnx::Input> inputs;
-    if (options.has("--feed")) {
-        Bytes bytes = read(options.get("--feed", ""), "a feed");
+/* The tensors of a file. */
+struct Feed {
+    explicit Feed(const std::string &path)
+    {
+        Bytes bytes = read(path, "a feed");
         rnnx_error error;
         if (!rx_tensor_file_read(&file, bytes.data(), bytes.size(), "a feed", &error))
             throw rnnx::Error(error);
         for (std::size_t i = 0; i < file.count; i++)
             inputs.emplace_back(file.tensors[i]);
     }
+    Feed(const Feed &) = delete;
+    Feed &operator=(const Feed &) = delete;
+    ~Feed()
+    {
+        rx_tensor_file_free(&file);
+    }
+    tensor_file file{};
+    std::vector<rnnx::Input> inputs;
+};
+
+/* Steps a stream for each of the files as one batch; each begins and pauses in rounds of its own. */
+void do_together(const rnnx::Session &session, const Options &options)
+{
+    rnnx::Pool pool(session);
+    std::vector<std::unique_ptr<Feed>> feeds;
+    std::vector<rnnx::Stream> streams;
+    std::istringstream in(options.get("--together", ""));
+    for (std::string path; std::getline(in, path, ',');) {
+        feeds.push_back(std::make_unique<Feed>(path));
+        streams.emplace_back(session);
+    }
+    std::size_t times = std::stoull(options.get("--times", "1"));
+    for (std::size_t turn = 0; turn < times; turn++) {
+        std::vector<rnnx::Row> rows;
+        for (std::size_t place = 0; place < streams.size() && place <= turn; place++)
+            if ((turn + place) % 3 != 2)
+                rows.push_back({&streams[place], feeds[place]->inputs});
+        pool.step(rows);
+    }
+    std::cout << (options.json ? "{\"streams\": [" : "");
+    for (std::size_t place = 0; place < streams.size(); place++) {
+        std::cout << (options.json && place ? ", " : "");
+        print_outputs(streams[place], options.json);
+    }
+    std::cout << (options.json ? "]}\n" : "");
+}
+
+void do_feed(const rnnx::Session &session, const Options &options)
+{
+    std::unique_ptr<Feed> feed;
+    if (options.has("--feed"))
+        feed = std::make_unique<Feed>(options.get("--feed", ""));
+    std::vector<rnnx::Input> inputs = feed ? feed->inputs : std::vector<rnnx::Input>();
     rnnx::Stream stream(session);
     std::string misuse = options.get("--misuse", "");
     if (misuse == "threads")
@@ -238,7 +279,8 @@ Options parse(int count, char **arguments)
     static const char *const known[] = {"--entries", "--omit",        "--chunks",  "--provider",
                                         "--feed",    "--misuse",      "--restore", "--snapshot",
                                         "--text",    "--draw",        "--times",   "--after",
-                                        "--length",  "--temperature", "--seed",    "--count"};
+                                        "--length",  "--temperature", "--seed",    "--count",
+                                        "--together"};
     Options options;
     for (int i = 1; i < count; i++) {
         std::string word = arguments[i];
@@ -270,6 +312,8 @@ int act(const Options &options)
     rnnx::Options how{};
     how.provider = provider.c_str();
     rnnx::Session session(options.words[0], how);
+    if (options.has("--together"))
+        return do_together(session, options), 0;
     if (options.has("--feed") || options.has("--misuse"))
         return do_feed(session, options), 0;
     if (options.has("--restore"))
@@ -277,7 +321,7 @@ int act(const Options &options)
     if (options.has("--text"))
         return do_text(session, options), 0;
     if (options.words.size() < 2)
-        fail("usage", "expected a trace, or one of --feed, --misuse, --restore, --text; found none; fix: see "
+        fail("usage", "expected a trace, or one of --feed, --together, --misuse, --restore, --text; found none; fix: see "
                       "docs/conformance.md");
     if (options.has("--snapshot"))
         return do_snapshot(session, options), 0;

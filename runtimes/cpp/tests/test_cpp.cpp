@@ -42,6 +42,23 @@ static rnnx::Session open(const std::string &name)
     return rnnx::Session(folder + "/" + name + ".onnx");
 }
 
+static void a_refused_step_of_a_pool_moves_no_stream()
+{
+    const float frame[] = {1, 2, 3, 4};
+    rnnx::Session session = open("gru"), other = open("gru");
+    rnnx::Pool pool(session);
+    rnnx::Stream first(session), second(session), alien(other);
+    std::vector<rnnx::Input> x = {{"x", {1, 4}, frame}}, z = {{"z", {1, 4}, frame}};
+    CHECK(code_of([&] { pool.step({{&first, x}, {&alien, x}}); }) == "streams-disagree");
+    CHECK(code_of([&] { pool.step({{&first, x}, {&first, x}}); }) == "streams-disagree");
+    CHECK(code_of([&] { pool.step({{&first, x}, {&second, z}}); }) == "unknown-input");
+    CHECK(first.position() == 0);
+    pool.step({{&first, x}, {&second, x}});
+    CHECK(first.position() == 1);
+    CHECK(first.output("y").to_vector<float>() == second.output("y").to_vector<float>());
+    CHECK(code_of([&] { rnnx::Pool none(open("whole_only")); }) == "whole-only");
+}
+
 static void a_stream_moves_and_outlives_its_session()
 {
     const float frame[] = {1, 2, 3, 4};
@@ -130,6 +147,7 @@ static void bytes_and_text()
 int main(int, char **arguments)
 {
     folder = arguments[1];
+    a_refused_step_of_a_pool_moves_no_stream();
     a_stream_moves_and_outlives_its_session();
     types_are_checked();
     states_are_read_set_and_reset();

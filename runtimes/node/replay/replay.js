@@ -24,6 +24,7 @@ const OPTIONS = {
   omit: "0",
   provider: "cpu",
   feed: "",
+  together: "",
   times: "1",
   misuse: "",
   restore: "",
@@ -91,6 +92,14 @@ async function replay(options, host) {
   if (files.length === 0) throw usage("a model", "none");
   const session = await host.open(files[0], { provider: options.provider });
   if (set.has("text")) return { text: await write(options, session) };
+  if (set.has("together")) {
+    const files = await Promise.all(options.together.split(",").map((path) => host.read(path, "a feed")));
+    return together(
+      session,
+      files.map((data) => Object.fromEntries(readTensors(data, "a feed").tensors)),
+      whole(options.times),
+    );
+  }
   if (set.has("misuse") || set.has("feed")) {
     const inputs = set.has("feed") ? readTensors(await host.read(options.feed, "a feed"), "a feed").tensors : new Map();
     return feed(options, session, Object.fromEntries(inputs));
@@ -100,7 +109,7 @@ async function replay(options, host) {
     stream.restore(await host.read(options.restore, "a snapshot"));
     return { position: stream.position };
   }
-  if (files.length < 2) throw usage("a trace, or one of --feed, --misuse, --restore, --text", "none");
+  if (files.length < 2) throw usage("a trace, or one of --feed, --together, --misuse, --restore, --text", "none");
   const replayer = new Replayer(session, readTrace(await host.read(files[1], "a trace"), session.contract));
   if (set.has("snapshot")) {
     const stream = await replayer.toStep(whole(options.after));
@@ -151,10 +160,33 @@ async function feed({ misuse, times, set }, session, inputs) {
   let outputs = {};
   for (let step = 0; step < whole(times); step++) outputs = await stream.step(inputs);
   if (set.has("flush")) outputs = await stream.flush();
-  const flat = Object.entries(outputs).map(([name, tensor]) => {
+  return flat(outputs);
+}
+
+/** @param {Inputs} outputs */
+function flat(outputs) {
+  const values = Object.entries(outputs).map(([name, tensor]) => {
     return [name, Array.from({ length: tensor.data.length }, (_, index) => plain(tensor, index))];
   });
-  return { outputs: Object.fromEntries(flat) };
+  return { outputs: Object.fromEntries(values) };
+}
+
+/**
+ * Steps a stream for each of some inputs as one batch; each begins and pauses in rounds of its own.
+ * @param {Session} session
+ * @param {Inputs[]} feeds
+ * @param {number} times
+ */
+async function together(session, feeds, times) {
+  const pool = session.pool();
+  const streams = feeds.map(() => session.stream());
+  const latest = new Map(streams.map((stream) => [stream, {}]));
+  for (let turn = 0; turn < times; turn++) {
+    const taking = streams.filter((_, place) => place <= turn && (turn + place) % 3 !== 2);
+    const outputs = await pool.step(new Map(taking.map((stream) => [stream, feeds[streams.indexOf(stream)]])));
+    for (const [stream, found] of outputs) latest.set(stream, found);
+  }
+  return { streams: [...latest.values()].map(flat) };
 }
 
 /** @param {string} text */

@@ -9,6 +9,7 @@
  */
 export { Contract, Input, Spec, State } from "./contract.js";
 export { RnnxError } from "./error.js";
+export { Pool } from "./pool.js";
 export { replay } from "./replay.js";
 export { Sampler } from "./sampling.js";
 export { Session } from "./session.js";

@@ -1,6 +1,7 @@
 import { RnnxError } from "./error.js";
 import { loadEngine } from "./engine.js";
 import { contractOf } from "./model-file.js";
+import { Pool } from "./pool.js";
 import { Sampler } from "./sampling.js";
 import { Stream } from "./stream.js";
 import { TextStream } from "./text.js";
@@ -55,6 +56,14 @@ export class Session {
     const stream = new Stream(this, this.#engine, options, () => this.#leave());
     this.#streams++;
     return stream;
+  }
+
+  /**
+   * Opens a pool, which steps many streams as one batch.
+   * @throws {RnnxError} `whole-only`, `no-batch`, `shared-state` or `shared-output`
+   */
+  pool() {
+    return new Pool(this);
   }
 
   /**

@@ -291,6 +291,96 @@ export class Stream {
     await this.#leave();
   }
 
+  // What a pool needs of its streams. Not for other callers.
+
+  /**
+   * Does something while every other call of some streams is kept out.
+   * @template T
+   * @param {readonly Stream[]} streams
+   * @param {() => Promise<T>} action
+   * @ignore
+   */
+  static async held(streams, action) {
+    let entered = 0;
+    try {
+      for (const stream of streams) {
+        stream.#enter();
+        entered++;
+      }
+      return await action();
+    } finally {
+      for (const stream of streams.slice(0, entered)) stream.#gate = "open";
+    }
+  }
+
+  /**
+   * Checks the inputs of a step, and returns the size of every dimension; errors say where they were found.
+   * @param {Stream} stream
+   * @param {Inputs} inputs
+   * @param {string} place
+   * @ignore
+   */
+  static matchStep(stream, inputs, place) {
+    const { contract } = stream.session;
+    stream.#waiting.requireNone();
+    try {
+      const known = matchInputs(contract, inputs, stream.#known, false);
+      checkValues(contract, inputs, 1);
+      return known;
+    } catch (error) {
+      if (!(error instanceof RnnxError)) throw error;
+      throw new RnnxError(error.code, error.expected, `${error.found}, ${place}`, error.fix, error);
+    }
+  }
+
+  /**
+   * The size of a dimension that was bound.
+   * @param {Stream} stream
+   * @param {string} name
+   * @ignore
+   */
+  static sizeOf(stream, name) {
+    return stream.#known.get(name);
+  }
+
+  /**
+   * Steps a batch whose rows are the states of these streams, and hands each what came of its row.
+   * @param {Stream} batch
+   * @param {readonly Stream[]} streams
+   * @param {Inputs} inputs
+   * @returns {Promise<Outputs[]>} by stream
+   * @ignore
+   */
+  static async stepRows(batch, streams, inputs) {
+    const { states, outputs } = batch.session.contract;
+    const joined = batch.#starts.map(({ dtype, shape }) => Tensor.full(dtype, shape));
+    const pieces = states.map(({ shape }, index) => piecesOf(joined[index].shape, axisIndex(shape, "batch"), 1));
+    for (const [row, stream] of streams.entries()) {
+      for (const [index, whole] of joined.entries()) {
+        putStep(pieces[index], whole.data, row, fromEngine(stream.#states[index]).data);
+      }
+    }
+    batch.#replace(joined, 0);
+    const made = await batch.step(inputs);
+    return streams.map((stream, row) => {
+      const next = batch.#states.map((state, index) => {
+        const own = Tensor.full(stream.#starts[index].dtype, stream.#starts[index].shape);
+        takeStep(pieces[index], fromEngine(state).data, row, own.data);
+        return own;
+      });
+      stream.#replace(next, stream.#position + 1);
+      return Object.fromEntries(
+        outputs.map((spec) => {
+          const { dtype, shape, data } = made[spec.name];
+          const axis = axisIndex(stream.session.contract.callerShape(spec, false), "batch");
+          const own = Tensor.full(dtype, shape.with(axis, 1));
+          takeStep(piecesOf(shape, axis, 1), data, row, own.data);
+          return [spec.name, own];
+        }),
+      );
+    });
+  }
+
   #checkOpen() {
     if (this.#gate === "open") return;
     if (this.#gate === "shut") {

@@ -217,8 +217,25 @@ def feed(session: Session, inputs: dict[str, Array], times: int, *, flush: bool)
         outputs = stream.step(inputs)
     if flush:
         outputs = stream.flush()
-    flat = {name: [plain(entry) for entry in value.reshape(-1).tolist()] for name, value in outputs.items()}
-    return {"outputs": flat}
+    return {"outputs": _flat(outputs)}
+
+
+def together(session: Session, feeds: Sequence[dict[str, Array]], times: int) -> dict[str, Any]:
+    """Step a stream for each of some inputs, all of them in one pool; return the last outputs of each, flat.
+
+    Stream k begins in round k, and sits out each round r in which r + k leaves 2 when divided by 3.
+    """
+    pool = session.pool()
+    streams = [pool.open() for _ in feeds]
+    outputs: dict[int, dict[str, Array]] = {stream: {} for stream in streams}
+    for turn in range(times):
+        taking = [place for place in range(len(feeds)) if turn >= place and (turn + place) % 3 != 2]
+        outputs |= pool.step({streams[place]: feeds[place] for place in taking})
+    return {"streams": [{"outputs": _flat(outputs[stream])} for stream in streams]}
+
+
+def _flat(outputs: dict[str, Array]) -> dict[str, list[Any]]:
+    return {name: [plain(entry) for entry in value.reshape(-1).tolist()] for name, value in outputs.items()}
 
 
 def misuse(session: Session, kind: str, inputs: dict[str, Array]) -> None:
@@ -262,10 +279,12 @@ def replay(options: argparse.Namespace) -> Verdict | dict[str, Any] | None:
     session = load(options.model, options.provider)
     inputs: dict[str, Array] = {}
     if options.feed is not None:
-        inputs, _ = decode_tensors(read_bytes(options.feed, what="a feed"), what="a feed")
+        inputs = _read_feed(options.feed)
     if options.misuse is not None:
         misuse(session, options.misuse, inputs)
         return None
+    if options.together is not None:
+        return together(session, [_read_feed(path) for path in options.together.split(",")], options.times)
     if options.feed is not None:
         return feed(session, inputs, options.times, flush=options.flush)
     if options.restore is not None:
@@ -278,7 +297,7 @@ def replay(options: argparse.Namespace) -> Verdict | dict[str, Any] | None:
         )
         return {"text": "".join(drawn)}
     if options.trace is None:
-        raise _usage("a trace, or one of --feed, --misuse, --restore, --text", "none")
+        raise _usage("a trace, or one of --feed, --together, --misuse, --restore, --text", "none")
     trace = read_trace(options.trace, session.contract, model_id=session.id)
     if options.snapshot is not None:
         stream = Replay(session, trace).to_step(options.after)
@@ -287,6 +306,10 @@ def replay(options: argparse.Namespace) -> Verdict | dict[str, Any] | None:
     if options.entries is not None:
         return Replay(session, trace).run_blocks(options.entries, options.omit)
     return Replay(session, trace).run(options.chunks)
+
+
+def _read_feed(path: str) -> dict[str, Array]:
+    return decode_tensors(read_bytes(path, what="a feed"), what="a feed")[0]
 
 
 def _usage(expected: str, found: str) -> UsageError:
@@ -308,7 +331,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--entries", type=_lengths)
     parser.add_argument("--omit", type=int, default=0)
     parser.add_argument("--provider", default="cpu")
-    parser.add_argument("--feed", type=Path)
+    parser.add_argument("--feed")
+    parser.add_argument("--together")
     parser.add_argument("--times", type=int, default=1)
     parser.add_argument("--flush", action="store_true")
     parser.add_argument("--misuse", choices=("closed", "threads", "waiting", "part"))
@@ -338,6 +362,8 @@ def _show(result: Verdict | dict[str, Any]) -> str:
         return " ".join(str(drawn) for drawn in result["draws"])
     if "text" in result:
         return str(result["text"])
+    if "streams" in result:
+        return "\n".join(f"{place}: {outputs}" for place, outputs in enumerate(result["streams"]))
     return "\n".join(f"{name} {value}" for name, value in result.get("outputs", result).items())
 
 

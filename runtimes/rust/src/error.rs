@@ -45,6 +45,12 @@ impl Error {
         &self.fix
     }
 
+    /// The same error, with where it was found.
+    pub(crate) fn found_in(mut self, place: &str) -> Self {
+        self.found = format!("{}, {place}", self.found);
+        self
+    }
+
     pub(crate) fn with_fix(mut self, fix: &str) -> Self {
         self.fix = fix.into();
         self

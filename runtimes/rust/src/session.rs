@@ -2,6 +2,7 @@
 
 use crate::contract::Contract;
 use crate::engine::{self, Provider, Source};
+use crate::pool::Pool;
 use crate::stream::{Stream, StreamBuilder};
 use crate::{model_file, Error, Result};
 use std::fmt;
@@ -132,6 +133,14 @@ impl Session {
     /// Open a stream with a batch, free dimensions or other starts.
     pub fn stream_with(&self) -> StreamBuilder<'_> {
         StreamBuilder::new(self)
+    }
+
+    /// Open a pool, which steps many streams as one batch.
+    ///
+    /// # Errors
+    /// `whole-only`, `no-batch`, `shared-state` or `shared-output`.
+    pub fn pool(&self) -> Result<Pool> {
+        Pool::new(self)
     }
 }
 

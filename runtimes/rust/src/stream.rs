@@ -99,17 +99,18 @@ pub struct Stream {
     session: Session,
     batch: usize,
     /// Of batch and the free dimensions that were bound.
-    sizes: Sizes,
-    starts: Vec<Tensor>,
+    pub(crate) sizes: Sizes,
+    pub(crate) starts: Vec<Tensor>,
     /// The latest call of `step` and of `run`, with everything allocated that it needs.
     calls: [Option<Call>; 2],
     // Behind the calls, whose bindings point into it.
     sides: Sides,
     side: usize,
-    position: u64,
-    /// Outputs of the latest chunk of a step model, joined; of a chunk without steps, those with time.
-    joined: Vec<Option<Tensor>>,
-    waiting: Waiting,
+    pub(crate) position: u64,
+    /// Outputs of the latest chunk of a step model, joined; of a chunk without steps, those with time; of a step
+    /// in a pool.
+    pub(crate) joined: Vec<Option<Tensor>>,
+    pub(crate) waiting: Waiting,
 }
 
 /// The outputs of a call, borrowed from the stream until its next one.
@@ -326,7 +327,7 @@ impl Stream {
         Outputs { contract: self.session.contract(), from: Source::Call(call) }
     }
 
-    fn joined_outputs(&self) -> Outputs<'_> {
+    pub(crate) fn joined_outputs(&self) -> Outputs<'_> {
         Outputs { contract: self.session.contract(), from: Source::Joined(&self.joined) }
     }
 
@@ -399,12 +400,12 @@ impl Stream {
         Ok(())
     }
 
-    fn read_all(&self) -> Result<Vec<Tensor>> {
+    pub(crate) fn read_all(&self) -> Result<Vec<Tensor>> {
         self.sides[self.side].iter().map(engine::Buffer::read).collect()
     }
 
     /// Make `states` current, all at once: they are written to the other side, which then changes roles.
-    fn replace(&mut self, states: &[Tensor], position: u64) -> Result<()> {
+    pub(crate) fn replace(&mut self, states: &[Tensor], position: u64) -> Result<()> {
         let other = 1 - self.side;
         for (buffer, value) in self.sides[other].iter_mut().zip(states) {
             buffer.write(value.bytes())?;

@@ -315,3 +315,25 @@ fn tensor_files_are_read_with_care() {
         assert_eq!(code(TensorFile::decode(&data[..length], "a file")), "not-safetensors");
     }
 }
+
+#[test]
+fn a_refused_pool_step_moves_no_stream() {
+    let (session, other) = (open("gru.onnx"), open("gru.onnx"));
+    let mut pool = session.pool().expect("a pool");
+    let [mut first, mut second] = [(); 2].map(|()| session.stream().expect("a stream"));
+    let mut wide = session.stream_with().batch(2).open().expect("a stream");
+    let mut alien = other.stream().expect("a stream");
+    let x = frame(&[1, 4], 0);
+    let (x, z) = ([("x", x.view())], [("z", x.view())]);
+    assert_eq!(code(pool.step(vec![(&mut first, &x), (&mut alien, &x)])), "streams-disagree");
+    assert_eq!(code(pool.step(vec![(&mut first, &x), (&mut wide, &x)])), "streams-disagree");
+    assert_eq!(code(pool.step(vec![(&mut first, &x), (&mut second, &z)])), "unknown-input");
+    assert_eq!((first.position(), second.position()), (0, 0));
+    let outputs = pool.step(vec![(&mut first, &x), (&mut second, &x)]).expect("a step");
+    let values: Vec<Vec<f32>> =
+        outputs.iter().map(|each| each.get("y").expect("an output").as_slice().expect("float32").to_vec()).collect();
+    assert_eq!(values[0], values[1]);
+    assert_eq!((first.position(), second.position()), (1, 1));
+    assert!(pool.step(Vec::new()).expect("nothing to do").is_empty());
+    assert_eq!(code(open("whole_only.onnx").pool()), "whole-only");
+}

@@ -22,7 +22,7 @@ const attempts = 1_000_000 // steps after which two goroutines should have met
 type arguments struct {
 	files                                         []string
 	set                                           map[string]bool
-	entries                                       string
+	entries, together                             string
 	chunks, provider, feed, misuse, restore, draw string
 	snapshot, text, length, temperature, seed     string
 	times, after, count, omit                     int
@@ -62,7 +62,7 @@ func parse(words []string) (*arguments, error) {
 	for name, target := range map[string]*string{
 		"chunks": &a.chunks, "provider": &a.provider, "feed": &a.feed, "misuse": &a.misuse, "restore": &a.restore,
 		"draw": &a.draw, "snapshot": &a.snapshot, "text": &a.text, "length": &a.length, "temperature": &a.temperature,
-		"seed": &a.seed, "entries": &a.entries,
+		"seed": &a.seed, "entries": &a.entries, "together": &a.together,
 	} {
 		flags.StringVar(target, name, map[string]string{
 			"chunks": "1", "provider": "cpu", "length": "0", "temperature": "1", "seed": "0"}[name], "")
@@ -111,6 +111,8 @@ func replay(a *arguments) (any, error) {
 	switch {
 	case a.set["text"]:
 		return text(a, session, seed)
+	case a.set["together"]:
+		return together(a, session)
 	case a.set["misuse"] || a.set["feed"]:
 		return feed(a, session)
 	case a.set["restore"]:
@@ -125,7 +127,7 @@ func replay(a *arguments) (any, error) {
 		err = stream.Restore(data)
 		return map[string]any{"position": stream.Position()}, err
 	case len(a.files) < 2:
-		return nil, usage("a trace, or one of --feed, --misuse, --restore, --text", "none")
+		return nil, usage("a trace, or one of --feed, --together, --misuse, --restore, --text", "none")
 	}
 	return compare(a, session)
 }
@@ -240,15 +242,10 @@ func text(a *arguments, session *rnnx.Session, seed uint64) (any, error) {
 func feed(a *arguments, session *rnnx.Session) (any, error) {
 	inputs := rnnx.Inputs{}
 	if a.set["feed"] {
-		data, err := rnnx.ReadFile(a.feed, "a feed")
-		if err != nil {
+		var err error
+		if inputs, err = readFeed(a.feed); err != nil {
 			return nil, err
 		}
-		file, err := rnnx.ReadTensors(data, "a feed")
-		if err != nil {
-			return nil, err
-		}
-		inputs = file.Tensors
 	}
 	stream, err := session.Stream()
 	if err != nil {
@@ -283,14 +280,76 @@ func feed(a *arguments, session *rnnx.Session) (any, error) {
 			return nil, err
 		}
 	}
-	flat := map[string][]any{}
+	return flat(outputs), nil
+}
+
+func readFeed(path string) (rnnx.Inputs, error) {
+	data, err := rnnx.ReadFile(path, "a feed")
+	if err != nil {
+		return nil, err
+	}
+	file, err := rnnx.ReadTensors(data, "a feed")
+	if err != nil {
+		return nil, err
+	}
+	return file.Tensors, nil
+}
+
+func flat(outputs rnnx.Outputs) map[string]any {
+	values := map[string][]any{}
 	for name, tensor := range outputs {
-		flat[name] = []any{}
+		values[name] = []any{}
 		for index := range size(tensor.Shape) {
-			flat[name] = append(flat[name], rnnx.Plain(tensor, index))
+			values[name] = append(values[name], rnnx.Plain(tensor, index))
 		}
 	}
-	return map[string]any{"outputs": flat}, nil
+	return map[string]any{"outputs": values}
+}
+
+// together steps a stream for each of the files as one batch; each begins and pauses in rounds of its own.
+func together(a *arguments, session *rnnx.Session) (any, error) {
+	pool, err := session.Pool()
+	if err != nil {
+		return nil, err
+	}
+	defer pool.Close()
+	var streams []*rnnx.Stream
+	var feeds []rnnx.Inputs
+	for _, path := range strings.Split(a.together, ",") {
+		inputs, err := readFeed(path)
+		if err != nil {
+			return nil, err
+		}
+		stream, err := session.Stream()
+		if err != nil {
+			return nil, err
+		}
+		defer stream.Close()
+		streams, feeds = append(streams, stream), append(feeds, inputs)
+	}
+	latest := make([]rnnx.Outputs, len(streams))
+	for turn := range a.times {
+		var places []int
+		var taking []*rnnx.Stream
+		var inputs []rnnx.Inputs
+		for place := 0; place < len(streams) && place <= turn; place++ {
+			if (turn+place)%3 != 2 {
+				places, taking, inputs = append(places, place), append(taking, streams[place]), append(inputs, feeds[place])
+			}
+		}
+		outputs, err := pool.Step(taking, inputs)
+		if err != nil {
+			return nil, err
+		}
+		for index, place := range places {
+			latest[place] = outputs[index]
+		}
+	}
+	found := []any{}
+	for _, outputs := range latest {
+		found = append(found, flat(outputs))
+	}
+	return map[string]any{"streams": found}, nil
 }
 
 // stepFromTwo steps one stream from two goroutines at once until one of them is refused.

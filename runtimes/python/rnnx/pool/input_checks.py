@@ -1,4 +1,4 @@
-"""What streams must have in common to run as the rows of one batch."""
+"""The checks of inputs whose streams run as the rows of one batch."""
 
 from __future__ import annotations
 

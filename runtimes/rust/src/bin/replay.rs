@@ -8,12 +8,13 @@ use serde_json::{json, Value};
 use std::collections::HashMap;
 use std::process::ExitCode;
 
-const FLAGS: [&str; 16] = [
+const FLAGS: [&str; 17] = [
     "chunks",
     "entries",
     "omit",
     "provider",
     "feed",
+    "together",
     "times",
     "misuse",
     "restore",
@@ -118,6 +119,9 @@ fn replay(arguments: &Arguments) -> Result<Value> {
     if let Some(kind) = arguments.text("misuse") {
         return Err(usage("a misuse that compiles", &format!("'{kind}', which the compiler refuses")));
     }
+    if let Some(paths) = arguments.text("together") {
+        return together(&session, paths, arguments.number("times", 1)?);
+    }
     if let Some(path) = arguments.text("feed") {
         return feed(&session, &read_file(path, "a feed")?, arguments.number("times", 1)?, arguments.flush);
     }
@@ -135,7 +139,7 @@ fn replay(arguments: &Arguments) -> Result<Value> {
     let path = arguments
         .files
         .get(1)
-        .ok_or_else(|| usage("a trace, or one of --feed, --misuse, --restore, --text", "none"))?;
+        .ok_or_else(|| usage("a trace, or one of --feed, --together, --misuse, --restore, --text", "none"))?;
     let trace = Trace::decode(&read_file(path, "a trace")?, session.contract())?;
     let replay = Replay::new(&session, &trace)?;
     if let Some(path) = arguments.text("snapshot") {
@@ -180,6 +184,31 @@ fn feed(session: &Session, data: &[u8], times: usize, flush: bool) -> Result<Val
         flat = outputs.iter().map(|(name, view)| (name.to_owned(), numbers(&view))).collect();
     }
     Ok(json!({"outputs": flat}))
+}
+
+/// Step a stream for each of the files as one batch; each begins and pauses in rounds of its own.
+fn together(session: &Session, paths: &str, times: usize) -> Result<Value> {
+    let mut pool = session.pool()?;
+    let read = |path| TensorFile::decode(&read_file(path, "a feed")?, "a feed");
+    let files = paths.split(',').map(read).collect::<Result<Vec<_>>>()?;
+    let views: Vec<Vec<(&str, View)>> = files
+        .iter()
+        .map(|file| file.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.view())).collect())
+        .collect();
+    let mut streams = files.iter().map(|_| session.stream()).collect::<Result<Vec<_>>>()?;
+    let mut latest = vec![json!({}); streams.len()];
+    for turn in 0..times {
+        let takes_part = |place: &usize| *place <= turn && (turn + place) % 3 != 2;
+        let places: Vec<usize> = (0..streams.len()).filter(takes_part).collect();
+        let rows = streams.iter_mut().zip(&views).enumerate().filter(|(place, _)| takes_part(place));
+        let outputs = pool.step(rows.map(|(_, (stream, inputs))| (stream, inputs.as_slice())).collect())?;
+        for (place, outputs) in places.into_iter().zip(outputs) {
+            let flat: serde_json::Map<_, _> =
+                outputs.iter().map(|(name, view)| (name.to_owned(), numbers(&view))).collect();
+            latest[place] = json!({"outputs": flat});
+        }
+    }
+    Ok(json!({"streams": latest}))
 }
 
 fn numbers(view: &View) -> Value {

@@ -103,6 +103,16 @@ public final class Session implements AutoCloseable {
     }
 
     /**
+     * Open a pool, which steps many streams as one batch.
+     *
+     * @throws RnnxException {@code whole-only}, {@code no-batch}, {@code shared-state}, {@code shared-output} or
+     *     {@code session-closed}
+     */
+    public Pool pool() {
+        return new Pool(this);
+    }
+
+    /**
      * Start a text; the same seed gives the same text in every language.
      *
      * @param seed unsigned 64 bits

@@ -20,9 +20,9 @@ import rnnx.Contract.State;
  * running is refused with {@code stream-busy}, and one after {@link #close} with {@code stream-closed}.
  */
 public final class Stream implements AutoCloseable {
-    private static final int OPEN = 0;
-    private static final int BUSY = 1;
-    private static final int CLOSED = 2;
+    static final int OPEN = 0;
+    static final int BUSY = 1;
+    static final int CLOSED = 2;
 
     private final Session session;
     private final Contract contract;
@@ -352,7 +352,7 @@ public final class Stream implements AutoCloseable {
         }
     }
 
-    private void enter() {
+    void enter() {
         if (gate.compareAndSet(OPEN, BUSY)) {
             return;
         }
@@ -368,6 +368,64 @@ public final class Stream implements AutoCloseable {
                 "one thread at a time on a stream",
                 "a call while another is running",
                 "open a stream for each thread; they share the session");
+    }
+
+    void leave() {
+        gate.set(OPEN);
+    }
+
+    /** The size of a dimension that was bound, or null. */
+    Integer size(String name) {
+        return sizes.get(name);
+    }
+
+    void requireNoneWaits() {
+        waiting.requireNone();
+    }
+
+    /** Check the inputs of a step, and return the size of every dimension. */
+    Map<String, Integer> matchStep(Map<String, Tensor> inputs) {
+        Map<String, Integer> found = Checks.matchInputs(contract, inputs, sizes, false);
+        Checks.checkValues(contract, inputs, 1);
+        return found;
+    }
+
+    /** Step a batch whose rows are the states of these streams, and hand each what came of its row. */
+    List<Map<String, Tensor>> stepRows(List<Stream> streams, Map<String, Tensor> inputs) {
+        List<Shapes.Pieces> pieces = new ArrayList<>();
+        for (int index = 0; index < starts.size(); index++) {
+            State state = contract.states().get(index);
+            int axis = Shapes.axisIndex(state.shape(), "batch");
+            pieces.add(Shapes.Pieces.of(starts.get(index).sizes(), axis, 1, state.dtype().size));
+            for (int row = 0; row < streams.size(); row++) {
+                Stream stream = streams.get(row);
+                pieces.get(index)
+                        .put(sides.get(side).get(index).data(), row, stream.sides.get(stream.side).get(index).data());
+            }
+        }
+        Map<String, Tensor> outputs = step(inputs);
+        List<Map<String, Tensor>> found = new ArrayList<>();
+        for (int row = 0; row < streams.size(); row++) {
+            Map<String, Tensor> own = new LinkedHashMap<>();
+            for (Output output : contract.outputs()) {
+                Tensor value = outputs.get(output.name());
+                int axis = Shapes.axisIndex(contract.callerShape(output, false), "batch");
+                int[] shape = value.sizes().clone();
+                shape[axis] = 1;
+                Tensor part = Tensor.zeros(output.dtype(), shape);
+                Shapes.Pieces.of(value.sizes(), axis, 1, output.dtype().size).take(value.data(), row, part.data());
+                own.put(output.name(), part);
+            }
+            found.add(own);
+            Stream stream = streams.get(row);
+            for (int index = 0; index < starts.size(); index++) {
+                pieces.get(index)
+                        .take(sides.get(side).get(index).data(), row, stream.sides.get(1 - stream.side).get(index).data());
+            }
+            stream.side = 1 - stream.side;
+            stream.position++;
+        }
+        return found;
     }
 
     /** The latest call, or one of other sizes in its place, filled with these inputs. */

@@ -65,6 +65,28 @@ class StreamTest {
     }
 
     @Test
+    void aRefusedStepOfAPoolMovesNoStream() {
+        try (Session session = open("gru.onnx"); Session other = open("gru.onnx"); Pool pool = session.pool();
+                Stream first = session.stream(); Stream second = session.stream(); Stream alien = other.stream();
+                Stream wide = session.streamWith().batch(2).open()) {
+            Map<String, Tensor> x = Map.of("x", frame(0, 1, 4));
+            expect("streams-disagree", () -> pool.step(Map.of(first, x, alien, x)));
+            expect("streams-disagree", () -> pool.step(Map.of(first, x, wide, x)));
+            expect("unknown-input", () -> pool.step(Map.of(first, x, second, Map.of("z", frame(0, 1, 4)))));
+            assertEquals(0, first.position());
+            Map<Stream, Map<String, Tensor>> outputs = pool.step(Map.of(first, x, second, x));
+            assertArrayEquals(outputs.get(first).get("y").floats(), outputs.get(second).get("y").floats());
+            assertEquals(1, first.position());
+            assertEquals(Map.of(), pool.step(Map.of()));
+            second.close();
+            expect("stream-closed", () -> pool.step(Map.of(first, x, second, x)));
+            first.step(x);
+            pool.close();
+            expect("stream-closed", () -> pool.step(Map.of(first, x)));
+        }
+    }
+
+    @Test
     void resetGoesBackToTheStartAndRowsAlone() {
         try (Session session = open("gru.onnx"); Stream stream = session.streamWith().batch(3).open()) {
             float[] first = step(stream, 0);

@@ -16,6 +16,7 @@ import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.function.Function;
+import rnnx.Pool;
 import rnnx.Replayer;
 import rnnx.RnnxException;
 import rnnx.Sampler;
@@ -31,7 +32,7 @@ public final class Replay {
     private static final int ATTEMPTS = 1_000_000; // steps after which two threads should have met
     private static final Set<String> FLAGS = Set.of(
             "chunks", "provider", "feed", "times", "misuse", "restore", "snapshot", "after", "text", "length",
-            "temperature", "seed", "draw", "count", "entries", "omit");
+            "temperature", "seed", "draw", "count", "entries", "omit", "together");
 
     private final List<String> files = new ArrayList<>();
     private final Map<String, String> flags = new HashMap<>();
@@ -88,6 +89,9 @@ public final class Replay {
             if (flags.containsKey("text")) {
                 return text(session);
             }
+            if (flags.containsKey("together")) {
+                return together(session);
+            }
             if (flags.containsKey("feed") || flags.containsKey("misuse")) {
                 return feed(session);
             }
@@ -98,7 +102,7 @@ public final class Replay {
                 }
             }
             if (files.size() < 2) {
-                throw usage("a trace, or one of --feed, --misuse, --restore, --text", "none");
+                throw usage("a trace, or one of --feed, --together, --misuse, --restore, --text", "none");
             }
             return trace(session);
         }
@@ -160,7 +164,7 @@ public final class Replay {
     private Map<String, Object> feed(Session session) {
         Map<String, Tensor> inputs = Map.of();
         if (flags.containsKey("feed")) {
-            inputs = TensorFile.decode(Session.readFile(Path.of(flags.get("feed")), "a feed"), "a feed").tensors();
+            inputs = readFeed(flags.get("feed"));
         }
         try (Stream stream = session.stream()) {
             String misuse = flags.getOrDefault("misuse", "");
@@ -180,15 +184,49 @@ public final class Replay {
             if (flush) {
                 outputs = stream.flush();
             }
-            Map<String, Object> flat = new LinkedHashMap<>();
-            for (Map.Entry<String, Tensor> output : outputs.entrySet()) {
-                List<Object> values = new ArrayList<>();
-                for (int index = 0; index < output.getValue().count(); index++) {
-                    values.add(Replayer.plain(output.getValue(), index));
-                }
-                flat.put(output.getKey(), values);
+            return flat(outputs);
+        }
+    }
+
+    private static Map<String, Tensor> readFeed(String path) {
+        return TensorFile.decode(Session.readFile(Path.of(path), "a feed"), "a feed").tensors();
+    }
+
+    private static Map<String, Object> flat(Map<String, Tensor> outputs) {
+        Map<String, Object> flat = new LinkedHashMap<>();
+        for (Map.Entry<String, Tensor> output : outputs.entrySet()) {
+            List<Object> values = new ArrayList<>();
+            for (int index = 0; index < output.getValue().count(); index++) {
+                values.add(Replayer.plain(output.getValue(), index));
             }
-            return Map.of("outputs", flat);
+            flat.put(output.getKey(), values);
+        }
+        return Map.of("outputs", flat);
+    }
+
+    /** Step a stream for each of the files as one batch; each begins and pauses in rounds of its own. */
+    private Map<String, Object> together(Session session) {
+        try (Pool pool = session.pool()) {
+            List<Stream> streams = new ArrayList<>();
+            List<Map<String, Tensor>> feeds = new ArrayList<>();
+            for (String path : flags.get("together").split(",")) {
+                feeds.add(readFeed(path));
+                streams.add(session.stream());
+            }
+            Map<Stream, Map<String, Tensor>> latest = new LinkedHashMap<>();
+            streams.forEach(stream -> latest.put(stream, Map.of()));
+            int times = number("times", 1, Integer::parseUnsignedInt);
+            for (int turn = 0; turn < times; turn++) {
+                Map<Stream, Map<String, Tensor>> inputs = new LinkedHashMap<>();
+                for (int place = 0; place < streams.size() && place <= turn; place++) {
+                    if ((turn + place) % 3 != 2) {
+                        inputs.put(streams.get(place), feeds.get(place));
+                    }
+                }
+                latest.putAll(pool.step(inputs));
+            }
+            streams.forEach(Stream::close);
+            return Map.of("streams", latest.values().stream().map(Replay::flat).toList());
         }
     }
 
