@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import sys
 from importlib.metadata import version
@@ -123,3 +124,56 @@ def test_a_page_names_its_packages_with_their_versions(recipes: ModuleType) -> N
     for text in ("Packages: `a`\n\n", "Packages: none\n\n", "`a==1`\n\n"):
         with pytest.raises(SystemExit, match="name==version"):
             recipes.pinned(text)
+
+
+NETWORKS = '''"""numpy==1 other==2"""
+
+
+def streams():
+    import torch
+
+    return torch.nn.GRU(4, 3, batch_first=True), {"inputs": {"input": "float32[batch, time, 4]"}}
+
+
+def whole():
+    import torch
+
+    layer = torch.nn.GRU(4, 3, batch_first=True, bidirectional=True)
+    return layer, {"inputs": {"input": "float32[batch, time, 4]"}}
+
+
+def refused():
+    import torch
+
+    return torch.nn.Linear(4, 3), {"inputs": {"wrong": "float32[batch, 4]"}}
+'''
+
+
+def test_the_table_of_what_was_tried_says_what_came_of_each_and_counts(
+    recipes: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = sys.modules["recipes_tried"]
+    (folder / "tried").mkdir()
+    (folder / "tried" / "numpy.py").write_text(NETWORKS)
+    page = folder / "README.md"
+    page.write_text(f"# Title\n\n{tried.MARK}\n\nOf 9 networks\n\n| of before |\n")
+    old = {"numpy 0": {"gone": ["streams", ""]}, "zlib 3": {"kept": ["streams", ""]}}
+    (folder / "tried.json").write_text(json.dumps(old))
+    for name, value in (("FOLDER", folder / "tried"), ("PAGE", page), ("OUTCOMES", folder / "tried.json")):
+        monkeypatch.setattr(tried, name, value)
+    monkeypatch.setattr(
+        tried, "_run_alone", lambda _, source, name, __: tried.outcome(source, name), raising=True
+    )
+    asked: list[list[str]] = []
+    tried.run_tried([], lambda _, packages: asked.append(packages))
+    assert asked == [["numpy==1", "other==2"]]
+    text = page.read_text()
+    assert text.startswith(
+        f"# Title\n\n{tried.MARK}\n\nOf 4 networks 3 are exported, 1 for whole sequences only."
+    )
+    assert "| numpy 1 | streams | whole | refused: 'wrong' |\n| zlib 3 | kept |  |  |\n" in text
+    assert "before" not in text
+    assert "gone" not in text
+    tried.run_tried(["another"], lambda _, packages: asked.append(packages))
+    assert page.read_text() == text
+    assert len(asked) == 1
