@@ -66,6 +66,23 @@ def said(*words: str | Path, cwd: Path, env: dict[str, str] | None = None) -> st
     return done.stdout
 
 
+def test_node_finds_the_engine_of_a_program_that_has_it_as_a_link(tmp_path: Path) -> None:
+    """`npm install FOLDER` makes a link; the engine that the program has does not lie above the folder."""
+    prepare("node")
+    copied("node", tmp_path / "elsewhere" / "rnnx")
+    packages = tmp_path / "app" / "node_modules"
+    packages.mkdir(parents=True)
+    (packages / "rnnx").symlink_to(tmp_path / "elsewhere" / "rnnx")
+    shutil.copyfile(GOLDEN / "gru.onnx", tmp_path / "app" / "gru.onnx")
+    program = tmp_path / "app" / "program.mjs"
+    program.write_text('import { open } from "rnnx";\nconsole.log((await open("gru.onnx")).id);\n')
+    refused = subprocess.run(["node", program], cwd=program.parent, capture_output=True, text=True)
+    assert "expected the package onnxruntime-node; found none" in refused.stderr
+    for name in ("onnxruntime-node", "onnxruntime-common"):
+        (packages / name).symlink_to(RUNTIMES / "node" / "node_modules" / name)
+    assert said("node", program, cwd=program.parent).startswith("sha256:")
+
+
 USE = """
 import { VERSION, Tensor, open, type Session } from "rnnx";
 

@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import * as fs from "node:fs/promises";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { getSystemErrorMap } from "node:util";
 import { RnnxError, firstLine } from "./error.js";
 import { sizeBeside } from "./external-files.js";
@@ -39,7 +39,7 @@ async function loadOnnxRuntime() {
   // Official builds report their use over the network unless this says otherwise before they are loaded.
   process.env.ORT_DISABLE_TELEMETRY ??= "1";
   try {
-    const ort = await import("onnxruntime-node");
+    const ort = await importOnnxRuntime();
     // What goes wrong is thrown; nothing is printed beside it.
     if (ort.env.logLevel === "warning") ort.env.logLevel = "fatal";
     return ort;
@@ -55,12 +55,43 @@ async function loadOnnxRuntime() {
 }
 
 /**
+ * The package, from where this one lies, else from where the program does: `npm install FOLDER` makes a link, and
+ * what lies beside the link is not beside its folder.
+ */
+async function importOnnxRuntime() {
+  try {
+    return await import("onnxruntime-node");
+  } catch (error) {
+    const place = resolved("onnxruntime-node", program());
+    if (place === null) throw error;
+    return import(pathToFileURL(place).href);
+  }
+}
+
+/** The file that was started, or what would be one in its folder. */
+const program = () => process.argv[1] ?? join(process.cwd(), "program.js");
+
+/**
+ * Where a module is found from a file, or null.
+ * @param {string} name
+ * @param {string} from
+ */
+function resolved(name, from) {
+  try {
+    return createRequire(from).resolve(name);
+  } catch {
+    return null;
+  }
+}
+
+/**
  * What was found instead of a CUDA that works. The binding says the same of a library that is not there and of one
  * that cannot be loaded.
  * @param {string} reason
  */
 function whyNoCuda(reason) {
-  const binding = createRequire(import.meta.url).resolve("onnxruntime-node/package.json");
+  const manifest = "onnxruntime-node/package.json";
+  const binding = resolved(manifest, import.meta.url) ?? resolved(manifest, program()) ?? "";
   const name = process.platform === "win32" ? "onnxruntime_providers_cuda.dll" : "libonnxruntime_providers_cuda.so";
   const library = join(dirname(binding), "bin", "napi-v6", process.platform, process.arch, name);
   return existsSync(library) ? reason : "an ONNX Runtime built without CUDA";
