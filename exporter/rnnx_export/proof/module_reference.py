@@ -132,7 +132,8 @@ class ChunkReference(ModuleReference):
 
 def runs_chunks(plan: Plan) -> bool:
     """Whether the plan's states are carried from chunk to chunk, and not from step to step only."""
-    return plan.has_time and not (plan.whole_only or plan.loops or plan.step_graph is not None)
+    stepped = plan.loops or plan.step_graph is not None or plan.delay is not None
+    return plan.has_time and not (plan.whole_only or stepped)
 
 
 @contextlib.contextmanager
