@@ -16,6 +16,8 @@ import importlib.util
 import io
 import json
 import re
+import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,7 +29,7 @@ FOLDER = Path(__file__).resolve().parent / "tried"
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "recipes" / "README.md"
 OUTCOMES = PAGE.with_name("tried.json")
 MARK = "<!-- written by scripts/recipes --tried -->"
-LIMIT = 240  # seconds for a network
+LIMIT = 240  # seconds of processor time for a network
 
 
 def run_tried(names: Sequence[str], make_environment: Callable[[Path, list[str]], Path]) -> None:
@@ -52,16 +54,15 @@ def run_tried(names: Sequence[str], make_environment: Callable[[Path, list[str]]
 
 def _run_alone(python: Path, source: Path, name: str, folder: str) -> tuple[str, str]:
     words = [str(python), __file__, str(source), name]
-    try:
-        done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=LIMIT)
-    except subprocess.TimeoutExpired:
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
+    said = done.stdout.splitlines()[-1:] if done.returncode == 0 else []
+    if done.returncode == -signal.SIGXCPU:
         found = ("refused", f"longer than {LIMIT} s")
-    else:
-        said = done.stdout.splitlines()[-1:] if done.returncode == 0 else []
-        if not said:
-            raise SystemExit(f"{source.stem}, {name}: exit {done.returncode}\n{done.stderr[-2000:]}")
+    elif said:
         kind, because = json.loads(said[0])
         found = (kind, because)
+    else:
+        raise SystemExit(f"{source.stem}, {name}: exit {done.returncode}\n{done.stderr[-2000:]}")
     print(f"{source.stem}, {name}: {', '.join(part for part in found if part)}", file=sys.stderr)
     return found
 
@@ -115,6 +116,7 @@ def table(known: dict[str, dict[str, tuple[str, str]]]) -> str:
 
 
 if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_CPU, (LIMIT, LIMIT + 10))
     with contextlib.redirect_stdout(io.StringIO()):
         found = outcome(Path(sys.argv[1]), sys.argv[2])
     print(json.dumps(found))

@@ -122,3 +122,28 @@ def test_table_aligns_its_columns() -> None:
 )
 def test_clock(seconds: float, text: str) -> None:
     assert console.clock(seconds) == text
+
+
+def test_stages_replace_each_other_on_a_terminal_and_leave_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "40")
+    with console.stages("exporting net.py:Net") as told:
+        told("find states")
+        told("direct: a stage whose name is much too long for the line")
+    shown = terminal.getvalue()
+    assert "\n" not in shown
+    frames = shown.split("\r\033[K")
+    assert frames[1] == "exporting net.py:Net  find states  0:00"
+    assert all(len(frame) <= 39 for frame in frames)
+    assert frames[-1] == ""
+
+
+@pytest.mark.parametrize(("quiet", "line"), [(False, "exporting net.py:Net\n"), (True, "")])
+def test_stages_elsewhere_are_the_label_alone(
+    quiet: bool, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with console.stages("exporting net.py:Net", quiet=quiet) as told:
+        told("find states")
+    assert capsys.readouterr().err == line

@@ -22,6 +22,7 @@ from cases.leak import leak_contract, leak_graph
 from conftest import REPOSITORY
 from rnnx.cli import VERBS
 from rnnx.formats.trace_file import Trace, encode_trace, read_trace
+from rnnx.formats.wav_file import Wav, encode_wav
 from rnnx.model import contract as contracts
 from rnnx.model.contract import StateSpec
 from rnnx.model.onnx_file import write_contract
@@ -264,6 +265,9 @@ def poet(folder: Path) -> Path:
     ):
         result = CliRunner().invoke(app, shrink(shlex.split(line)))
         assert result.exit_code == 0, result.stderr
+    shutil.copy(REPOSITORY / "parity_tests/golden/hops.onnx", folder / "voice.onnx")
+    noisy = Wav(np.zeros((250, 1), np.float32), rate=16000)
+    (folder / "noisy.wav").write_bytes(encode_wav(noisy))
     return folder / "poet.onnx"
 
 

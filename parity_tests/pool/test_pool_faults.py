@@ -55,6 +55,9 @@ def test_two_threads_on_one_pool_are_an_error() -> None:
     ]
     for call in calls:
         refused(call, StreamError, "stream-busy")
+    with pytest.raises(StreamError) as told:
+        pool.open()
+    assert "take turns" in told.value.fix, "another pool has none of its streams"
     go.set()
     thread.join()
     plan.run = run

@@ -216,4 +216,4 @@ def test_inspect_shows_ranges_as_specs_have_them(command: Callable[..., Result])
 def test_the_header_of_compiled_c_shows_ranges_beside_the_inputs() -> None:
     contract = read_contract(read_model(MODEL))
     ports = signature(contract, {"batch": 1}, {}).inputs
-    assert [port.range for port in ports] == [" in 0..36", " in -3..3", " in 0.25..1"]
+    assert [port.remark for port in ports] == [" in 0..36", " in -3..3", " in 0.25..1"]

@@ -72,7 +72,7 @@ def run(
 
         rnnx run poet.onnx --prompt "def " --length 400 --temperature 0.7 --seed 7
         rnnx run denoiser.onnx --input noisy.npy --output clean.npy --save-state s.safetensors
-        rnnx run denoiser.onnx --input noisy.wav --output clean.wav --pad
+        rnnx run voice.onnx --input noisy.wav --output clean.wav --pad
         rnnx run denoiser.onnx --pool --input recordings/ --output cleaned/
     """
     import rnnx
