@@ -2,8 +2,8 @@
 
 Runs of a network cost as often as its weights are read. Here the file runs free once beside all that it is
 held to, the module runs in chunks, and single steps are computed as the rows of one batch: those of the
-module from each of the states that the file itself went through. docs/decisions/0017-the-proof-reads-weights-seldom.md says why
-nothing less is seen.
+module from each of the states that the file itself went through. Why nothing less is seen stands in
+docs/decisions/0017-the-proof-reads-weights-seldom.md.
 """
 
 from __future__ import annotations
