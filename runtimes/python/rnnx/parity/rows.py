@@ -83,7 +83,7 @@ class Rows:
 
 def can_join(contract: Contract) -> bool:
     """Whether every value of a model has rows of its own."""
-    specs = [*contract.outputs, *contract.states]
+    specs: list[OutputSpec | StateSpec] = [*contract.outputs, *contract.states]
     taken = [spec for spec in contract.inputs if has_steps(contract, spec)]
     return (
         not any(spec.role for spec in contract.inputs)
