@@ -47,18 +47,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(autouse=True, scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A cache that the tests of what is computed share: each library is built once."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RNNX_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.delenv("CC", raising=False)
-        yield
-
-
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A cache of its own for a test of how libraries are built; the caller kept for a process is forgotten."""
+    """A cache of its own for a test of builds; the caller that is kept for a process is forgotten."""
     monkeypatch.setenv("RNNX_CACHE", str(tmp_path / "cache"))
     caller.extension.cache_clear()
     yield tmp_path / "cache" / "native"

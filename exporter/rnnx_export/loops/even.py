@@ -41,7 +41,8 @@ def _operators(plan: Plan, steps: int) -> int:
     """Return how many operators a call of so many steps runs."""
     inputs, states = draw(plan, 5, {**plan.sizes, "time": steps})
     program = Program(plan)
-    with quiet(), torch.no_grad(), _Counting() as counting:
+    counting = _Counting()
+    with quiet(), torch.no_grad(), counting:
         program(*inputs.values(), *states.values())
     return counting.count
 
