@@ -52,7 +52,12 @@ def convert(exported: torch.export.ExportedProgram) -> ir.Model:
 
 
 def _is_plain(graph: torch.fx.Graph) -> bool:
-    """Whether each operator of a graph has an ONNX form as it is, and none writes to its arguments."""
+    """Whether each operator of a graph has an ONNX form as it is, and none writes to its arguments.
+
+    Forms are of real numbers: those of complex ones, where there are any, come of taking operators apart.
+    """
+    if any(dtype.is_complex for dtype in _dtypes(graph)):
+        return False
     called = [node.target for node in graph.nodes if node.op not in ("placeholder", "output")]
     return all(
         (target in _taken() or target in _UNTRANSLATED)
@@ -63,13 +68,18 @@ def _is_plain(graph: torch.fx.Graph) -> bool:
 
 def _is_of_one_float(graph: torch.fx.Graph) -> bool:
     """Whether every tensor of a graph is of one floating dtype, so that none is promoted to another's."""
+    dtypes = _dtypes(graph)
+    return len(dtypes) == 1 and dtypes.pop().is_floating_point
+
+
+def _dtypes(graph: torch.fx.Graph) -> set[torch.dtype]:
+    """Return the dtypes of the tensors of a graph."""
     values = itertools.chain.from_iterable(
         value if isinstance(value, (tuple, list)) else [value]
         for node in graph.nodes
         if (value := node.meta.get("val")) is not None
     )
-    dtypes = {value.dtype for value in values if isinstance(value, torch.Tensor)}
-    return len(dtypes) == 1 and dtypes.pop().is_floating_point
+    return {value.dtype for value in values if isinstance(value, torch.Tensor)}
 
 
 @functools.cache
