@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -12,9 +12,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cases.leak import leak_model
+from support import kept
+from support.kept import ON_CI
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-ON_CI = os.environ.get("CI", "").lower() in ("1", "true")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -42,6 +43,21 @@ def not_run(reason: str) -> NoReturn:
 
 
 @pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The temporary folder of this run, which its workers share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session", autouse=True)
+def native_cache(base: Path) -> Iterator[None]:
+    """Models are built as C for the tests alone: the user's own cache stays as it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RNNX_CACHE", str(kept.folder("native", base)))
+        yield
+
+
+@pytest.fixture(scope="session")
 def tool() -> Callable[[str], str]:
     """Find a program outside Python; where it is missing the test is skipped, on CI it fails."""
 
@@ -63,13 +79,11 @@ def command() -> Callable[..., Result]:
 
 
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Export a case by name, once in a run, for tests that only read the file."""
+def exported(base: Path) -> Callable[[str], Path]:
+    """Export a case by name, once for as long as its sources stay, for tests that only read the file."""
     from support.exported_cases import exported_case
 
-    base = tmp_path_factory.getbasetemp()
-    kept = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cases"
-    return lambda name: exported_case(name, kept)
+    return lambda name: exported_case(name, kept.exports(base))
 
 
 @pytest.fixture

@@ -34,7 +34,8 @@ def main(languages: list[str]) -> int:
     """Build the files of some languages, or of all, and put them in the place of dist/."""
     unknown = [name for name in languages if name not in BUILDERS]
     if unknown:
-        print(f"release: expected languages of {', '.join(BUILDERS)}; found {', '.join(unknown)}; fix: name these")
+        known = ", ".join(BUILDERS)
+        print(f"release: expected languages of {known}; found {', '.join(unknown)}; fix: name these")
         return 2
     check_changelog()
     (ROOT / "build").mkdir(exist_ok=True)
@@ -58,7 +59,7 @@ def main(languages: list[str]) -> int:
 def check_changelog() -> None:
     """Stop if CHANGELOG.md has no section of this version."""
     if not re.search(rf"^## {re.escape(version)}\b", read("CHANGELOG.md"), re.MULTILINE):
-        sys.exit(f"release: expected '## {version}' in CHANGELOG.md; found none; fix: say what the release brings")
+        sys.exit(f"release: expected '## {version}' in CHANGELOG.md; found none; fix: say what it brings")
 
 
 def call(*words: str | Path, cwd: Path, **environment: str) -> str:
@@ -97,7 +98,8 @@ def c_and_cpp(work: Path, made: Path) -> None:
 def rust(work: Path, made: Path) -> None:
     """A crate; that it builds is shown by whoever installs it."""
     folder = shutil.copytree(RUNTIMES / "rust", work / "rust", ignore=BUILT)
-    call("cargo", "package", "--quiet", "--no-verify", "--allow-dirty", "--target-dir", work / "target", cwd=folder)
+    flags = ["--quiet", "--no-verify", "--allow-dirty", "--target-dir", work / "target"]
+    call("cargo", "package", *flags, cwd=folder)
     shutil.copy(work / "target" / "package" / f"rnnx-{version}.crate", made)
 
 
@@ -114,7 +116,8 @@ def go(work: Path, made: Path) -> None:
 def node(work: Path, made: Path) -> None:
     """An npm package, its declarations made from the sources."""
     folder = shutil.copytree(RUNTIMES / "node", work / "node", ignore=BUILT)
-    call("npm", "install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefer-offline", cwd=folder)
+    flags = ["--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefer-offline"]
+    call("npm", "install", *flags, cwd=folder)
     call("npm", "pack", "--silent", "--pack-destination", made, cwd=folder)
     (made / f"rnnx-{version}.tgz").rename(made / f"rnnx-npm-{version}.tgz")
 
@@ -179,7 +182,8 @@ def dependencies() -> Iterator[tuple[str, str, str]]:
     space = "{http://maven.apache.org/POM/4.0.0}"
     for found in ElementTree.fromstring(read("runtimes/java/pom.xml")).iter(f"{space}dependency"):
         if found.find(f"{space}scope") is None:
-            group, name, exact = (found.findtext(f"{space}{tag}", "") for tag in ("groupId", "artifactId", "version"))
+            fields = (found.findtext(f"{space}{tag}", "") for tag in ("groupId", "artifactId", "version"))
+            group, name, exact = fields
             yield "maven", f"{group}:{name}", exact
 
 

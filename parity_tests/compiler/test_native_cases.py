@@ -42,13 +42,6 @@ def parameters(cases: list[Case]) -> list[Any]:
     ]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RNNX_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 def test_the_cases_that_always_run_are_cases() -> None:
     assert {case.name for case in STREAMING} >= ALWAYS
 

@@ -47,11 +47,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A cache of its own for each test, and the caller that is kept for a process forgotten."""
+    """A cache of its own for a test of builds; the caller that is kept for a process is forgotten."""
     monkeypatch.setenv("RNNX_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("CC", raising=False)
     caller.extension.cache_clear()
     yield tmp_path / "cache" / "native"
     caller.extension.cache_clear()
@@ -159,6 +158,7 @@ def test_a_build_that_fails_leaves_nothing(model: Path, home: Path, monkeypatch:
     assert list(home.iterdir()) == []
 
 
+@pytest.mark.usefixtures("home")
 def test_no_compiler_is_an_error_that_names_the_package(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(ProviderError, match="apt install gcc") as caught:
@@ -169,6 +169,7 @@ def test_no_compiler_is_an_error_that_names_the_package(model: Path, monkeypatch
         rnnx.load(model, "native")
 
 
+@pytest.mark.usefixtures("home")
 def test_a_cache_that_cannot_be_written_is_an_error(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,6 +181,7 @@ def test_a_cache_that_cannot_be_written_is_an_error(
     assert caught.value.code == "cache-not-writeable"
 
 
+@pytest.mark.usefixtures("home")
 def test_the_cache_lies_where_caches_lie(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("RNNX_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -189,6 +191,7 @@ def test_the_cache_lies_where_caches_lie(monkeypatch: pytest.MonkeyPatch, tmp_pa
         assert build_cache.cache_folder() == Path.home() / ".cache" / "rnnx"
 
 
+@pytest.mark.usefixtures("home")
 def test_it_works_through_ctypes_without_python_headers(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     want = rnnx.load(model, "native").stream().run(frames(30))["y"]
     caller.extension.cache_clear()
@@ -242,6 +245,7 @@ def test_streams_in_threads_do_not_disturb_each_other(model: Path) -> None:
     assert wrong == []
 
 
+@pytest.mark.usefixtures("home")
 def test_what_c_does_not_have_is_refused_when_loading(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
     from rnnx_native.lowering.lower import OPS
 
@@ -388,6 +392,7 @@ def test_a_cache_that_cannot_be_written_says_so(
     assert refusal.value.code == "cache-not-writeable"
 
 
+@pytest.mark.usefixtures("home")
 def test_a_user_without_a_home_is_told_to_name_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     def none() -> Path:
         raise RuntimeError("Could not determine home directory.")

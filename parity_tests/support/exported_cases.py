@@ -1,32 +1,22 @@
-"""Cases exported once in a run, by whichever test asks first; all that only read the file share it."""
+"""Cases exported once, by whichever test asks first; all that only read the file share it."""
 
 from __future__ import annotations
 
-import fcntl
-import tempfile
 from pathlib import Path
 
 import rnnx
 from rnnx.model.onnx_file import read_contract, read_model
+from support.kept import once
 from support.module_print import module_print, world_print
 from support.plain_torch import CASES, build
 
 
-def exported_case(name: str, kept: Path) -> Path:
-    """Return the file of a case in the folder `kept`, its trace beside it; what fails is not kept.
+def exported_case(name: str, folder: Path) -> Path:
+    """Return the file of a case in the folder where exports are kept, its trace beside it.
 
     However often it is asked for, the export that made it left the caller's module and PyTorch as they were.
     """
-    kept.mkdir(exist_ok=True)
-    folder = kept / name
-    with open(kept / f"{name}.lock", "w") as lock, tempfile.TemporaryDirectory(dir=kept) as place:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the workers of a parallel run share the folder
-        if not folder.is_dir():
-            made_in = Path(place) / "made"
-            made_in.mkdir()
-            _export(name, made_in)
-            made_in.rename(folder)
-    return folder / "model.onnx"
+    return once(folder / name, lambda made: _export(name, made)) / "model.onnx"
 
 
 def _export(name: str, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from rnnx.formats.trace_file import read_trace
 from rnnx.model.contract import Contract, step_shape
 from rnnx.model.onnx_file import read_contract, read_model
 from rnnx_native.compile import Compiled, compile_model
+from support import kept
 
 STRICT = ("-pedantic", "-Wall", "-Wextra", "-Werror")
 C99 = ("-std=c99", *STRICT)
@@ -51,15 +53,28 @@ def build(made: Compiled, *command: str, program: str = "test") -> Path:
     main = "example.c" if program == "example" else f"{made.name}_{program}.c"
     sources = [f"{made.name}.c", f"{made.name}_weights.c", main]
     target = made.folder / f"{program}_program"
+    texts = sorted(path for path in made.folder.iterdir() if path.suffix in (".c", ".h"))
+    parts = [
+        *(word.encode() for word in (_version(command[0]), *command, main)),
+        *map(Path.read_bytes, texts),
+    ]
+    return kept.program(target, parts, lambda: _built(made, target, [*command, *sources]))
+
+
+def _built(made: Compiled, target: Path, words: list[str]) -> None:
     result = subprocess.run(
-        [*command, *sources, "-lm", "-o", target.name],
+        [*words, "-lm", "-o", target.name],
         cwd=made.folder,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert result.returncode == 0, f"{' '.join(command)}: {result.stderr[:2000]}"
-    return target
+    assert result.returncode == 0, f"{' '.join(words)}: {result.stderr[:2000]}"
+
+
+@functools.cache
+def _version(compiler: str) -> str:
+    return subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
 
 
 def replay(made: Compiled, program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import torch
@@ -22,7 +23,8 @@ def advance(tracer: Tracer, lift: Lift, count: Any) -> Tensor:
 def with_past(tracer: Tracer, lift: Lift, x: Tensor, frames: int) -> Tensor:
     """Return [past, x] along time and leave its last `frames` frames as the next past."""
     joined = torch.cat([tracer.states[lift.names[0]], x], dim=lift.axis)
-    tracer.next_states[lift.names[0]] = joined[slices(joined, lift.axis, -frames, None)]
+    # Indexing would make a slice of each axis, which capture traces, converts and takes out again.
+    tracer.next_states[lift.names[0]] = torch.ops.aten.slice.Tensor(joined, lift.axis, -frames, sys.maxsize)
     return joined
 
 

@@ -140,7 +140,8 @@ def pad(tracer: Tracer, func: Callable[..., Any], args: Call, kwargs: dict[str, 
         lift = tracer.record("repeat", like=x, axes={axis: frames})
         return func(*args, **kwargs) if lift is None else _repeated(tracer, lift, x)
     if mode == "constant":
-        lift = tracer.record("front", like=func(*args, **kwargs), axes={axis: frames})
+        like = x if tracer.lifts else func(*args, **kwargs)  # only a run without lifts records its shape
+        lift = tracer.record("front", like=like, axes={axis: frames})
         if lift is not None:
             return _filled(tracer, lift, x, torch.full((), float(value or 0.0), dtype=x.dtype), frames)
     return NotImplemented

@@ -92,6 +92,7 @@ class Tracer(Protocol):
     """What a handler sees of the tracer that runs a module.
 
     Attributes:
+        lifts: by key, which calls take their memory from `states`; none while calls are only recorded.
         states: the states by name, with the shapes that their calls use.
         next_states: where a handler leaves what its call hands on.
         packing: packed sequences that are open.
@@ -104,6 +105,7 @@ class Tracer(Protocol):
         delays: which values are late, where outputs are to be.
     """
 
+    lifts: dict[str, Lift]
     states: dict[str, Tensor]
     next_states: dict[str, Tensor]
     packing: Packing

@@ -7,19 +7,22 @@ expands once the weights are known.
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
+import operator
 import re
 from typing import Any
 
 import onnx_ir as ir
 import torch
 from onnxscript import opset18
-from torch.onnx._internal.exporter import _core, _registration
+from torch.onnx._internal.exporter import _core, _decomp, _fx_passes, _registration
 
 from rnnx_export.capture import recurrent_ops  # noqa: F401  (defines the operators)
 from rnnx_export.diagnostics import Because, CaptureError, Reason, quiet, recorded_line, silent
 
 DOMAIN = "rnnx"
+_UNTRANSLATED = (operator.getitem, torch.ops.aten.sym_size.int)  # the converter looks through them
 _OPERATOR = re.compile(r"OpOverload\(op='([\w.]+)', overload='(\w+)'\)")
 
 
@@ -31,7 +34,14 @@ def convert(exported: torch.export.ExportedProgram) -> ir.Model:
     """
     try:
         with quiet(), silent():
-            return _core.exported_program_to_ir(exported, registry=_registry())
+            exported.graph.eliminate_dead_code()
+            if not _is_plain(exported.graph):
+                return _core.exported_program_to_ir(exported, registry=_registry())
+            # What torch's converter does before, without tracing the program once more to take nothing apart.
+            if not _is_of_one_float(exported.graph):
+                _fx_passes.insert_type_promotion_nodes(exported.graph_module)
+            _fx_passes.remove_assertion_nodes(exported.graph_module)
+            return _core._exported_program_to_onnx_program(exported, registry=_registry()).model
     except Exception as error:  # the converter wraps every kind of failure
         cause: BaseException = error
         while cause.__cause__ is not None:
@@ -39,6 +49,43 @@ def convert(exported: torch.export.ExportedProgram) -> ir.Model:
         said = " ".join(str(cause).split())
         reason = Reason.COMPLEX if "complex-valued" in said else Reason.NO_ONNX_FORM
         raise CaptureError(Because(_no_form(exported, said), reason)) from error
+
+
+def _is_plain(graph: torch.fx.Graph) -> bool:
+    """Whether each operator of a graph has an ONNX form as it is, and none writes to its arguments.
+
+    Forms are of real numbers: those of complex ones, where there are any, come of taking operators apart.
+    """
+    if any(dtype.is_complex for dtype in _dtypes(graph)):
+        return False
+    called = [node.target for node in graph.nodes if node.op not in ("placeholder", "output")]
+    return all(
+        (target in _taken() or target in _UNTRANSLATED)
+        and not (isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable)
+        for target in called
+    )
+
+
+def _is_of_one_float(graph: torch.fx.Graph) -> bool:
+    """Whether every tensor of a graph is of one floating dtype, so that none is promoted to another's."""
+    dtypes = _dtypes(graph)
+    return len(dtypes) == 1 and dtypes.pop().is_floating_point
+
+
+def _dtypes(graph: torch.fx.Graph) -> set[torch.dtype]:
+    """Return the dtypes of the tensors of a graph."""
+    values = itertools.chain.from_iterable(
+        value if isinstance(value, (tuple, list)) else [value]
+        for node in graph.nodes
+        if (value := node.meta.get("val")) is not None
+    )
+    return {value.dtype for value in values if isinstance(value, torch.Tensor)}
+
+
+@functools.cache
+def _taken() -> frozenset[Any]:
+    """Return the operators that have an ONNX form."""
+    return frozenset(_decomp.get_onnx_implemented_overloads(_registry()))
 
 
 def _no_form(exported: torch.export.ExportedProgram, text: str) -> str:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from rnnx_export.calls.kinds import SLOTS
 from rnnx_export.capture.program import capture, decomposed
 from rnnx_export.diagnostics import CaptureError
+from rnnx_export.loops.even import grows_evenly
 from rnnx_export.loops.matcher import Matcher
 from rnnx_export.loops.prefixes import STEP_COUNTS
 from rnnx_export.loops.unstack import MismatchError
@@ -69,7 +70,7 @@ def lift_loops(plans: Sequence[Plan], fits: Callable[[Plan], bool]) -> Plan | No
         plans: to look at, the better first.
         fits: whether a plan with what was found is good.
     """
-    left = list(plans)
+    left = [plan for plan in plans if grows_evenly(plan)]
     for steps in STEP_COUNTS:
         for plan in list(left):
             try:

@@ -7,7 +7,7 @@ import contextlib
 import copy
 import dataclasses
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -35,15 +35,19 @@ class Place:
         return ".".join(part for part in (self.module, self.attribute, *self.inside) if part)
 
 
-def copy_module(module: nn.Module) -> nn.Module:
+def copy_module(module: nn.Module, shared: Mapping[int, nn.Parameter] | None = None) -> nn.Module:
     """Return a deep copy; tensors that carry gradients' history are copied without it.
+
+    Args:
+        module: what to copy.
+        shared: by the id of a parameter, what stands for it in the copy.
 
     Raises:
         RefusedError: `not-exported`, of a module that cannot be copied.
     """
-    memo = {id(leaf): leaf.detach().clone() for leaf in _with_history(module)}
+    memo: dict[int, Any] = {id(leaf): leaf.detach().clone() for leaf in _with_history(module)}
     try:
-        return copy.deepcopy(module, memo)
+        return copy.deepcopy(module, memo | dict(shared or {}))
     except Exception as error:  # a class copies itself as it likes
         raise RefusedError(
             "not-exported",

@@ -90,6 +90,7 @@ class Subject:
             if tree is not None and any(leaf is None for _, leaf in flatten(tree))
         }
         self._remembering: list[str] = []
+        self._shared: dict[torch.dtype | None, dict[str, tuple[nn.Parameter, int]]] = {}
         for parameter in self.order:
             for kind in ("input", "state"):
                 if parameter in self.trees[kind]:
@@ -103,8 +104,14 @@ class Subject:
             )
 
     def fresh(self, dtype: torch.dtype | None = None) -> nn.Module:
-        """Return a new copy of the module in eval mode, its floats as `dtype` where one is given."""
-        module = attributes.copy_module(self.original)
+        """Return a new copy of the module in eval mode, its floats as `dtype` where one is given.
+
+        Copies share their parameters, which no call is known to write to.
+        """
+        if dtype is None and self.bfloat16:
+            # Computed in float32: engines have few bfloat16 kernels, and float32 holds every bfloat16.
+            dtype = torch.float32
+        module = attributes.copy_module(self.original, self._shared_parameters(dtype))
         module.eval()  # which may be the author's own, and return nothing
         for part in list(module.modules()):
             for name, child in part.named_children():
@@ -114,9 +121,6 @@ class Subject:
                 parameter.requires_grad_(False)
         for name in self._remembering:
             attributes.as_buffer(module, name)
-        if dtype is None and self.bfloat16:
-            # Computed in float32: engines have few bfloat16 kernels, and float32 holds every bfloat16.
-            dtype = torch.float32
         if dtype is not None:
             cast = functools.partial(in_precision, dtype)
             for part in (module, *unregistered(module)):
@@ -126,6 +130,24 @@ class Subject:
             if isinstance(part, nn.RNNBase):
                 part.check_forward_args = functools.partial(_check_call, part)  # type: ignore[method-assign]
         return module
+
+    def _shared_parameters(self, dtype: torch.dtype | None) -> dict[int, nn.Parameter]:
+        """Return what stands for each of the original's parameters, by its id.
+
+        One that was written to is made anew.
+        """
+        shared = self._shared.setdefault(dtype, {})
+        found = {}
+        for name, own in self.original.named_parameters():
+            if name in self._remembering or type(own) is not nn.Parameter:
+                continue
+            kept, version = shared.get(name, (None, -1))
+            if kept is None or kept._version != version:
+                value = own.detach().clone()
+                kept = nn.Parameter(value if dtype is None else in_precision(dtype, value), False)
+                shared[name] = (kept, kept._version)
+            found[id(own)] = kept
+        return found
 
     def note_remembering(self, written: Iterable[str]) -> bool:
         """Note parameters that calls wrote to: they hold memory, and are buffers from now on.

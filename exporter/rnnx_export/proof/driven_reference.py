@@ -16,14 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from rnnx.errors import InputError, ParityError
-from rnnx.model.shapes import from_steps, to_steps
 from rnnx.spelling import spelled
 from rnnx_export import refusals
 from rnnx_export.diagnostics import quiet
 from rnnx_export.module import attributes
 from rnnx_export.module.attributes import Place
 from rnnx_export.module.parts import parts
-from rnnx_export.module.spec import TensorSpec
 from rnnx_export.module.structure import flatten, part_at, replace
 from rnnx_export.module.subject import precision
 from rnnx_export.module.tensors import to_numpy
@@ -31,7 +29,9 @@ from rnnx_export.proof.module_reference import (
     Arrays,
     ModuleReference,
     StepReference,
+    chunk_rows,
     count_steps,
+    cut,
     drawn_rows,
     running,
     state_array,
@@ -83,7 +83,7 @@ class DrivenReference(ModuleReference):
         with contextlib.nullcontext() if chunked else _Resuming(module):
             for length in lengths:
                 tensors = {
-                    name: tensor_of(self._cut(inputs[name], spec, begin, length), spec, self.dtype)
+                    name: tensor_of(cut(inputs[name], spec, begin, length, chunked), spec, self.dtype)
                     for name, spec in subject.inputs.items()
                 }
                 place = "the inputs" if length == steps else f"the inputs from step {begin} on"
@@ -109,16 +109,6 @@ class DrivenReference(ModuleReference):
         arguments = subject.arguments(inputs, current)
         return {name: arguments[name] for name in self.convention.feedback}
 
-    def _cut(
-        self, value: np.ndarray[Any, Any], spec: TensorSpec, begin: int, length: int
-    ) -> np.ndarray[Any, Any]:
-        """Return what a call takes of an input's rows, [step, ...]."""
-        if spec.is_length:
-            return np.asarray(np.clip(value - begin, 0, length))
-        if not self.convention.has_time:
-            return np.asarray(value[begin])
-        return from_steps(value[begin : begin + length], spec.shape) if spec.has("time") else value
-
     def _shown(
         self, module: nn.Module, result: Any, arguments: Mapping[str, Any], length: int
     ) -> list[tuple[Arrays, Arrays]]:
@@ -129,7 +119,7 @@ class DrivenReference(ModuleReference):
         for output in convention.outputs:
             value = to_numpy(leaves[output.path])
             if output.spec.has("time"):
-                rows[output.name] = _late(_rows(value, output.spec, length), convention.delay)
+                rows[output.name] = _late(chunk_rows(value, output.spec, length), convention.delay)
             else:
                 last[output.name] = value
         ends: dict[str, np.ndarray[Any, Any]] = {}
@@ -162,13 +152,6 @@ def _handed_back(result: Any, passed: Any, feedback: Feedback) -> Any:
         return passed
     leaves = dict(flatten(result))
     return replace(passed, {own: leaves[path] for own, path in feedback.leaves.items()})
-
-
-def _rows(chunk: np.ndarray[Any, Any], spec: TensorSpec, steps: int) -> np.ndarray[Any, Any]:
-    """Return an output chunk as [step, ...] rows; a chunk that ends early is filled up with zeros."""
-    rows = to_steps(chunk, spec.shape)
-    missing = steps - len(rows)
-    return np.concatenate([rows, np.zeros((missing, *rows.shape[1:]), rows.dtype)]) if missing > 0 else rows
 
 
 def _late(rows: np.ndarray[Any, Any], delay: int) -> np.ndarray[Any, Any]:

@@ -26,6 +26,7 @@ from rnnx.parity.invariants import Check
 from rnnx.parity.lockstep import Failure
 from rnnx.parity.perturbed import advance
 from rnnx.parity.reference import Inputs, Reference64, States, Values
+from rnnx.parity.rows import Steps
 from rnnx.parity.verdict import Parity, with_file_check
 from rnnx.tolerance import error_beyond, level_of, relative_error
 from rnnx_export.diagnostics import first_line
@@ -117,6 +118,7 @@ def compare_in_float64(
     sizes: Mapping[str, int],
     initial: States,
     steps: int,
+    known: Steps | None = None,
 ) -> InFloat64:
     """Compare a file's graph with its network, both in float64.
 
@@ -131,6 +133,7 @@ def compare_in_float64(
         sizes: of batch and the free dimensions.
         initial: states to begin with, in full shape.
         steps: how many.
+        known: these steps of the network, from whatever states, where they were computed before.
     """
     if contract.whole_only:
         return InFloat64(reason="the model takes whole sequences only")
@@ -139,13 +142,13 @@ def compare_in_float64(
     flat = flat_graph(model, single=True)
     exact = _values(reference.plan.subject)
     others = [Rounding(seed, exact) for seed in range(_ROUNDINGS)]
-    rows: list[_Row] = []
-    states = initial
-    for step in range(steps):
-        own = advance(reference, contract, inputs, step, states)
-        true = advance(reference64, contract, inputs, step, states)
-        rows.append(_Row(graph_inputs(contract, inputs, sizes, step, step + 1, states), own, true))
-        states = own[1]
+    if known is None:
+        rows = _rows(contract, reference, reference64, inputs, sizes, initial, steps)
+    else:
+        rows = [
+            _Row(graph_inputs(contract, inputs, sizes, step, step + 1, before), own, true)
+            for step, (before, own, true) in enumerate(known.each(steps))
+        ]
     try:
         evaluators = [Evaluator(flat, other) for other in (None, *others)]
         stacked = _stacked(contract, rows)
@@ -166,6 +169,25 @@ class _Row(NamedTuple):
     feeds: Values
     own: tuple[Values, States]
     true: tuple[Values, States]
+
+
+def _rows(
+    contract: Contract,
+    reference: ModuleReference,
+    reference64: Reference64,
+    inputs: Inputs,
+    sizes: Mapping[str, int],
+    states: States,
+    steps: int,
+) -> list[_Row]:
+    """Return steps of the network from the states that it itself goes through."""
+    rows = []
+    for step in range(steps):
+        own = advance(reference, contract, inputs, step, states)
+        true = advance(reference64, contract, inputs, step, states)
+        rows.append(_Row(graph_inputs(contract, inputs, sizes, step, step + 1, states), own, true))
+        states = own[1]
+    return rows
 
 
 def _compared(contract: Contract, rows: Sequence[_Row], values: Sequence[Sequence[Values]]) -> InFloat64:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
+from onnx.reference.ops.op_conv import Conv
 from onnx.reference.ops.op_rnn import CommonRNN
 
 from rnnx.model.contract import Contract, default_array, resolve
@@ -79,6 +80,50 @@ def _relu(value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.asarray(np.maximum(value, 0))
 
 
+class _Conv(Conv):
+    """Conv over many rows as one product for each place of the kernel; the evaluator's takes row by row."""
+
+    def _run(
+        self,
+        x: np.ndarray[Any, Any],
+        weight: np.ndarray[Any, Any],
+        bias: np.ndarray[Any, Any] | None = None,
+        auto_pad: str | None = None,
+        dilations: Sequence[int] | None = None,
+        group: int | None = None,
+        kernel_shape: Sequence[int] | None = None,
+        pads: Sequence[int] | None = None,
+        strides: Sequence[int] | None = None,
+    ) -> tuple[np.ndarray[Any, Any]]:
+        if auto_pad not in (None, "NOTSET"):
+            return super()._run(  # type: ignore[no-any-return, no-untyped-call]
+                x, weight, bias, auto_pad, dilations, group, kernel_shape, pads, strides
+            )
+        axes, groups = x.ndim - 2, group or 1
+        steps, apart = list(strides or [1] * axes), list(dilations or [1] * axes)
+        before, after = (list(pads or [0] * 2 * axes)[part * axes : (part + 1) * axes] for part in (0, 1))
+        x = np.pad(x, [(0, 0), (0, 0), *zip(before, after, strict=True)])
+        kernel = weight.shape[2:]
+        sizes = [
+            (size - (width - 1) * gap - 1) // step + 1
+            for size, width, gap, step in zip(x.shape[2:], kernel, apart, steps, strict=True)
+        ]
+        rows, made, taken = len(x), weight.shape[0] // groups, weight.shape[1]
+        result = np.zeros((rows, groups, made, int(np.prod(sizes))), x.dtype)
+        for place in np.ndindex(*kernel):
+            windows = tuple(
+                slice(at * gap, at * gap + (size - 1) * step + 1, step)
+                for at, gap, size, step in zip(place, apart, sizes, steps, strict=True)
+            )
+            values = x[(slice(None), slice(None), *windows)].reshape(rows, groups, taken, -1)
+            result += weight[(..., *place)].reshape(groups, made, taken) @ values
+        result = result.reshape(rows, -1, *sizes)
+        return (result if bias is None else result + bias.reshape(-1, *(1 for _ in sizes)),)
+
+
+_Conv.__name__ = "Conv"  # the evaluator takes the operator's name from the class
+
+
 class Rounding:
     """Constants as they may be computed otherwise in their precision, each off by up to 64 of its epsilons.
 
@@ -121,7 +166,7 @@ class Evaluator:
         wide = onnx.ModelProto()
         wide.CopyFrom(model)
         _widen(wide.graph, other)
-        self._evaluator = ReferenceEvaluator(wide, new_ops=[_RNN])
+        self._evaluator = ReferenceEvaluator(wide, new_ops=[_RNN, _Conv])
 
     def __call__(self, feeds: Mapping[str, Any]) -> Values:
         """Return every value of the graph; the evaluator raises what it likes for what it cannot do."""

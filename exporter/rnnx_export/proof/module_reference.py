@@ -15,16 +15,17 @@ import torch
 from torch import Tensor
 
 from rnnx.errors import RnnxError
-from rnnx.model.shapes import to_steps
+from rnnx.model.shapes import from_steps, to_steps
 from rnnx_export import refusals
 from rnnx_export.diagnostics import quiet
 from rnnx_export.module.spec import TensorSpec
 from rnnx_export.module.subject import Subject, precision
 from rnnx_export.module.tensors import to_numpy
 from rnnx_export.states.export_plan import Plan
-from rnnx_export.states.program import step_program
+from rnnx_export.states.program import Program, step_program
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
+CHUNK = 16  # steps; states are seen as often
 
 
 def reference_name() -> str:
@@ -89,6 +90,52 @@ class StepReference(ModuleReference):
             )
 
 
+class ChunkReference(ModuleReference):
+    """A module advanced in chunks of a few steps, by the plan's lifts; states are shown where a chunk ends.
+
+    Args:
+        plan: what was found in the module, one that `runs_chunks`.
+        dtype: compute in this precision instead of the module's own.
+    """
+
+    def __init__(self, plan: Plan, dtype: torch.dtype | None = None) -> None:
+        super().__init__(plan, dtype)
+        self._program = Program(plan, plan.subject.fresh(dtype))
+
+    def steps(self, inputs: Arrays, states: Arrays) -> Iterator[tuple[Arrays, Arrays]]:
+        """Yield outputs after each step; those without time, and states, after each chunk."""
+        plan, steps = self.plan, count_steps(self.plan, inputs)
+        carried = [tensor_of(states[state.name], state.spec, self.dtype) for state in plan.states]
+        for begin in range(0, steps, CHUNK):
+            length = min(CHUNK, steps - begin)
+            arguments = [
+                tensor_of(cut(inputs[name], spec, begin, length, True), spec, self.dtype)
+                for name, spec in plan.subject.inputs.items()
+            ]
+            place = f"the inputs from step {begin} on"
+            with running(plan.subject, arguments, place), quiet(), precision(self.dtype):
+                result = self._program(*arguments, *carried)
+            carried = list(result[len(plan.outputs) :])
+            rows, last = {}, {}
+            for output, value in zip(plan.outputs, result, strict=False):
+                if output.spec.has("time"):
+                    rows[output.name] = chunk_rows(to_numpy(value), output.spec, length)
+                else:
+                    last[output.name] = to_numpy(value)
+            for step in range(length - 1):
+                yield {name: each[step] for name, each in rows.items()}, {}
+            yield (
+                {name: each[-1] for name, each in rows.items()} | last,
+                {s.name: state_array(value, s.spec) for s, value in zip(plan.states, carried, strict=True)},
+            )
+
+
+def runs_chunks(plan: Plan) -> bool:
+    """Whether the plan's states are carried from chunk to chunk, and not from step to step only."""
+    stepped = plan.loops or plan.step_graph is not None or plan.delay is not None
+    return plan.has_time and not (plan.whole_only or stepped)
+
+
 @contextlib.contextmanager
 def running(subject: Subject, inputs: Sequence[Tensor], place: str) -> Iterator[None]:
     """Say which inputs they were if the module fails on them; the user's own code may do so in any way."""
@@ -133,6 +180,24 @@ def drawn_rows(
             rows = [to_numpy(draw(spec, sizes, generator)) for _ in range(sizes["time"])]
             arrays[name] = np.stack(rows)
     return arrays
+
+
+def cut(
+    value: np.ndarray[Any, Any], spec: TensorSpec, begin: int, length: int, chunked: bool
+) -> np.ndarray[Any, Any]:
+    """Return what a call of `length` steps takes of an input's rows, [step, ...]; a step model takes one."""
+    if spec.is_length:
+        return np.asarray(np.clip(value - begin, 0, length))
+    if not chunked:
+        return np.asarray(value[begin])
+    return from_steps(value[begin : begin + length], spec.shape) if spec.has("time") else value
+
+
+def chunk_rows(chunk: np.ndarray[Any, Any], spec: TensorSpec, steps: int) -> np.ndarray[Any, Any]:
+    """Return an output chunk as [step, ...] rows; a chunk that ends early is filled up with zeros."""
+    rows = to_steps(chunk, spec.shape)
+    missing = steps - len(rows)
+    return np.concatenate([rows, np.zeros((missing, *rows.shape[1:]), rows.dtype)]) if missing > 0 else rows
 
 
 def row_of(value: np.ndarray[Any, Any], spec: TensorSpec, step: int, plan: Plan) -> np.ndarray[Any, Any]:

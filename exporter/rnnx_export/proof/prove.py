@@ -23,6 +23,7 @@ from rnnx.model.onnx_file import write_contract
 from rnnx.model.shapes import chunk_shape, to_steps
 from rnnx.parity.compare import Comparison, Reference, compare_runtimes
 from rnnx.parity.drift import WORSE
+from rnnx.parity.lockstep import chunk_inputs
 from rnnx.parity.reference import Reference64
 from rnnx.parity.rounding import WINDOW
 from rnnx.session import load
@@ -30,12 +31,14 @@ from rnnx_export import refusals
 from rnnx_export.module.tensors import to_numpy
 from rnnx_export.proof.calls import compare_calls, compare_ends, compare_flush
 from rnnx_export.proof.driven_reference import DrivenReference, check_explained
+from rnnx_export.proof.first_look import long_run_agrees, short_runs_agree
 from rnnx_export.proof.float64_file import compare_in_float64
-from rnnx_export.proof.float64_reference import open_reference64
 from rnnx_export.proof.module_reference import (
+    ChunkReference,
     ModuleReference,
     StepReference,
     reference_name,
+    runs_chunks,
 )
 from rnnx_export.proof.setting import ProofError, ProofSetting
 from rnnx_export.proof.states import explain_states
@@ -120,6 +123,21 @@ class _Prover:
         sizes = self.setting.sizes(batch, steps, seed)
         inputs = self.setting.inputs(sizes, seed)
         where = f"batch {batch}, {steps} steps"
+        if not self._settled(short_runs_agree(self.setting, inputs, sizes, seed)):
+            self._compare_one_by_one(inputs, sizes, seed, where)
+        if not self.plan.whole_only:
+            self._from_other_states(sizes, inputs, seed)
+        compare_ends(self.setting, inputs, sizes)
+
+    def _settled(self, error: float | None) -> bool:
+        """Take the largest error of a first look, if that settled it."""
+        self.max_error = max(self.max_error, error or 0.0)
+        return error is not None
+
+    def _compare_one_by_one(
+        self, inputs: Mapping[str, Any], sizes: Mapping[str, int], seed: int, where: str
+    ) -> None:
+        """Compare with each reference by itself, which says what differs and may excuse it."""
         for dtype in (None, torch.float64):
             try:
                 for reference in self._references(dtype):
@@ -130,9 +148,6 @@ class _Prover:
                 self.setting.note(
                     "the module does not run in float64: it was compared in its own precision only"
                 )
-        if not self.plan.whole_only:
-            self._from_other_states(sizes, inputs, seed)
-        compare_ends(self.setting, inputs, sizes)
 
     def compare_decisions(self, batch: int) -> None:
         """Compare on inputs that take the other sides of decisions on values."""
@@ -144,6 +159,9 @@ class _Prover:
 
     def compare_long(self, batch: int) -> None:
         """Compare a long run, held to what the table of tolerances allows a run of any length."""
+        look = long_run_agrees(self.setting, self.graph, batch, steps=_STEPS, file_steps=_FILE_STEPS)
+        if self._settled(look):
+            return
         sizes = self.setting.sizes(batch, _STEPS, 2)
         inputs = self.setting.inputs(sizes, 2)
         self._compare(self._references(None)[0], inputs, sizes, 2, f"{sizes['time']} steps", long=True)
@@ -154,7 +172,7 @@ class _Prover:
         sizes = self.setting.sizes(batch, _ROUNDING_STEPS, 2)
         inputs = self.setting.inputs(sizes, 2)
         reference = self._references(None)[-1]
-        reference64 = self._reference64(type(reference), sizes, inputs)
+        reference64 = self.setting.reference64(type(reference), sizes, inputs)
         if reference64 is None:
             return
         # Single steps were held to the table before; among so many one may be hard for PyTorch itself.
@@ -230,7 +248,7 @@ class _Prover:
             errors = dict(result.max_errors)
             if result.failure is not None:
                 # A chaotic network enlarges rounding, PyTorch's own too: the float64 one shows how much.
-                reference64 = self._reference64(type(reference), sizes, inputs)
+                reference64 = self.setting.reference64(type(reference), sizes, inputs)
                 again = None if reference64 is None else run(type(reference)(self.plan), reference64)
                 if again is None or not _only_rounding(again):
                     precision = "own precision" if reference.dtype is None else "float64"
@@ -246,16 +264,6 @@ class _Prover:
         self.max_error = max(
             [self.max_error, *(error for each in errors.values() for error in each.values())]
         )
-
-    def _reference64(
-        self, kind: type[ModuleReference], sizes: Mapping[str, int], inputs: Mapping[str, Any]
-    ) -> Reference64 | None:
-        """Return the network in float64 if it computes in float32, the precision whose rounding is told."""
-        dtypes = [state.spec.dtype for state in self.plan.states]
-        dtypes += [output.spec.dtype for output in self.plan.outputs]
-        if any(dtype.itemsize < 4 for dtype in dtypes if dtype.is_floating_point):
-            return None
-        return open_reference64(kind(self.plan), inputs, sizes)
 
     def look_ahead(self) -> None:
         """Fill the future with other values: the past must not change by a bit."""
@@ -303,15 +311,16 @@ class _Prover:
 
     def _from_other_states(self, sizes: Mapping[str, int], inputs: Mapping[str, Any], seed: int) -> None:
         """Begin from states that some other run led to."""
-        reference = StepReference(self.plan)
-        warm = list(reference.steps(self.setting.inputs(sizes, seed + 50), reference.start(sizes)))[-1][1]
+        stream, others = self.setting.stream(sizes), self.setting.inputs(sizes, seed + 50)
+        stream.run(chunk_inputs(self.setting.contract, others, 0, sizes["time"]))
+        reference = (ChunkReference if runs_chunks(self.plan) else StepReference)(self.plan)
         generator = torch.Generator().manual_seed(seed)
         overrides = {
             name: to_numpy(spec.random(sizes, generator))
             for name, spec in self.plan.subject.states.items()
             if spec is not None and spec.low is not None
         }
-        initial = {**warm, **overrides}
+        initial = {**stream.state, **overrides}
         self._compare(reference, inputs, sizes, seed, "from other states", initial=initial)
         self._from_other_arguments(sizes, inputs, seed)
 

@@ -11,7 +11,8 @@ from rnnx.parity.lockstep import chunk_inputs
 from rnnx.runtime.stream import Stream
 from rnnx.session import Session
 from rnnx.tolerance import Level, coarser, level_of
-from rnnx_export.proof.module_reference import drawn_rows, stepped
+from rnnx_export.proof.float64_reference import ModuleReference64, open_reference64
+from rnnx_export.proof.module_reference import ModuleReference, drawn_rows, stepped
 from rnnx_export.states.export_plan import Plan
 
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -66,6 +67,16 @@ class ProofSetting:
     def run_whole(self, inputs: Mapping[str, Any], sizes: Mapping[str, int]) -> Mapping[str, Any]:
         """Return what the file gives for a whole sequence at once."""
         return self.stream(sizes).run(chunk_inputs(self.contract, inputs, 0, sizes["time"]))
+
+    def reference64(
+        self, kind: type[ModuleReference], sizes: Mapping[str, int], inputs: Mapping[str, Any]
+    ) -> ModuleReference64 | None:
+        """Return the network in float64 if it computes in float32, the precision whose rounding is told."""
+        dtypes = [state.spec.dtype for state in self.plan.states]
+        dtypes += [output.spec.dtype for output in self.plan.outputs]
+        if any(dtype.itemsize < 4 for dtype in dtypes if dtype.is_floating_point):
+            return None
+        return open_reference64(kind(self.plan), inputs, sizes)
 
     def note(self, text: str) -> None:
         """Tell the user something, once."""

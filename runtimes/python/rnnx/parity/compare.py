@@ -149,6 +149,8 @@ def compare_runtimes(
     reference64: Reference64 | None = None,
     loops: Mapping[str, str] | None = None,
     lenient: bool = False,
+    others: Sequence[Reference] = (),
+    looks: int = 2,
     advanced: Callable[[int], None] | None = None,
 ) -> list[Comparison]:
     """Compare several runtimes of one model with one reference, which is computed once.
@@ -166,6 +168,8 @@ def compare_runtimes(
         loops: inputs (name -> output) that take what came out a step before: the reference's own where
             states are teacher-forced, their own where they are free-running. They are compared in steps only.
         lenient: measure single steps too by the reference's own error: the inputs are extreme.
+        others: further references, which the same free-running states and chunks are held to.
+        looks: 1 for what the first comparison shows, without the second.
         advanced: called with the number of steps done so far.
 
     Raises:
@@ -173,11 +177,11 @@ def compare_runtimes(
         UsageError: `reference-steps` or `reference-shape`.
     """
     tables = list(levels or map(default_levels, sessions))
-    run = _Run(reference, inputs, sizes, initial, seed, reference64, dict(loops or {}), lenient)
+    run = _Run(reference, inputs, sizes, initial, seed, reference64, dict(loops or {}), lenient, others)
     found = run.compare(sessions, tables, advanced=advanced)
     for index, session in enumerate(sessions):
         failure = found[index].failure
-        if reference64 is None or failure is None or found[index].interrupted:
+        if looks < 2 or reference64 is None or failure is None or found[index].interrupted:
             continue
         if failure.way == "start" or (failure.way == "fed" and failure.ratio is None and not lenient):
             continue
@@ -200,6 +204,7 @@ class _Run:
     reference64: Reference64 | None
     loops: dict[str, str]
     lenient: bool
+    others: Sequence[Reference]
 
     def compare(
         self,
@@ -239,10 +244,13 @@ class _Run:
             for beside in besides:
                 beside.begin(start, compare=self.initial is None)
             before: States = start
+            runs_of_others = [_exactly(other.steps(inputs, start), steps) for other in self.others]
             for outputs, after in _exactly(self.reference.steps(inputs, start), steps):
                 found = Step(outputs, after)
                 if yardstick is not None:
                     found = yardstick.measure(inputs, done, outputs, after, before)
+                if runs_of_others:
+                    found = dataclasses.replace(found, others=[next(each) for each in runs_of_others])
                 for beside in besides:
                     beside.advance(done, found)
                 before = after

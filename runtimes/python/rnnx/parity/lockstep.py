@@ -112,6 +112,7 @@ class Step:
         true: the float64 reference's, free-running; None where there is none.
         true_forced: the same from the states that the reference had before the step; None where it cannot.
         rough, rough_forced: the same of further good runs.
+        others: what further references gave, which free-running states and chunks are held to as well.
     """
 
     outputs: Values
@@ -120,6 +121,7 @@ class Step:
     true_forced: tuple[Values, States] | None = None
     rough: Sequence[tuple[Values, States]] = ()
     rough_forced: Sequence[tuple[Values, States]] = ()
+    others: Sequence[tuple[Values, States]] = ()
 
 
 class Beside:
@@ -185,12 +187,13 @@ class Beside:
         if self._free_running is not None:
             got = self._free_running.step(self.step_inputs(step) | self._last)
             self._last = {name: got[output] for name, output in self._setting.loops.items()}
-            self._compare("free", step, outputs, after, got, self._free_running)
+            for each in ((outputs, after), *reference.others):
+                self._compare("free", step, *each, got, self._free_running)
             self._measure("free", step, reference, got, self._free_running)
             self._note_drift(step, got, *(reference.true or (outputs, after)))
         self._pending.append(reference)
         if step + 1 == self._cut:
-            self._run_chunk(step + 1, after)
+            self._run_chunk(step + 1)
 
     def _note_drift(self, step: int, got: Values, outputs: Values, after: States) -> None:
         assert self._free_running is not None
@@ -257,14 +260,15 @@ class Beside:
         """Return the step at which the reference itself has left the tolerance."""
         return min(self._own.left.values(), default=math.inf) if self._own is not None else math.inf
 
-    def _run_chunk(self, end: int, after: States) -> None:
-        begin = end - len(self._pending)
+    def _run_chunk(self, end: int) -> None:
+        begin, last = end - len(self._pending), self._pending[-1]
         if not self._setting.loops:
             got = self._chunks.run(self._chunk_inputs(begin, end))
             for spec in self.contract.outputs:
                 self._compare_rows(begin, spec.name, chunk_shape(self.contract, spec), got[spec.name])
-            for name, value in after.items():
-                self._note("chunks", end - 1, f"state.{name}", value, self._chunks.state[name])
+            for after in (last.after, *(states for _, states in last.others)):
+                for name, value in after.items():
+                    self._note("chunks", end - 1, f"state.{name}", value, self._chunks.state[name])
         self._pending.clear()
         self._cut = next(self._cuts, -1)
 
@@ -279,6 +283,9 @@ class Beside:
             expected = reference.outputs[name]
             true = expected if reference.true is None else reference.true[0][name]
             self._note("chunks", step, tensor, expected, row)
+            for outputs, _ in reference.others:
+                if name in outputs:
+                    self._note("chunks", step, tensor, outputs[name], row)
             if reference.true is not None:
                 others = [run[0][name] for run in reference.rough]
                 self._gauge("chunks", step, tensor, true, row, expected, others)

@@ -80,22 +80,38 @@ class Meter:
         if window is None:
             window = self._windows[tensor] = _Window(step, got, self._batch[tensor])
         window.add(step, true, got, own, rough)
-        if window.steps < WINDOW:
+        if window.end - window.begin < WINDOW:
             return None
-        return self._windows.pop(tensor).excess(tensor, step + 1)
+        return self._windows.pop(tensor).excess(tensor)
+
+    def whole(self, tensor: str, true: Array, got: Array, own: Array) -> Excess | None:
+        """Return the element that is furthest off in a window of its own; the arrays are [step, ...].
+
+        Args:
+            tensor: `output.NAME` or `state.NAME`; None is returned for one of whole numbers.
+            true, got, own: as `add` has them.
+        """
+        if got.dtype.kind != "f":
+            return None
+        window = _Window(0, got[0], self._batch[tensor])
+        window.add_all(true, got, own)
+        return window.excess(tensor)
 
     def rest(self) -> list[Excess]:
         """Return what the windows that have not ended show, if they are long enough."""
-        left = [(name, window) for name, window in self._windows.items() if window.steps >= LEAST]
+        left = [
+            (name, window) for name, window in self._windows.items() if window.end - window.begin >= LEAST
+        ]
         self._windows.clear()
-        return [window.excess(name, window.begin + window.steps) for name, window in left]
+        return [window.excess(name) for name, window in left]
 
 
 class _Window:
     """Squared errors of every element of a tensor over some steps."""
 
     def __init__(self, begin: int, like: Array, batch: int | None) -> None:
-        self.begin, self.steps = begin, 0
+        self.begin = self.end = begin
+        self._count = 0  # of steps at which there was a value
         self._batch = batch
         self._epsilon = float(np.finfo(like.dtype).eps)
         shape = like.shape
@@ -106,7 +122,8 @@ class _Window:
         self._values = np.zeros((2, *shape))
 
     def add(self, step: int, true: Array, got: Array, own: Array, rough: Sequence[Array]) -> None:
-        self.steps += 1
+        self.end = step + 1
+        self._count += 1
         true, got = np.asarray(true, np.float64), got.astype(np.float64)
         squares = _squares(got, true)
         self._got += squares
@@ -120,21 +137,35 @@ class _Window:
         self._at = np.where(higher, step, self._at)
         self._values = np.where(higher, np.stack([true, got]), self._values)
 
-    def excess(self, tensor: str, end: int) -> Excess:
-        got, own, true = (self._rows(sums) / self.steps for sums in (self._got, self._own, self._true))
+    def add_all(self, true: Array, got: Array, own: Array) -> None:
+        self.end = self.begin + len(got)
+        self._count = len(got)
+        true, got = np.asarray(true, np.float64), got.astype(np.float64)
+        squares = _squares(got, true)
+        self._got = squares.sum(0)
+        self._own = _squares(np.asarray(own, np.float64), true).sum(0)
+        self._true = (np.where(np.isfinite(true), true, 0.0) ** 2).sum(0)
+        self._at = np.asarray(squares.argmax(0))
+        self._peak, *values = (
+            np.take_along_axis(each, self._at[None], 0)[0] for each in (squares, true, got)
+        )
+        self._values = np.stack(values)
+
+    def excess(self, tensor: str) -> Excess:
+        got, own, true = (self._rows(sums) / self._count for sums in (self._got, self._own, self._true))
         floor = (self._epsilon * _ULP) ** 2 * max(float(true.mean() if true.size else 0), _SMALLEST**2)
         # An element that PyTorch happens to get right has the scale of its tensor.
         unit = np.maximum(own, max(float(own.mean() if own.size else 0), floor))
         ratios = np.broadcast_to(np.sqrt(got / unit), self._got.shape)
         if not ratios.size:
-            return Excess(tensor, self.begin, end, 0.0, self.begin, [], 0.0, 0.0)
+            return Excess(tensor, self.begin, self.end, 0.0, self.begin, [], 0.0, 0.0)
         worst = ratios.max()
         place = np.unravel_index(int(np.where(ratios == worst, self._peak, -2).argmax()), ratios.shape)
         expected, found = (float(value[place]) for value in self._values)
         return Excess(
             tensor=tensor,
             begin=self.begin,
-            end=end,
+            end=self.end,
             ratio=float(worst),
             step=int(self._at[place]),
             index=[int(entry) for entry in place],
