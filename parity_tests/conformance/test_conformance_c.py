@@ -58,7 +58,10 @@ def test_unit_tests(environment: dict[str, str]) -> None:
 def test_no_sanitizer_complains(environment: dict[str, str], tmp_path: Path) -> None:
     """The address and undefined behaviour sanitizers, on unit tests, golden models and faults, in both."""
     options = ["-DRNNX_SANITIZE=ON", "-DCMAKE_BUILD_TYPE=Debug", f"-DONNXRUNTIME_INCLUDE_DIR={headers()}"]
-    tests = {C: (["test_values"], ["test_streams", GOLDEN, "200"]), CPP: (["test_cpp", GOLDEN],)}
+    tests = {
+        C: (["test_values"], ["test_pool", GOLDEN], ["test_streams", GOLDEN, "200"]),
+        CPP: (["test_cpp", GOLDEN],),
+    }
     for source, programs in tests.items():
         folder = tmp_path / source.name
         said("cmake", "-S", source, "-B", folder, *options)

@@ -13,7 +13,7 @@ typedef struct reading {
     rnnx_error *error;
 } reading;
 
-__attribute__((format(printf, 2, 3))) static bool invalid(reading *in, const char *format, ...)
+RX_PRINTF(2, 3) static bool invalid(reading *in, const char *format, ...)
 {
     line found = {.used = 0};
     va_list values;

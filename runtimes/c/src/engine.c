@@ -1,16 +1,17 @@
 /* ONNX Runtime: found when it is needed, so that a program starts without it and runs with any version
  * from 1.29 on. (Linking would tie the program to one version: the library's symbols carry it.) */
-#define _POSIX_C_SOURCE 200809L
 #include "internal.h"
+#include "platform.h"
 
-#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { API_VERSION = 20, ALIGNMENT = 64 }; /* the oldest API with all that is used here; a cache line */
 
-#ifdef __APPLE__
+#ifdef _WIN32
+static const char *const LIBRARIES[] = {"onnxruntime.dll"};
+#elif defined(__APPLE__)
 static const char *const LIBRARIES[] = {"libonnxruntime.dylib", "libonnxruntime.1.dylib"};
 #else
 static const char *const LIBRARIES[] = {"libonnxruntime.so.1", "libonnxruntime.so"};
@@ -48,24 +49,25 @@ const char *rx_type_name(ONNXTensorElementDataType type)
 static const OrtApi *find_api(const char *path, rnnx_error *error)
 {
     void *library = NULL;
+    char problem[300] = "";
     /* Official builds report their use over the network unless this says otherwise before they are loaded. */
-    setenv("ORT_DISABLE_TELEMETRY", "1", 0);
+    rx_environment_default("ORT_DISABLE_TELEMETRY", "1");
     path = path ? path : getenv("RNNX_ONNXRUNTIME");
     if (path && *path)
-        library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+        library = rx_library_open(path, problem, sizeof problem);
     else
         for (size_t i = 0; !library && i < sizeof LIBRARIES / sizeof *LIBRARIES; i++)
-            library = dlopen(LIBRARIES[i], RTLD_NOW | RTLD_LOCAL);
+            library = rx_library_open(LIBRARIES[i], problem, sizeof problem);
     /* The library is never let go of: it does not survive being loaded twice. */
     union {
         void *symbol;
         const OrtApiBase *(*call)(void);
-    } base = {library ? dlsym(library, "OrtGetApiBase") : NULL};
+    } base = {library ? rx_library_symbol(library, "OrtGetApiBase") : NULL};
     const OrtApi *api = base.symbol ? base.call()->GetApi(API_VERSION) : NULL;
     if (api)
         return api;
     rx_fail(error, "onnxruntime-missing", "expected ONNX Runtime's shared library; found %s; fix: %s",
-            base.symbol ? "one that is too old" : dlerror(),
+            base.symbol ? "one that is too old" : problem,
             "set RNNX_ONNXRUNTIME to its path (it lies in the Python package onnxruntime, in capi/)");
     return NULL;
 }
@@ -167,8 +169,10 @@ bool rx_engine_open(ort_engine *made, const char *path, const void *data, size_t
     if (!settings)
         return false;
     bool cuda = options->provider && strcmp(options->provider, "cuda") == 0;
+    void *native = data ? NULL : rx_path_native(path);
     OrtStatus *status = data ? api->CreateSessionFromArray(made->env, data, size, settings, &made->session)
-                             : api->CreateSession(made->env, path, settings, &made->session);
+                             : api->CreateSession(made->env, native, settings, &made->session);
+    free(native);
     api->ReleaseSessionOptions(settings);
     if (status)
         return refused(api, status, path, cuda, error);
@@ -201,7 +205,7 @@ bool rx_buffer_make(ort_engine *engine, rnnx_dtype dtype, int rank, const int64_
             return rx_fail_memory(error);
     memcpy(made->shape, shape, (size_t)rank * sizeof *shape);
     size_t room = (made->bytes + ALIGNMENT) / ALIGNMENT * ALIGNMENT;
-    made->data = aligned_alloc(ALIGNMENT, room);
+    made->data = rx_aligned_take(ALIGNMENT, room);
     if (!made->data)
         return rx_fail_memory(error);
     memset(made->data, 0, room);
@@ -214,6 +218,6 @@ void rx_buffer_free(ort_engine *engine, ort_buffer *buffer)
 {
     if (buffer->value)
         engine->api->ReleaseValue(buffer->value);
-    free(buffer->data);
+    rx_aligned_free(buffer->data);
     *buffer = (ort_buffer){.data = NULL};
 }

@@ -1,7 +1,7 @@
 /* Tensors of a model whose values lie in other files: found wherever a tensor may stand, and read from the
  * model's own folder alone. Field numbers are those of onnx.proto. */
-#define _XOPEN_SOURCE 700
 #include "internal.h"
+#include "platform.h"
 #include "protobuf.h"
 
 #include <errno.h>
@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 enum { DEEPEST = 100, SHARED = 4 }; /* messages in messages; how many tensors may share values, on average */
 
@@ -220,7 +219,7 @@ static bool walk(reading *in, span message, kind outer, int left)
 static bool place(reading *in, const char *home, const char *location, uint64_t *size)
 {
     line out = {.used = 0};
-    struct stat found;
+    rx_kind found = RX_OTHER;
     size_t length = strlen(home);
     rx_add(&out, "'%.80s'", location);
     if (leads_out(location))
@@ -229,8 +228,8 @@ static bool place(reading *in, const char *home, const char *location, uint64_t 
     if (!joined)
         return no_memory(in);
     sprintf(joined, "%s/%s", home, location);
-    char *real = realpath(joined, NULL);
-    if (!real || stat(real, &found) != 0) {
+    char *real = rx_path_real(joined);
+    if (!real || !rx_path_look(real, &found, size)) {
         bool absent = errno == ENOENT || errno == ENOTDIR;
         free(real);
         return missing(in, location, absent ? "no such file" : "one that cannot be read");
@@ -238,14 +237,13 @@ static bool place(reading *in, const char *home, const char *location, uint64_t 
     length -= home[length - 1] == '/'; /* the root */
     bool inside = strncmp(real, home, length) == 0 && (real[length] == '/' || !real[length]);
     free(real);
-    *size = (uint64_t)found.st_size;
     out = (line){.used = 0};
     rx_add(&out, "a link out of it: '%.80s'", location);
     if (!inside)
         return refuse(in, "external data in a file of the model's folder", out.text);
     out = (line){.used = 0};
     rx_add(&out, "a plain file at '%.80s'", location);
-    return S_ISREG(found.st_mode) || refuse(in, out.text, "a folder, pipe or device");
+    return found == RX_FILE || refuse(in, out.text, "a folder, pipe or device");
 }
 
 static bool fits(reading *in, const external *tensor, uint64_t size)
@@ -294,11 +292,11 @@ static bool check_external(reading *in, const char *path)
         return true;
     if (!path)
         return missing(in, in->found->location, "bytes without a folder");
-    const char *slash = strrchr(path, '/');
-    char *folder = rx_arena_copy(in->memory, slash ? path : ".", slash ? (size_t)(slash - path) + 1 : 1);
+    size_t length = rx_path_folder(path);
+    char *folder = rx_arena_copy(in->memory, length ? path : ".", length ? length : 1);
     if (!folder)
         return no_memory(in);
-    char *home = realpath(folder, NULL);
+    char *home = rx_path_real(folder);
     bool good = home ? check_files(in, home) : missing(in, in->found->location, "no such file");
     free(home);
     return good;

@@ -2,6 +2,13 @@
 #ifndef RNNX_INTERNAL_H
 #define RNNX_INTERNAL_H
 
+#ifdef _WIN32
+#define __USE_MINGW_ANSI_STDIO 1 /* %zu and %lld are C's */
+#define RX_PRINTF(format_at, first) __attribute__((format(gnu_printf, format_at, first)))
+#else
+#define RX_PRINTF(format_at, first) __attribute__((format(printf, format_at, first)))
+#endif
+
 #include "json.h"
 #include "rnnx.h"
 
@@ -34,14 +41,13 @@ typedef struct line {
     char text[1024];
     size_t used;
 } line;
-__attribute__((format(printf, 2, 3))) void rx_add(line *to, const char *format, ...);
+RX_PRINTF(2, 3) void rx_add(line *to, const char *format, ...);
 void rx_add_shape(line *to, int rank, const int64_t *shape); /* [1, 4] */
 void rx_add_dims(line *to, const rnnx_spec *spec, int rank, const rnnx_dim *shape, const int64_t *sizes);
 void rx_add_name(line *to, const char *name); /* the next of names set apart by ", " */
 
 /* Fills in an error and returns false. */
-__attribute__((format(printf, 3, 4))) bool rx_fail(rnnx_error *error, const char *code, const char *format,
-                                                   ...);
+RX_PRINTF(3, 4) bool rx_fail(rnnx_error *error, const char *code, const char *format, ...);
 bool rx_fail_memory(rnnx_error *error);
 
 /* -- model_file.c: the bytes of a model, before ONNX Runtime sees them */

@@ -1,12 +1,8 @@
-#define _POSIX_C_SOURCE 200809L
 #include "json.h"
+#include "platform.h"
 
-#include <locale.h>
 #include <stdlib.h>
 #include <string.h>
-#ifdef __APPLE__
-#include <xlocale.h>
-#endif
 
 enum { DEEPEST = 512, BLOCK = 4096 }; /* nested arrays and objects; bytes */
 
@@ -197,19 +193,6 @@ static size_t digits(reader *in)
     return (size_t)(in->at - begin);
 }
 
-/* strtod that takes a point for a point, whatever the program's locale says. */
-static double to_double(const char *text)
-{
-    locale_t plain = newlocale(LC_NUMERIC_MASK, "C", (locale_t)0);
-    locale_t before = plain ? uselocale(plain) : (locale_t)0;
-    double number = strtod(text, NULL);
-    if (plain) {
-        uselocale(before);
-        freelocale(plain);
-    }
-    return number;
-}
-
 static json *number(reader *in, json *made)
 {
     const char *begin = in->at;
@@ -238,7 +221,7 @@ static json *number(reader *in, json *made)
     made->type = JSON_NUMBER;
     made->is_integer = whole && count <= 18;
     made->integer = made->is_integer ? strtoll(text, NULL, 10) : 0;
-    made->number = made->is_integer ? (double)made->integer : to_double(text);
+    made->number = made->is_integer ? (double)made->integer : rx_to_double(text);
     return made;
 }
 

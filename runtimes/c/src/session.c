@@ -1,11 +1,10 @@
 /* Sessions: a loaded model and its contract, shared by whoever holds it. */
+#include "platform.h"
 #include "stream.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 static bool missing(const char *path, const char *what, rnnx_error *error)
 {
@@ -18,14 +17,15 @@ static bool missing(const char *path, const char *what, rnnx_error *error)
 
 static bool size_of_file(const char *path, const char *what, size_t *size, rnnx_error *error)
 {
-    struct stat found;
-    if (stat(path, &found) != 0)
+    rx_kind kind;
+    uint64_t bytes;
+    if (!rx_path_look(path, &kind, &bytes))
         return missing(path, what, error);
-    if (S_ISDIR(found.st_mode)) {
+    if (kind == RX_FOLDER) {
         errno = EISDIR;
         return missing(path, what, error);
     }
-    *size = (size_t)found.st_size;
+    *size = (size_t)bytes;
     return true;
 }
 
@@ -33,7 +33,7 @@ void *rx_read_file(const char *path, const char *what, size_t *size, rnnx_error 
 {
     if (!size_of_file(path, what, size, error))
         return NULL;
-    FILE *file = fopen(path, "rb");
+    FILE *file = rx_path_read(path);
     if (!file)
         return missing(path, what, error), NULL;
     void *data = malloc(*size + 1);
