@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
-import copy
 import dataclasses
-import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from rnnx.errors import RefusedError
-from rnnx_export.diagnostics import user_error
 from rnnx_export.module.parts import parts, submodule
 from rnnx_export.module.structure import Path, children, flatten, replace
 
@@ -33,47 +28,6 @@ class Place:
     def name(self) -> str:
         """The place as a state's name: `encoder.cache.0`."""
         return ".".join(part for part in (self.module, self.attribute, *self.inside) if part)
-
-
-def copy_module(module: nn.Module, shared: Mapping[int, nn.Parameter] | None = None) -> nn.Module:
-    """Return a deep copy; tensors that carry gradients' history are copied without it.
-
-    Args:
-        module: what to copy.
-        shared: by the id of a parameter, what stands for it in the copy.
-
-    Raises:
-        RefusedError: `not-exported`, of a module that cannot be copied.
-    """
-    memo: dict[int, Any] = {id(leaf): leaf.detach().clone() for leaf in _with_history(module)}
-    try:
-        return copy.deepcopy(module, memo | dict(shared or {}))
-    except Exception as error:  # a class copies itself as it likes
-        raise RefusedError(
-            "not-exported",
-            expected=f"{type(module).__name__} to be copied by copy.deepcopy, so that it stays as it is",
-            found=user_error(error, f"{type(error).__name__}: "),
-            fix="take out of it what cannot be copied, such as a lock, an open file or a generator",
-        ) from error
-
-
-def _with_history(module: nn.Module) -> list[Tensor]:
-    """Return the tensors with gradients' history, in any object that the module holds."""
-    found, seen, left = [], set[int](), [module]
-    while left:
-        value: Any = left.pop()
-        if id(value) in seen or isinstance(value, (type, types.ModuleType, types.FunctionType)):
-            continue
-        seen.add(id(value))
-        if isinstance(value, Tensor):
-            if not value.is_leaf:
-                found.append(value)
-        elif isinstance(value, dict):
-            left += value.values()
-        elif isinstance(value, (list, tuple, set, frozenset, collections.deque)):
-            left += value
-        left += getattr(value, "__dict__", {}).values()
-    return found
 
 
 def snapshot(module: nn.Module) -> dict[Place, Any]:

@@ -17,18 +17,27 @@ def parts(module: nn.Module) -> dict[str, nn.Module]:
     `self.cells = [Cell(), Cell()]` registers none of them with PyTorch, and forward calls them all the same:
     they are `cells.0` and `cells.1`. What is registered comes first, with its path there.
     """
-    found = dict(module.named_modules())
-    known = {id(part) for part in found.values()}
+    found: dict[str, nn.Module] = {}
+    known = set[int]()
+    for path, part in module.named_modules():
+        if _identity(part) not in known:
+            known.add(_identity(part))
+            found[path] = part
     left = deque(found.items())
     while left:
         path, part = left.popleft()
         for held, inner in _held(part):
             for name, each in inner.named_modules(prefix=f"{path}.{held}" if path else held):
-                if id(each) not in known:
-                    known.add(id(each))
+                if _identity(each) not in known:
+                    known.add(_identity(each))
                     found[name] = each
                     left.append((name, each))
     return found
+
+
+def _identity(part: nn.Module) -> int:
+    """Return what a module is known by: while torch traces, each of its names has an object of its own."""
+    return id(vars(part))
 
 
 def submodule(module: nn.Module, path: str) -> nn.Module:
@@ -42,8 +51,8 @@ def submodule(module: nn.Module, path: str) -> nn.Module:
 
 def unregistered(module: nn.Module) -> list[nn.Module]:
     """Return the modules inside `module` that PyTorch does not know to be there."""
-    known = {id(part) for part in module.modules()}
-    return [part for part in parts(module).values() if id(part) not in known]
+    known = {_identity(part) for part in module.modules()}
+    return [part for part in parts(module).values() if _identity(part) not in known]
 
 
 def _held(part: nn.Module) -> list[tuple[str, nn.Module]]:

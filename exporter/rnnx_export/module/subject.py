@@ -16,6 +16,7 @@ from rnnx.arguments import mapping
 from rnnx.errors import UsageError
 from rnnx.spelling import spelled
 from rnnx_export.module import attributes, slots
+from rnnx_export.module.copies import copy_module
 from rnnx_export.module.free_sizes import free_sizes
 from rnnx_export.module.opaque import refuse_opaque
 from rnnx_export.module.parts import parts, unregistered
@@ -111,7 +112,7 @@ class Subject:
         if dtype is None and self.bfloat16:
             # Computed in float32: engines have few bfloat16 kernels, and float32 holds every bfloat16.
             dtype = torch.float32
-        module = attributes.copy_module(self.original, self._shared_parameters(dtype))
+        module = copy_module(self.original, self._shared_parameters(dtype))
         module.eval()  # which may be the author's own, and return nothing
         for part in list(module.modules()):
             for name, child in part.named_children():
