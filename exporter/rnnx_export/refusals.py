@@ -243,6 +243,10 @@ def advice(said: Iterable[str]) -> str:
     return next(fixes, "write that part with other operations; docs/support.md shows how others are written")
 
 
+_PLACE = re.compile(r"\S+\.(?:h|cc|cpp):\d+ (?:\w+::)*\w+(?:\([^)]*\))?(?: |$)")  # in ONNX Runtime's sources
+_SIZES = re.compile(r"(?i)must match|mismatched dim|broadcast|cannot be reshaped|invalid dimensions")
+
+
 def engine_says(text: str, what: str = "") -> Because:
     """Return what ONNX Runtime says went wrong, behind what was tried, without what only its authors need."""
     missing = re.search(r"Could not find an implementation for (\w+)\(\d+\) node with name '([^']*)'", text)
@@ -250,9 +254,12 @@ def engine_says(text: str, what: str = "") -> Because:
         said = f"there is no kernel for {missing[1]} (node {missing[2]!r}) in the dtype that it gets"
         return Because(f"{what}{said}", Reason.NO_KERNEL)
     node = re.findall(r"running (\w+) node\. Name:'([^']*)'", text)
-    message = text.rpartition("Status Message: ")[2]
-    said = f"{node[-1][0]} (node {node[-1][1]!r}) fails: {message}" if node else text
-    return Because(f"{what}{said}", Reason.OUTSIDE_TABLE if "index out of range" in text else None)
+    message = _PLACE.sub("", text.rpartition("Status Message: ")[2])
+    said = f"{node[-1][0]} (node {node[-1][1]!r}) fails: {message}" if node else message
+    reason = Reason.OUTSIDE_TABLE if "index out of range" in text else None
+    if _SIZES.search(message):
+        reason = Reason.FROZEN
+    return Because(f"{what}{said}", reason)
 
 
 def random(subject: Subject, where: str) -> RefusedError:

@@ -21,6 +21,7 @@ from cases.memory_arguments import ResetFlag
 from cases.memory_attributes import Buffer, Lazy
 from conftest import REPOSITORY
 from rnnx.errors import RefusedError, RnnxError
+from rnnx_export.diagnostics import Reason
 from rnnx_export.refusals import engine_says
 from support.plain_torch import CASES, build
 
@@ -323,6 +324,12 @@ def test_what_the_engine_says_at_run_is_put_plainly() -> None:
     )
     assert said == "Gather (node 'step/Gather') fails: indices element out of data bounds, idx=5"
     assert engine_says("2 states, 1 expected") == "2 states, 1 expected"
+    said = engine_says(
+        "Non-zero status code returned while running Concat node. Name:'Concat_5' Status Message: "
+        "/src/core/concatbase.h:135 ns::Base::Prepare(Tensor const&, int) dimensions must match"
+    )
+    assert said == "Concat (node 'Concat_5') fails: dimensions must match"
+    assert said.reason is Reason.FROZEN
 
 
 # What a plan carries by itself, and what beside it.
