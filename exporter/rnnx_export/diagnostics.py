@@ -35,6 +35,8 @@ class Reason(enum.Enum):
     SIZE_FOLLOWS = enum.auto()
     SINGLE_STEP = enum.auto()
     FROZEN = enum.auto()
+    OUTSIDE_TORCH = enum.auto()
+    FIXED_SIZES = enum.auto()
 
 
 class Because(str):
@@ -112,11 +114,29 @@ def one_line(text: str) -> str:
     return joined if len(joined) <= 200 else joined[:197] + "..."
 
 
+# What torch says of a trace in words of its own, and what it means.
+_TRACING = (
+    (
+        re.compile(r"data is not allocated yet|data pointer|data_ptr|numpy\(\) is not supported"),
+        "code outside of torch reads a tensor's memory, which is not there while torch traces",
+        Reason.OUTSIDE_TORCH,
+    ),
+    (
+        re.compile(r"Cannot call \w+\(\) on tensor with symbolic sizes"),
+        "a call of torch that takes no free sizes",
+        Reason.FIXED_SIZES,
+    ),
+)
+
+
 def first_line(error: Exception) -> Because:
     """Return the first line of what an error says, as one of at most 200 characters."""
     said = str(error)
     if "data-dependent" in said:
         return Because("a decision that depends on a tensor's value (data-dependent)", Reason.DATA_DEPENDENT)
+    for words, text, reason in _TRACING:
+        if words.search(said):
+            return Because(text, reason)
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     outside = Reason.OUTSIDE_TABLE if "index out of range" in said else None
     return Because(one_line(lines[0] if lines else type(error).__name__), outside)

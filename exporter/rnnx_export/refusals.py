@@ -231,6 +231,9 @@ ADVICE: dict[Reason, str] = {
     Reason.NO_KERNEL: "compute there in float32",
     Reason.SINGLE_STEP: "let the line that fails take one step; if it needs several at once, let a step hold "
     "them: 'float32[batch, 3*time, 8]'",
+    Reason.OUTSIDE_TORCH: "compute there with calls of torch; where the package has a version in plain "
+    "PyTorch beside its own kernels, choose that",
+    Reason.FIXED_SIZES: "write that call with others, such as products and sums, or a loop over the steps",
     Reason.FROZEN: "let that line take any number of steps: `x.shape[1]`, slices and calls of torch keep a "
     "size free, `range(x.shape[1])` and sizes written as numbers do not",
 }

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor, nn
 
 import rnnx
 from rnnx.errors import RefusedError
@@ -83,3 +85,16 @@ def test_advice_is_keyed_by_the_reason_and_not_by_words(
     with pytest.raises(RefusedError) as caught:
         export("attribute_lazy", tmp_path)
     assert caught.value.fix == ADVICE[Reason.NO_KERNEL]
+
+
+class ByNumpy(nn.Module):
+    def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        h = h + torch.from_numpy(x.numpy() * 2)
+        return h.tanh(), h
+
+
+def test_code_that_reads_a_tensor_s_memory_is_told_in_our_words(tmp_path: Path) -> None:
+    specs = {"inputs": {"x": "float32[batch, 4]"}, "state": {"h": "float32[batch, 4]"}}
+    with pytest.raises(RefusedError, match="code outside of torch reads a tensor's memory") as caught:
+        rnnx.export(ByNumpy(), tmp_path / "m.onnx", **specs)
+    assert caught.value.fix == ADVICE[Reason.OUTSIDE_TORCH]
