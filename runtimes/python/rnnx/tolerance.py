@@ -7,6 +7,7 @@ the error is measured relative to 1 + |expected|. `docs/tolerances.md` is render
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -206,9 +207,11 @@ def error_beyond(bound: Bound, expected: Array, got: Array) -> Array:
     if expected.dtype.kind != "f":
         return np.where(expected == got, -1.0, np.inf)
     wanted, have = expected.astype(np.float64), got.astype(np.float64)
-    same = (wanted == have) | (np.isnan(wanted) & np.isnan(have))
     with np.errstate(invalid="ignore", over="ignore"):
         beyond = np.abs(have - wanted) - (bound.absolute + bound.relative * np.abs(wanted))
+    if np.isfinite(beyond).all():
+        return np.asarray(beyond)
+    same = (wanted == have) | (np.isnan(wanted) & np.isnan(have))
     odd = ~np.isfinite(wanted) | ~np.isfinite(have)
     return np.where(same, -1.0, np.where(odd, np.inf, beyond))
 
@@ -216,10 +219,13 @@ def error_beyond(bound: Bound, expected: Array, got: Array) -> Array:
 def relative_error(expected: Array, got: Array) -> float:
     """Return the largest |got - expected| / (1 + |expected|); infinite where an infinity or NaN differs."""
     wanted, have = expected.astype(np.float64), got.astype(np.float64)
-    same = (wanted == have) | (np.isnan(wanted) & np.isnan(have))
     with np.errstate(invalid="ignore", over="ignore"):
-        error = np.where(same, 0.0, np.abs(have - wanted) / (1 + np.abs(wanted)))
-    return float(np.where(np.isnan(error), np.inf, error).max(initial=0.0))
+        error = np.abs(have - wanted) / (1 + np.abs(wanted))
+    largest = float(error.max(initial=0.0))
+    if math.isfinite(largest):
+        return largest
+    same = (wanted == have) | (np.isnan(wanted) & np.isnan(have))
+    return float(np.where(same, 0.0, np.where(np.isnan(error), np.inf, error)).max(initial=0.0))
 
 
 def render() -> str:
