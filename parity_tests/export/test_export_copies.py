@@ -69,6 +69,18 @@ def test_the_file_is_the_module_and_not_what_its_class_makes_of_it(
     np.testing.assert_allclose(next(iter(got.values())), expected, rtol=1e-5, atol=1e-5)
 
 
+def test_hooks_are_copied_with_the_module(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = Anew()
+    module.register_forward_hook(lambda part, args, result: 2 * result)
+    x = torch.randn(1, 9, 4)
+    rnnx.export(module, tmp_path / "m.onnx", inputs=X)
+    got = rnnx.load(tmp_path / "m.onnx").stream().run(x.numpy())
+    with torch.no_grad():
+        expected = module(x).numpy()
+    np.testing.assert_allclose(next(iter(got.values())), expected, rtol=1e-5, atol=1e-5)
+
+
 class Locked(Anew):
     def __deepcopy__(self, memo: dict[int, Any]) -> Anew:
         raise TypeError("this one is not copied")

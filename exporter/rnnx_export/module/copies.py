@@ -62,7 +62,13 @@ def _content_copied(module: nn.Module, own: list[nn.Module], memo: dict[int, Any
 
 
 def _is_same(made: nn.Module, module: nn.Module) -> bool:
-    """Whether a copy holds the tensors and plain values that the module holds."""
+    """Whether a copy holds the tensors, plain values and hooks that the module holds."""
+    hooks = [
+        [(len(part._forward_pre_hooks), len(part._forward_hooks)) for part in each.modules()]
+        for each in (module, made)
+    ]
+    if hooks[0] != hooks[1]:
+        return False
     before, after = (snapshot(each) | dict(each.named_parameters()) for each in (module, made))
     return before.keys() == after.keys() and all(
         _is_equal(value, after[place]) for place, value in before.items()
