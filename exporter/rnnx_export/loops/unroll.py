@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from rnnx_export.calls.kinds import SLOTS
 from rnnx_export.capture.program import capture, decomposed
-from rnnx_export.diagnostics import CaptureError
+from rnnx_export.diagnostics import CaptureError, Reason, reason_of
 from rnnx_export.loops.even import grows_evenly
 from rnnx_export.loops.matcher import Matcher
 from rnnx_export.loops.prefixes import STEP_COUNTS
@@ -26,6 +26,8 @@ from rnnx_export.module.spec import TensorSpec, step_shape, time_axis
 from rnnx_export.states.causality import why_not_stepped
 from rnnx_export.states.export_plan import Plan
 from rnnx_export.states.program import Program
+
+_FEW = STEP_COUNTS[1]
 
 
 class _Prefixes(nn.Module):
@@ -72,6 +74,8 @@ def lift_loops(plans: Sequence[Plan], fits: Callable[[Plan], bool]) -> Plan | No
     """
     left = [plan for plan in plans if grows_evenly(plan)]
     for steps in STEP_COUNTS:
+        if steps > _FEW:
+            left = [plan for plan in left if not _starts_from_input(plan)]
         for plan in list(left):
             try:
                 found = _lifted(plan, fits, steps)
@@ -80,6 +84,11 @@ def lift_loops(plans: Sequence[Plan], fits: Callable[[Plan], bool]) -> Plan | No
             except CaptureError:
                 left.remove(plan)
     return None
+
+
+def _starts_from_input(plan: Plan) -> bool:
+    """Whether a cell seems to start from an input: few steps show if the loop carries that all the same."""
+    return plan.hint is not None and reason_of(plan.hint) is Reason.STARTS_FROM_INPUT
 
 
 def lift_loop(plan: Plan) -> Plan:
