@@ -15,6 +15,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from commands import call
 from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -131,14 +132,6 @@ def link_of(source: Path, link: str, held: set[Path]) -> str:
 
 
 # -- APIs
-
-
-def call(*words: str | Path, cwd: Path = ROOT) -> str:
-    """Run a command and return what it printed; stop with what it said if it fails."""
-    done = subprocess.run([str(word) for word in words], cwd=cwd, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"docs: {' '.join(map(str, words))} failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
-    return done.stdout
 
 
 def python(target: Path) -> None:

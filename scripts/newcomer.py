@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import release
+from commands import call
 
 import rnnx
 from rnnx import __version__ as version
@@ -68,17 +69,13 @@ def numbers() -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
     return np.array([stream.step(np.array([frame], np.float32))["y"][0] for frame in frames])
 
 
-def call(*words: str | Path, cwd: Path, **environment: str) -> str:
-    """Run a command as somebody without this checkout would; stop with what it said if it fails."""
+def alone(*words: str | Path, cwd: Path, **environment: str) -> str:
+    """Run a command as somebody without this checkout would."""
     clean = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     clean["PATH"] = os.pathsep.join(
         place for place in clean["PATH"].split(os.pathsep) if not Path(place).is_relative_to(ROOT)
     )
-    texts = [str(word) for word in words]
-    done = subprocess.run(texts, cwd=cwd, env=clean | environment, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"newcomer: {' '.join(texts)} failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
-    return done.stdout
+    return call(*words, cwd=cwd, env=clean | environment)
 
 
 def engine() -> str:
@@ -88,24 +85,24 @@ def engine() -> str:
 
 def python(folder: Path) -> str:
     """Install the wheel with its engine, without PyTorch; its command line makes the same text as ours."""
-    call("python3", "-m", "venv", "venv", cwd=folder)
+    alone(sys.executable, "-m", "venv", "venv", cwd=folder)
     own = folder / "venv" / "bin"
     wheel = f"{DIST / f'rnnx-{version}-py3-none-any.whl'}[cpu]"
     flags: Words = ["--quiet", "--disable-pip-version-check", "-c", ROOT / "constraints.txt"]
-    call(own / "python", "-m", "pip", "install", *flags, wheel, cwd=folder)
-    found = call(own / "python", "-c", "import importlib.util as i; print(i.find_spec('torch'))", cwd=folder)
+    alone(own / "python", "-m", "pip", "install", *flags, wheel, cwd=folder)
+    found = alone(own / "python", "-c", "import importlib.util as i; print(i.find_spec('torch'))", cwd=folder)
     if found.strip() != "None":
         sys.exit(
             f"newcomer: expected rnnx[cpu] without torch; found {found.strip()}; fix: see what it depends on"
         )
-    call(own / "rnnx", "inspect", MODEL, cwd=folder)
+    alone(own / "rnnx", "inspect", MODEL, cwd=folder)
     text = MODEL.with_name("characters.onnx")
     words: Words = ["run", text, "--prompt", first_symbol(text), "--length", "40", "--seed", "7", "-q"]
-    if call(own / "rnnx", *words, cwd=folder) != subprocess.check_output(
+    if alone(own / "rnnx", *words, cwd=folder) != subprocess.check_output(
         ["rnnx", *map(str, words)], text=True
     ):
         sys.exit("newcomer: expected the same text with and without torch; found another")
-    return call(own / "python", "main.py", MODEL, cwd=folder)
+    return alone(own / "python", "main.py", MODEL, cwd=folder)
 
 
 def first_symbol(model: Path) -> str:
@@ -118,19 +115,19 @@ def first_symbol(model: Path) -> str:
 def cmake(folder: Path) -> str:
     """Unpack the CMake package and find it."""
     name = f"rnnx-c-{version}-{os.uname().sysname.lower()}-{os.uname().machine}"
-    call("tar", "-xzf", DIST / f"{name}.tar.gz", cwd=folder)
-    call("cmake", "-S", ".", "-B", "build", f"-DCMAKE_PREFIX_PATH={folder / name}", cwd=folder)
-    call("cmake", "--build", "build", cwd=folder)
-    return call(folder / "build" / "newcomer", MODEL, cwd=folder, RNNX_ONNXRUNTIME=engine())
+    alone("tar", "-xzf", DIST / f"{name}.tar.gz", cwd=folder)
+    alone("cmake", "-S", ".", "-B", "build", f"-DCMAKE_PREFIX_PATH={folder / name}", cwd=folder)
+    alone("cmake", "--build", "build", cwd=folder)
+    return alone(folder / "build" / "newcomer", MODEL, cwd=folder, RNNX_ONNXRUNTIME=engine())
 
 
 def rust(folder: Path) -> str:
     """Unpack the crate beside the program, and build both."""
-    call("tar", "-xzf", DIST / f"rnnx-{version}.crate", cwd=folder)
+    alone("tar", "-xzf", DIST / f"rnnx-{version}.crate", cwd=folder)
     (folder / f"rnnx-{version}").rename(folder / "rnnx")
     kept = ROOT / "build" / "newcomer-rust"  # what was compiled of other crates
     flags: Words = ["--quiet", "--target-dir", kept]
-    return call("cargo", "run", *flags, "--", MODEL, cwd=folder, RNNX_ONNXRUNTIME=engine())
+    return alone("cargo", "run", *flags, "--", MODEL, cwd=folder, RNNX_ONNXRUNTIME=engine())
 
 
 def go(folder: Path) -> str:
@@ -138,16 +135,16 @@ def go(folder: Path) -> str:
     with zipfile.ZipFile(DIST / f"rnnx-go-{version}.zip") as archive:
         archive.extractall(folder)
     module = f"rnnx@v{version}"
-    call("go", "mod", "edit", "-require", module, "-replace", f"rnnx=./{module}", cwd=folder)
-    call("go", "mod", "tidy", cwd=folder)
-    return call("go", "run", ".", MODEL, cwd=folder, RNNX_ONNXRUNTIME=engine())
+    alone("go", "mod", "edit", "-require", module, "-replace", f"rnnx=./{module}", cwd=folder)
+    alone("go", "mod", "tidy", cwd=folder)
+    return alone("go", "run", ".", MODEL, cwd=folder, RNNX_ONNXRUNTIME=engine())
 
 
 def node(folder: Path) -> str:
     """Install the package with an engine."""
     flags: Words = ["--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefer-offline"]
-    call("npm", "install", *flags, DIST / f"rnnx-npm-{version}.tgz", NODE_ENGINE, cwd=folder)
-    return call("node", "main.js", MODEL, cwd=folder)
+    alone("npm", "install", *flags, DIST / f"rnnx-npm-{version}.tgz", NODE_ENGINE, cwd=folder)
+    return alone("node", "main.js", MODEL, cwd=folder)
 
 
 def java(folder: Path) -> str:
@@ -155,10 +152,10 @@ def java(folder: Path) -> str:
     jar, pom = DIST / f"rnnx-{version}.jar", DIST / f"rnnx-{version}.pom"
     quiet = ["-q", "-B"]
     try:
-        call("mvn", *quiet, "install:install-file", f"-Dfile={jar}", f"-DpomFile={pom}", cwd=folder)
-        call("mvn", *quiet, "package", "dependency:copy-dependencies", cwd=folder)
+        alone("mvn", *quiet, "install:install-file", f"-Dfile={jar}", f"-DpomFile={pom}", cwd=folder)
+        alone("mvn", *quiet, "package", "dependency:copy-dependencies", cwd=folder)
         program = f"target/newcomer-0.1.0.jar{os.pathsep}target/dependency/*"
-        return call("java", "-cp", program, "newcomer.Newcomer", MODEL, cwd=folder)
+        return alone("java", "-cp", program, "newcomer.Newcomer", MODEL, cwd=folder)
     finally:
         shutil.rmtree(Path.home() / ".m2" / "repository" / "rnnx", ignore_errors=True)
 

@@ -6,7 +6,6 @@ import hashlib
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import tomllib
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
+from commands import call
 from cyclonedx.model import HashAlgorithm, HashType
 from cyclonedx.model.bom import Bom
 from cyclonedx.model.component import Component, ComponentType
@@ -60,16 +60,6 @@ def check_changelog() -> None:
     """Stop if CHANGELOG.md has no section of this version."""
     if not re.search(rf"^## {re.escape(version)}\b", read("CHANGELOG.md"), re.MULTILINE):
         sys.exit(f"release: expected '## {version}' in CHANGELOG.md; found none; fix: say what it brings")
-
-
-def call(*words: str | Path, cwd: Path, **environment: str) -> str:
-    """Run a command and return what it printed; stop with what it said if it fails."""
-    done = subprocess.run(
-        [str(word) for word in words], cwd=cwd, env=os.environ | environment, capture_output=True, text=True
-    )
-    if done.returncode:
-        sys.exit(f"release: {' '.join(map(str, words))} failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
-    return done.stdout
 
 
 def python(work: Path, made: Path) -> None:
