@@ -282,7 +282,7 @@ def test_the_page_runs(network: Path, command: Command) -> None:
         return re.findall(rf"^```{language}\n(.*?)^```$", PAGE.read_text(), flags=re.DOTALL | re.MULTILINE)
 
     space: dict[str, Any] = {}
-    assert len(blocks("python")) == 5
+    assert len(blocks("python")) == 6
     for block in blocks("python"):
         exec(compile(block, PAGE.name, "exec"), space)
     (block,) = blocks("console")
