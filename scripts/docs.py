@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -21,8 +22,43 @@ from markdown_it import MarkdownIt
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "build" / "site"
 RUNTIMES = ROOT / "runtimes"
-LINES = re.compile(r"\d+(-\d+)?")
-MODULES = ("rnnx", "rnnx_export", "rnnx_native", "rnnx_models")
+GO_DECLARATION = re.compile(r"(?:func (?:\(\w+ \*?(\w+)[^)]*\) )?|type |const |var )(?:\(\s*)?(\w+)")
+PROTOTYPE = r"\b\w[^{};/#]*;\n"
+SOURCE_LINES = re.compile(r"\d+(-\d+)?")
+# What a program imports; the rest of each package is its own affair.
+MODULES = (
+    "rnnx",
+    "rnnx.audio",
+    "rnnx.sequences",
+    "rnnx.testing",
+    "rnnx.scaffold",
+    "rnnx.tolerance",
+    "rnnx.bench.measure",
+    "rnnx.engines.ort_options",
+    "rnnx.formats.array_files",
+    "rnnx.formats.snapshot",
+    "rnnx.formats.sound_file",
+    "rnnx.formats.trace_file",
+    "rnnx.model.contract",
+    "rnnx.model.inspection",
+    "rnnx.parity.check",
+    "rnnx.parity.record_trace",
+    "rnnx.parity.reference",
+    "rnnx.parity.report",
+    "rnnx.parity.verdict",
+    "rnnx.text.generation",
+    "rnnx.text.sampling",
+    "rnnx.text.vocabulary",
+    "rnnx_export.api",
+    "rnnx_export.explain",
+    "rnnx_export.module.structure",
+    "rnnx_models.batches",
+    "rnnx_models.checkpoint",
+    "rnnx_models.networks",
+    "rnnx_models.text",
+    "rnnx_models.training",
+    "rnnx_native.compile",
+)
 PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -79,7 +115,7 @@ def main(languages: list[str]) -> int:
 
 def write_guides(languages: list[str]) -> None:
     """Write README.md, docs/ and the pages of the runtimes as HTML; links between them go to HTML too."""
-    sources = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")]
+    sources = [*ROOT.glob("*.md"), ROOT / "LICENSE"]
     sources += [path for path in sorted((ROOT / "docs").rglob("*")) if path.is_file()]
     sources += sorted(RUNTIMES.glob("*/README.md"))
     held = {path.resolve() for path in sources}
@@ -101,7 +137,10 @@ def page_of(source: Path, held: set[Path]) -> str:
     text = source.read_text(encoding="utf-8")
     body = MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
     body = re.sub(
-        r'(href|src)="([^"]*)"', lambda found: f'{found[1]}="{link_of(source, found[2], held)}"', body
+        r'<a href="([^"]*)">(.*?)</a>',
+        lambda found: anchor(link_of(source, found[1], held), found[2]),
+        body,
+        flags=re.DOTALL,
     )
     body = re.sub(r"<h([1-4])>(.*?)</h\1>", lambda found: heading(found[1], found[2]), body)
     title = re.search(r"^# (.*)$", text, re.MULTILINE)
@@ -116,8 +155,13 @@ def heading(level: str, text: str) -> str:
     return f'<h{level} id="{name}">{text}</h{level}>'
 
 
-def link_of(source: Path, link: str, held: set[Path]) -> str:
-    """Return a link of a page as one of the site; to what the site does not hold, as the name of the file."""
+def anchor(link: str | None, text: str) -> str:
+    """Return text with its link, or alone."""
+    return text if link is None else f'<a href="{link}">{text}</a>'
+
+
+def link_of(source: Path, link: str, held: set[Path]) -> str | None:
+    """Return a link of a page as one of the site, None for a file of the repository that is no page."""
     parts = urlsplit(link)
     if parts.scheme or not parts.path:
         return link
@@ -125,7 +169,7 @@ def link_of(source: Path, link: str, held: set[Path]) -> str:
     if target not in held and target.is_dir() and (target / "README.md") in held:
         target = target / "README.md"
     if target not in held:
-        return "#" if target.exists() else link  # sources are no pages; what is not there is found as broken
+        return None if target.is_relative_to(ROOT) and target.exists() else link  # `link` is found as broken
     path = parts.path if parts.path.endswith(target.name) else f"{parts.path.rstrip('/')}/{target.name}"
     path = re.sub(r"\.md$", ".html", path)
     return f"{path}#{parts.fragment}" if parts.fragment else path
@@ -134,8 +178,14 @@ def link_of(source: Path, link: str, held: set[Path]) -> str:
 # -- APIs
 
 
+def write_api(target: Path, title: str, body: str) -> None:
+    """Write the first page of a language."""
+    page = PAGE.format(title=title, up="../../", body=f"<h1>{title}</h1>\n{body}")
+    (target / "index.html").write_text(page, encoding="utf-8")
+
+
 def python(target: Path) -> None:
-    """By pdoc. A package that loads its names when they are asked for has them all first."""
+    """By pdoc, which is given all names of a package that loads them when they are asked for."""
     import pdoc
 
     for name in MODULES:
@@ -145,6 +195,15 @@ def python(target: Path) -> None:
     pdoc.render.configure(docformat="google")
     with contextlib.redirect_stderr(io.StringIO()):
         pdoc.pdoc(*MODULES, output_directory=target)
+    for made in target.rglob("*.html"):  # a private base class has no place to link to
+        text = re.sub(r'<a href="[^"]*#_\w+">(.*?)</a>', r"\1", made.read_text(encoding="utf-8"))
+        made.write_text(text, encoding="utf-8")
+    rows = ""
+    for name in MODULES:
+        page = name.replace(".", "/") + ".html"
+        summary = MarkdownIt().renderInline((importlib.import_module(name).__doc__ or "").splitlines()[0])
+        rows += f'<tr><td><a href="{page}">{name}</a></td><td>{summary}</td></tr>\n'
+    write_api(target, "rnnx for Python", f"<table>\n{rows}</table>")
 
 
 def rust(target: Path) -> None:
@@ -155,12 +214,38 @@ def rust(target: Path) -> None:
 
 
 def go(target: Path) -> None:
-    """What `go doc` says of everything that is exported, as one page."""
+    """What `go doc` says of everything that is exported, with an index."""
     target.mkdir(parents=True)
-    text = html.escape(call("go", "doc", "-all", ".", cwd=RUNTIMES / "go"))
-    body = f"<h1>package rnnx</h1><pre>{text}</pre>"
-    (target / "index.html").write_text(
-        PAGE.format(title="rnnx for Go", up="../../", body=body), encoding="utf-8"
+    write_api(target, "rnnx for Go", go_page(call("go", "doc", "-all", ".", cwd=RUNTIMES / "go")))
+
+
+def go_page(text: str) -> str:
+    """Return the text of `go doc -all` as HTML. Declarations begin a line; their comments are indented."""
+    about, *parts = re.split(r"^(?=(?:func|type|const|var) |[A-Z]+$)", text, flags=re.MULTILINE)
+    index, body = "", ""
+    for part in parts:
+        found = GO_DECLARATION.match(part)
+        if not found:  # CONSTANTS, FUNCTIONS, TYPES
+            body += f"<h2>{part.strip().capitalize()}</h2>\n"
+            continue
+        name = ".".join(filter(None, found.groups()))
+        declared, _, said = part.partition("\n    ")
+        title = re.sub(r" \{$| \($", "", declared.splitlines()[0])
+        title = f"{title} {name}" if title in ("const", "var") else title
+        index += f'<li><a href="#{name}"><code>{html.escape(title)}</code></a></li>\n'
+        body += f'<h3 id="{name}">{name}</h3>\n<pre>{html.escape(declared.strip())}</pre>\n{go_comment(said)}'
+    _, _, said = about.partition("\n\n")
+    return f"{go_comment(textwrap.indent(said, '    '))}<h2>Index</h2>\n<ul>\n{index}</ul>\n{body}"
+
+
+def go_comment(text: str) -> str:
+    """Return a comment of Go as paragraphs, and as code what is indented in it."""
+    blocks = re.split(r"\n\n+", re.sub(r"^ {4}", "", text, flags=re.MULTILINE).strip("\n"))
+    kinds = {True: "<pre>{}</pre>\n", False: "<p>{}</p>\n"}
+    return "".join(
+        kinds[block.startswith("    ")].format(html.escape(textwrap.dedent(block)))
+        for block in blocks
+        if block
     )
 
 
@@ -174,22 +259,21 @@ def java(target: Path) -> None:
 
 
 def c_and_cpp(target: Path) -> None:
-    """By Doxygen, which reads comments that begin with two stars: ours have one."""
+    """By Doxygen, out of headers whose comments are in its form."""
     folder = ROOT / "build" / "docs-c"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for header in (RUNTIMES / "c" / "rnnx.h", RUNTIMES / "cpp" / "rnnx.hpp"):
-        text = header.read_text(encoding="utf-8")
-        text = re.sub(r"^/\*", r"/** @file\n *", text, count=1)
-        text = re.sub(r"^  private:.*?^};", "};", text, flags=re.MULTILINE | re.DOTALL)
-        text = re.sub(r"^( *)/\* (?!--)", r"\1/** ", text, flags=re.MULTILINE)
-        text = re.sub(r"(\S[;,]? *)/\* ", r"\1/**< ", text)  # behind what it is about
-        (folder / header.name).write_text(text, encoding="utf-8")
+        (folder / header.name).write_text(for_doxygen(header.read_text(encoding="utf-8")), encoding="utf-8")
+    (folder / "main.dox").write_text(
+        "/** @mainpage rnnx for C and C++\n * - C: rnnx.h\n * - C++17: rnnx.hpp\n */\n", encoding="utf-8"
+    )
     settings = {
-        "PROJECT_NAME": '"rnnx for C and C++"',
+        "PROJECT_NAME": "rnnx",
         "INPUT": ".",
         "OUTPUT_DIRECTORY": target.parent,
         "HTML_OUTPUT": target.name,
+        "EXCLUDE_SYMBOLS": "rnnx::detail",
         "OPTIMIZE_OUTPUT_FOR_C": "YES",
         **dict.fromkeys(("EXTRACT_ALL", "JAVADOC_AUTOBRIEF", "QUIET"), "YES"),
         **dict.fromkeys(("GENERATE_LATEX", "WARNINGS", "HAVE_DOT", "FULL_PATH_NAMES"), "NO"),
@@ -199,6 +283,19 @@ def c_and_cpp(target: Path) -> None:
     done = subprocess.run(["doxygen", "-"], input=text, cwd=folder, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"docs: doxygen failed:\n{done.stderr[-3000:]}")
+
+
+def for_doxygen(header: str) -> str:
+    """Return a header with two stars at each comment, which Doxygen reads, but not at those inside functions.
+
+    A comment above several declarations is about each of them; one behind code is about that code.
+    """
+    text = re.sub(r"^/\*", r"/** @file\n *", header, count=1)
+    text = re.sub(r"^  private:.*?^};", "};", text, flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"^( {0,4})/\* (?!--)", r"\1/** ", text, flags=re.MULTILINE)
+    text = re.sub(r"^( {0,4}[^\s/].*?) +/\* ", r"\1 /**< ", text, flags=re.MULTILINE)
+    several = re.compile(rf"^(/\*\* (?:(?!\*/).)*\*/\n)((?:{PROTOTYPE}){{2,}})", re.MULTILINE | re.DOTALL)
+    return several.sub(lambda found: re.sub(PROTOTYPE, lambda one: found[1] + one[0], found[2]), text)
 
 
 def node(target: Path) -> None:
@@ -245,16 +342,19 @@ class Links(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Look at a tag."""
-        for name, value in attrs:
-            if name in ("id", "name") and value:
-                self.places.add(value)
-            if name in ("href", "src") and value and tag in ("a", "img", "link", "script"):
-                self.links.append(value)
+        found = {name: value for name, value in attrs if value}
+        self.places |= {
+            found[name] for name in ("id", "name") if name in found and (name, tag) != ("name", "meta")
+        }
+        self.links += [found[name] for name in ("href", "src") if name in found and tag != "base"]
+        if tag == "meta" and found.get("http-equiv") == "refresh":
+            self.links.append(found["content"].partition("url=")[2])
 
 
 def broken_links(site: Path) -> Iterator[tuple[Path, str]]:
-    """Yield each link between pages that leads to no file, or to no place in it."""
-    pages = {path.resolve(): Links(path) for path in site.rglob("*.html")}
+    """Yield each link between pages that leads to no file of the site, or to no place in it."""
+    site = site.resolve()
+    pages = {path: Links(path) for path in site.rglob("*.html")}
     for path, page in pages.items():
         for link in dict.fromkeys(page.links):
             parts = urlsplit(link)
@@ -263,11 +363,12 @@ def broken_links(site: Path) -> Iterator[tuple[Path, str]]:
             target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
             if target.is_dir():
                 target = target / "index.html"
-            places = pages[target].places if target in pages else None
-            named = {parts.fragment, unquote(parts.fragment)}
-            if LINES.fullmatch(parts.fragment):  # of a source: marked by a script
-                named = {""}
-            if not target.exists() or (places is not None and not named & places):
+            if not target.is_relative_to(site) or not target.exists():
+                yield path, link
+                continue
+            if target not in pages or {parts.fragment, unquote(parts.fragment)} & pages[target].places:
+                continue
+            if "src" not in target.parts or not SOURCE_LINES.fullmatch(parts.fragment):  # a script's places
                 yield path, link
 
 
