@@ -315,7 +315,7 @@ def node(target: Path) -> None:
         "--name",
         "rnnx for JavaScript",
     ]
-    call("npx", "typedoc", *words, "--out", target, "src/node.js", cwd=folder)
+    call("npx", "typedoc", *words, "--out", target, "src/node.js", "src/web.js", cwd=folder)
 
 
 BUILDERS: dict[str, tuple[str, Callable[[Path], None]]] = {

@@ -57,7 +57,7 @@ class Request:
     text: str | None = None
 
     def rows(self, contract: Contract) -> Inputs:
-        """Return the inputs of the comparison."""
+        """Return the inputs of the comparison. Raises InputError `out-of-memory`."""
         with initial_states.room(self.sizes):
             return self.inputs or drawn_inputs(contract, steps=self.steps, sizes=self.sizes, seed=self.seed)
 

@@ -240,7 +240,11 @@ class Pool(Guarded):
             self._remove(stream)
 
     def close_all(self) -> None:
-        """Close every stream and let go of the buffers. The pool cannot be used any more; twice is fine."""
+        """Close every stream and let go of the buffers. The pool cannot be used any more; twice is fine.
+
+        Raises:
+            StreamError: `stream-busy`.
+        """
         if not self._closed:
             self._let_go()
 

@@ -293,7 +293,11 @@ class Stream(Guarded):
         return found.sampling
 
     def close(self) -> None:
-        """Let go of the buffers. The stream cannot be used any more; closing twice is fine."""
+        """Let go of the buffers. The stream cannot be used any more; closing twice is fine.
+
+        Raises:
+            StreamError: `stream-busy`.
+        """
         if not self._closed:
             self._let_go()
 
