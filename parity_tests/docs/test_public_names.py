@@ -1,4 +1,4 @@
-"""Every public name of Python has a docstring, and says which errors it raises: the pages are made of these."""
+"""Every public name of Python has a docstring that says which errors it raises: the pages are made of them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ CALLED = [member for member in MEMBERS if inspect.isfunction(member[1])]
 
 
 def raised(function: FunctionType, owner: type | None, seen: set[FunctionType]) -> str | None:
-    """Return how a function raises an error of rnnx, itself or in what it calls by name; None if it does not."""
+    """Return how a function raises an error of rnnx, itself or in what it calls by name; None for never."""
     ours = (function.__module__ or "").startswith("rnnx") and function.__code__.co_filename.endswith(".py")
     if function in seen or not ours:
         return None
@@ -100,6 +100,7 @@ def test_errors_are_found_where_they_are_raised() -> None:
     assert how["rnnx.Pool.close"].startswith("Pool._remove: raise self._unusable()")
     assert how["rnnx.audio.to_input"].startswith("raise _not_audio(")
     assert how["rnnx.testing.assert_parity"].startswith("make_request: raise InputError(")
+    assert how["rnnx.parity.check.Request.rows"].startswith("room: room: raise InputError('out-of-memory'")
     assert how["rnnx.parity.report.to_html"] == ""
 
 
