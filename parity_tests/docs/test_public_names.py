@@ -1,4 +1,4 @@
-"""Every public name of Python has a docstring that says which errors it raises: the pages are made of them."""
+"""Every public name of Python has a docstring that says which errors it raises: pages are made of them."""
 
 from __future__ import annotations
 
